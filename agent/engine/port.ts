@@ -1,0 +1,94 @@
+import type { ModelSpec } from "../../protocol/job-spec.ts";
+import type { ModelDescription } from "../../protocol/messages/model.ts";
+import type { NamedTensor } from "../../protocol/safetensors.ts";
+
+/**
+ * What training and serving need of a compute engine. All numbers cross as plain f32 arrays, so that nothing outside
+ * agent/engine and agent/models knows TF.js.
+ */
+
+/** A batch on its way to a model. */
+export interface Batch {
+  readonly exampleCount: number;
+  /** f32, shape [exampleCount, ...inputShape]; may be longer than needed. */
+  readonly inputs: Float32Array;
+  /** Class index of each example; may be longer than needed. */
+  readonly labels: Int32Array;
+}
+
+/** Sums over a batch, so that ranks with unequal slices add up exactly. */
+export interface BatchResult {
+  /** Sum over examples of the cross-entropy. */
+  readonly lossSum: number;
+  readonly correctCount: number;
+}
+
+/** Where each parameter tensor lies in the flat parameter array. */
+export interface ParameterSlot {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** In elements. */
+  readonly offset: number;
+  readonly elementCount: number;
+}
+
+export interface TrainableModel {
+  readonly description: ModelDescription;
+  readonly layout: readonly ParameterSlot[];
+  /** Copies all parameters into `into`, f32 [parameterCount], in layout order. */
+  readParameters(into: Float32Array): Promise<void>;
+  writeParameters(from: Float32Array): void;
+  /**
+   * Forward and backward. Writes the gradient of the *sum* of the examples' losses into `gradient`,
+   * f32 [parameterCount].
+   */
+  gradient(batch: Batch, gradient: Float32Array): Promise<BatchResult>;
+  evaluate(batch: Batch): Promise<BatchResult>;
+  close(): void;
+}
+
+/** Layers `[fromLayer, toLayer)` of a model, for inference. */
+export interface ModelShard {
+  /** `input` f32 with shape [batch, ...]; the result is a fresh array. */
+  infer(input: {
+    readonly shape: readonly number[];
+    readonly data: Float32Array;
+  }): Promise<{ shape: number[]; data: Float32Array }>;
+  close(): void;
+}
+
+
+export interface EngineCandidate {
+  readonly name: string;
+  readonly usable: boolean;
+  /** Why it was taken, or why not, for a person. */
+  readonly reason: string;
+}
+
+export interface Engine {
+  readonly name: "tensorflow" | "webgpu" | "wasm" | "cpu";
+  /** One sentence: which engine and why. */
+  readonly reason: string;
+  readonly candidates: readonly EngineCandidate[];
+  readonly gpu: string | null;
+  /** @throws RingfoldError JOB_INVALID when the model does not fit its input shape */
+  openModel(spec: ModelSpec, options: OpenModelOptions): TrainableModel;
+  /** @throws RingfoldError ARTEFACT_CORRUPT when the weights do not fit the topology */
+  openShard(
+    description: ModelDescription,
+    layers: { readonly fromLayer: number; readonly toLayer: number },
+    weights: readonly NamedTensor[],
+  ): ModelShard;
+  /** Measured on this machine with a fixed matrix product, GFLOP/s. */
+  measureGflops(): Promise<number>;
+  /** Tensors alive, for leak checks (`tf.memory().numTensors`). */
+  tensorCount(): number;
+  close(): void;
+}
+
+export interface OpenModelOptions {
+  /** Without the batch dimension. */
+  readonly inputShape: readonly number[];
+  readonly classCount: number;
+  readonly seed: number;
+}

@@ -1,0 +1,48 @@
+import { chmod, mkdir, open, readFile, rename } from "node:fs/promises";
+import { dirname } from "node:path";
+import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys";
+import type { Ed25519PrivateKey } from "@libp2p/interface";
+import { RingfoldError } from "../../protocol/errors.ts";
+
+/**
+ * The Ed25519 key that makes a machine the same peer after a restart; created at the first start.
+ * @throws RingfoldError CONFIG_INVALID when the file is not such a key
+ */
+export async function loadIdentity(path: string): Promise<Ed25519PrivateKey> {
+  const stored = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw new RingfoldError("CONFIG_INVALID", `${path}: ${error.message}`, { path }, { cause: error });
+  });
+  if (stored === undefined) {
+    const key = await generateKeyPair("Ed25519");
+    await writePrivateFile(path, privateKeyToProtobuf(key));
+    return key;
+  }
+  try {
+    const key = privateKeyFromProtobuf(stored);
+    if (key.type !== "Ed25519") throw new Error(`key type ${key.type}`);
+    return key;
+  } catch (cause) {
+    throw new RingfoldError(
+      "CONFIG_INVALID",
+      `${path} is not an identity key`,
+      { path, remedy: "Restore the file from a backup, or delete it to become a new peer." },
+      { cause },
+    );
+  }
+}
+
+/** Writes a file that only its owner can read, whole or not at all, and on disk before it returns. */
+export async function writePrivateFile(path: string, content: Uint8Array | string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  const temporary = `${path}.${process.pid}.new`;
+  const file = await open(temporary, "w", 0o600);
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await chmod(temporary, 0o600);
+  await rename(temporary, path);
+}

@@ -1,0 +1,117 @@
+import { z } from "zod";
+import { nameSchema } from "./ids.ts";
+import { limits } from "./limits.ts";
+
+/** What a job trains, on what, and how. This is the content of a job file; docs/job-file.md is its manual. */
+
+const positiveInteger = z.number().int().positive();
+const unitInterval = z.number().min(0).lt(1);
+
+const cnnSchema = z.strictObject({
+  architecture: z.literal("cnn"),
+  /** One entry a block of convolution (ReLU) and 2x2 max-pool. */
+  filters: z.array(positiveInteger.max(1024)).min(1).max(4).default([32]),
+  kernelSize: positiveInteger.max(11).default(3),
+  /** Widths of dense ReLU layers before the last one. */
+  hidden: z.array(positiveInteger.max(8192)).max(8).default([]),
+});
+const mlpSchema = z.strictObject({
+  architecture: z.literal("mlp"),
+  hidden: z.array(positiveInteger.max(8192)).max(16).default([128]),
+});
+/** A TF.js LayersModel topology (`model.toJSON()`), sequential. Nothing in it is evaluated. */
+const layersSchema = z.strictObject({
+  architecture: z.literal("layers"),
+  topology: z.record(z.string(), z.unknown()),
+});
+export const modelSpecSchema = z.discriminatedUnion("architecture", [cnnSchema, mlpSchema, layersSchema]);
+export type ModelSpec = z.infer<typeof modelSpecSchema>;
+
+const exampleLimit = positiveInteger.optional();
+const mnistSchema = z.strictObject({
+  source: z.literal("mnist"),
+  /** Use only the first so many examples; for quick trials. */
+  trainExamples: exampleLimit,
+  testExamples: exampleLimit,
+});
+const idxSchema = z.strictObject({
+  source: z.literal("idx"),
+  trainImages: z.string().min(1),
+  trainLabels: z.string().min(1),
+  testImages: z.string().min(1),
+  testLabels: z.string().min(1),
+  trainExamples: exampleLimit,
+  testExamples: exampleLimit,
+});
+export const dataSpecSchema = z.discriminatedUnion("source", [mnistSchema, idxSchema]);
+export type DataSpec = z.infer<typeof dataSpecSchema>;
+
+const learningRate = z.number().positive().max(100);
+const sgdSchema = z.strictObject({
+  kind: z.literal("sgd"),
+  learningRate: learningRate.default(0.01),
+  momentum: unitInterval.default(0),
+});
+const adamSchema = z.strictObject({
+  kind: z.literal("adam"),
+  learningRate: learningRate.default(0.001),
+  beta1: unitInterval.default(0.9),
+  beta2: unitInterval.default(0.999),
+  epsilon: z.number().positive().default(1e-7),
+});
+export const optimizerSpecSchema = z.discriminatedUnion("kind", [sgdSchema, adamSchema]);
+export type OptimizerSpec = z.infer<typeof optimizerSpecSchema>;
+
+const scheduleSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("constant") }),
+  z.strictObject({
+    kind: z.literal("cosine"),
+    warmupSteps: z.number().int().min(0).default(0),
+    finalFraction: z.number().min(0).max(1).default(0),
+  }),
+  z.strictObject({
+    kind: z.literal("step"),
+    everySteps: positiveInteger,
+    factor: z.number().positive().max(1),
+  }),
+]);
+export type ScheduleSpec = z.infer<typeof scheduleSchema>;
+
+export const engineNameSchema = z.enum(["auto", "tensorflow", "webgpu", "wasm", "cpu"]);
+export type EngineName = z.infer<typeof engineNameSchema>;
+
+export const jobSpecSchema = z
+  .strictObject({
+    /** Also the name of the version that the job registers. */
+    name: nameSchema,
+    model: modelSpecSchema,
+    data: dataSpecSchema,
+    optimizer: optimizerSpecSchema.default({
+      kind: "adam",
+      learningRate: 0.001,
+      beta1: 0.9,
+      beta2: 0.999,
+      epsilon: 1e-7,
+    }),
+    schedule: scheduleSchema.default({ kind: "constant" }),
+    /** Global: over all ranks, whatever their number. */
+    batchSize: positiveInteger.max(65_536).default(64),
+    epochs: positiveInteger.max(100_000).default(1),
+    workers: z
+      .strictObject({
+        min: positiveInteger.max(limits.worldSizeMax).default(1),
+        max: positiveInteger.max(limits.worldSizeMax).default(4),
+      })
+      .default({ min: 1, max: 4 }),
+    seed: z.number().int().min(0).max(0xffff_ffff).default(1),
+    checkpoint: z.strictObject({ everySteps: positiveInteger.default(200) }).default({ everySteps: 200 }),
+    engine: engineNameSchema.default("auto"),
+    /** `plaintext` is for a trusted LAN and must be asked for. */
+    transport: z.enum(["encrypted", "plaintext"]).default("encrypted"),
+  })
+  .refine((job) => job.workers.min <= job.workers.max, {
+    path: ["workers", "min"],
+    message: "workers.min is more than workers.max",
+  });
+
+export type JobSpec = z.infer<typeof jobSpecSchema>;

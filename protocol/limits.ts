@@ -1,0 +1,58 @@
+/** Every bound and interval in one place, each with its reason. Units come last in the names. */
+
+const kib = 1024;
+const mib = 1024 * kib;
+
+export const limits = {
+  /** gossipsub refuses more than 4 MiB; facts about a peer are a few KB, so anything near this is an attack. */
+  gossipMessageBytes: 64 * kib,
+  /** Control requests carry specs, plans and reports; the largest is a TF.js topology. */
+  controlMessageBytes: 4 * mib,
+  /** One artefact chunk a message: large enough that framing is free, small enough to bound memory per transfer. */
+  artefactChunkBytes: 1 * mib,
+  /** Headroom for the envelope around an artefact chunk or a tensor. */
+  envelopeBytes: 64 * kib,
+  /** A tensor that travels between shards: 16 MiB is a batch of 32 at 128k activations. */
+  tensorBytes: 16 * mib,
+  /** An artefact (weights of one version). */
+  artefactBytes: 8 * 1024 * mib,
+
+  /** Presence is gossiped this often; the coordinator hears a socket close at once, so this is only the slow path. */
+  heartbeatIntervalMs: 1_000,
+  /** Five missed beats: a loaded two-core machine was seen to skip two. */
+  heartbeatTimeoutMs: 5_000,
+  /** A peer that is gone this long leaves the peer list of the dashboard. */
+  peerForgetMs: 120_000,
+
+  requestTimeoutMs: 10_000,
+  /** Starting a trainer process: Node, TF.js, data and an engine self-test; 2-4 s on an idle core, more on a busy one. */
+  prepareTimeoutMs: 120_000,
+  dialTimeoutMs: 5_000,
+  /** One ring neighbour silent for this long inside an operation is stalled; the socket answers sooner if it died. */
+  hopTimeoutMs: 15_000,
+  /** Ring links of one generation: every neighbour was asked at the same time, so they dial within this. */
+  rendezvousTimeoutMs: 10_000,
+  /** Children get this long to close by themselves before SIGKILL. */
+  childExitTimeoutMs: 5_000,
+
+  /** Segments of the ring: 64 KiB less a header keeps a segment in four TLS records (MEASURED, section C). */
+  segmentBytes: 65_344,
+  /** Segments in flight on an encrypted link; fewer than 6 stall TLS, 160 is slow again. */
+  segmentWindow: 32,
+
+  pendingPredictMax: 256,
+  predictTimeoutMs: 10_000,
+  hopAttemptsMax: 4,
+  predictBodyBytes: 16 * mib,
+  httpBodyBytes: 4 * mib,
+
+  worldSizeMax: 256,
+  concurrentInboundRequestsMax: 64,
+  knownPeersMax: 4_096,
+  lossCurvePointsMax: 2_000,
+  eventsKeptMax: 500,
+} as const;
+
+if (limits.gossipMessageBytes > 4 * mib) throw new Error("gossipsub would refuse such a message");
+if (limits.heartbeatTimeoutMs < 3 * limits.heartbeatIntervalMs)
+  throw new Error("one lost beat must not be a death");

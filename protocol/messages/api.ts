@@ -1,0 +1,162 @@
+import { z } from "zod";
+import { digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
+import { jobSpecSchema } from "../job-spec.ts";
+import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
+import { capabilitiesSchema } from "./membership.ts";
+import { shardSchema } from "./serving.ts";
+
+/**
+ * The coordinator's HTTP API: what the command line and the dashboard speak, and nothing else.
+ *
+ *   GET    /healthz /readyz
+ *   GET    /api/cluster                         ClusterView
+ *   GET    /api/events                          SSE; event `cluster`, data ClusterView, at most 4 a second
+ *   GET    /api/peers                           PeerView[]
+ *   GET    /api/jobs, /api/jobs/:id             JobView[], JobView
+ *   GET    /api/jobs/:id/curve                  LossPoint[]
+ *   POST   /api/jobs                            JobSpec -> JobView                     (operator)
+ *   POST   /api/jobs/:id/cancel                 -> JobView                             (operator)
+ *   GET    /api/models, /api/models/:n/versions/:v   VersionView[], VersionView with manifest
+ *   GET    /api/deployments                     DeploymentView[]
+ *   PUT    /api/deployments/:name               DeployRequest -> DeploymentView        (operator)
+ *   DELETE /api/deployments/:name               -> {}                                  (operator)
+ *   POST   /api/tokens                          TokenRequest -> {token}                (operator)
+ *
+ * Routes marked operator need `Authorization: Bearer <operator token>`. Errors are `application/problem+json`
+ * (RFC 9457): {type, title, status, detail, code, data, remedy}.
+ */
+
+export const peerViewSchema = z.object({
+  peerId: peerIdSchema,
+  name: nameSchema,
+  roles: z.array(roleSchema),
+  state: z.enum(["alive", "suspect", "dead", "left"]),
+  release: z.string(),
+  addresses: z.array(z.string()),
+  gatewayUrl: z.string().nullable(),
+  capabilities: capabilitiesSchema,
+  load: z.object({ cpu: z.number(), residentBytes: z.number() }),
+  lastSeenMs: z.number(),
+});
+export type PeerView = z.infer<typeof peerViewSchema>;
+
+export const jobStateSchema = z.enum([
+  "waiting",
+  "preparing",
+  "running",
+  "reforming",
+  "succeeded",
+  "failed",
+  "cancelled",
+]);
+export type JobState = z.infer<typeof jobStateSchema>;
+
+export const generationViewSchema = z.object({
+  generation: z.number().int(),
+  /** Peer ids in ring order; the index is the rank. */
+  ranks: z.array(peerIdSchema),
+  startStep: z.number().int(),
+  reason: z.string(),
+  startedAtMs: z.number(),
+  /** From the event that broke the generation before to the first step committed in this one; null for the first. */
+  recoveryMs: z.number().nullable(),
+});
+export type GenerationView = z.infer<typeof generationViewSchema>;
+
+export const jobViewSchema = z.object({
+  id: z.string(),
+  spec: jobSpecSchema,
+  state: jobStateSchema,
+  /** Why it is in this state, for a person: "waits for 1 more worker: 1 of 2 present". */
+  reason: z.string(),
+  submittedAtMs: z.number(),
+  startedAtMs: z.number().nullable(),
+  endedAtMs: z.number().nullable(),
+  progress: progressSchema.omit({ points: true }).nullable(),
+  /** All generations so far, oldest first; the last one is current. */
+  generations: z.array(generationViewSchema),
+  checkpoints: z.array(z.object({ step: z.number().int(), hash: digestSchema, ranks: z.number().int() })),
+  evaluation: evaluationSchema.nullable(),
+  /** `name@N` once registered. */
+  version: z.string().nullable(),
+});
+export type JobView = z.infer<typeof jobViewSchema>;
+
+export const versionViewSchema = z.object({
+  name: nameSchema,
+  version: z.number().int().positive(),
+  /** Digest of the manifest. */
+  digest: digestSchema,
+  weightsDigest: digestSchema,
+  weightsBytes: z.number(),
+  accuracy: z.number(),
+  loss: z.number(),
+  parameterCount: z.number().int(),
+  layerCount: z.number().int(),
+  jobId: z.string(),
+  createdAtMs: z.number(),
+  /** Live peers that hold the weights. */
+  holders: z.array(peerIdSchema),
+});
+export type VersionView = z.infer<typeof versionViewSchema>;
+
+export const deployRequestSchema = z.strictObject({
+  version: z.number().int().positive(),
+  shards: z.number().int().positive().max(64).default(1),
+  replicas: z.number().int().positive().max(64).default(1),
+});
+export type DeployRequest = z.infer<typeof deployRequestSchema>;
+
+export const deploymentViewSchema = z.object({
+  name: nameSchema,
+  version: z.number().int().positive(),
+  shardCount: z.number().int(),
+  replicaCount: z.number().int(),
+  /** `ready`: every shard has all replicas; `degraded`: each shard has one; `unavailable`: a shard has none. */
+  state: z.enum(["loading", "ready", "degraded", "unavailable"]),
+  reason: z.string(),
+  revision: z.number().int(),
+  shards: z.array(shardSchema),
+});
+export type DeploymentView = z.infer<typeof deploymentViewSchema>;
+
+export const eventViewSchema = z.object({
+  sequence: z.number().int(),
+  atMs: z.number(),
+  subject: z.string(),
+  message: z.string(),
+});
+export type EventView = z.infer<typeof eventViewSchema>;
+
+export const clusterViewSchema = z.object({
+  name: nameSchema,
+  nowMs: z.number(),
+  release: z.string(),
+  coordinator: z.object({ peerId: peerIdSchema, term: z.number().int(), startedAtMs: z.number() }),
+  peers: z.array(peerViewSchema),
+  jobs: z.array(jobViewSchema),
+  versions: z.array(versionViewSchema),
+  deployments: z.array(deploymentViewSchema),
+  /** Newest last; the decisions and their reasons. */
+  events: z.array(eventViewSchema),
+});
+export type ClusterView = z.infer<typeof clusterViewSchema>;
+
+export const tokenRequestSchema = z.strictObject({
+  role: roleSchema.default("worker"),
+  expiresInSeconds: z.number().int().positive().max(31_536_000).default(86_400),
+});
+export type TokenRequest = z.infer<typeof tokenRequestSchema>;
+
+export const problemSchema = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number().int(),
+  detail: z.string(),
+  code: z.string(),
+  data: z.record(z.string(), z.unknown()),
+  remedy: z.string(),
+});
+export type Problem = z.infer<typeof problemSchema>;
+
+export type { LossPoint };

@@ -1,0 +1,182 @@
+import { z } from "zod";
+import { digestSchema, peerIdSchema } from "../ids.ts";
+import { jobSpecSchema } from "../job-spec.ts";
+import { limits } from "../limits.ts";
+import type { Conversation } from "../ports.ts";
+import { modelDescriptionSchema } from "./model.ts";
+
+export const jobIdSchema = z.string().regex(/^job-[0-9]{1,12}$/);
+
+/** Where a rank's training stands. `step` counts completed steps: 0 is the untouched initial state. */
+export const trainingPointSchema = z.object({ step: z.number().int().nonnegative(), hash: digestSchema });
+export type TrainingPoint = z.infer<typeof trainingPointSchema>;
+
+export const rankSchema = z.object({
+  rank: z.number().int().nonnegative(),
+  peerId: peerIdSchema,
+  /** Where this rank's data plane listens: its downstream neighbour dials it. */
+  host: z.string().max(255),
+  port: z.number().int().min(1).max(65_535),
+});
+export type Rank = z.infer<typeof rankSchema>;
+
+/** A generation: a numbered, immutable plan of a job. It changes only when membership changes. */
+export const generationPlanSchema = z.object({
+  jobId: jobIdSchema,
+  generation: z.number().int().positive(),
+  /** In ring order: rank r receives from rank r-1 and sends to rank r+1, modulo world size. */
+  ranks: z.array(rankSchema).min(1).max(limits.worldSizeMax),
+  /** Everyone starts from this point; who is elsewhere heals from `source` first. */
+  start: trainingPointSchema,
+  source: peerIdSchema,
+  transport: z.enum(["encrypted", "plaintext"]),
+  reason: z.string().max(2_000),
+});
+export type GenerationPlan = z.infer<typeof generationPlanSchema>;
+
+const termed = { term: z.number().int().nonnegative(), jobId: jobIdSchema };
+const okSchema = z.object({ ok: z.literal(true) });
+type Ok = z.infer<typeof okSchema>;
+
+const control = <Request>(
+  name: string,
+  request: z.ZodType<Request>,
+  timeoutMs: number = limits.requestTimeoutMs,
+): Conversation<Request, Ok> => ({
+  protocol: `/ringfold/job/${name}/1`,
+  request,
+  response: okSchema,
+  requestBytesMax: limits.controlMessageBytes,
+  responseBytesMax: 4_096,
+  timeoutMs,
+});
+
+// coordinator -> agent
+
+/** Starts the trainer: process, engine, data, data-plane socket. Idempotent; readiness comes back as a report. */
+export const prepareJob = control("prepare", z.object({ ...termed, spec: jobSpecSchema }));
+/** Starts a generation on a prepared trainer. */
+export const startGeneration = control(
+  "start",
+  z.object({ term: z.number().int().nonnegative(), plan: generationPlanSchema }),
+);
+/** Asks the running generation to end at the next step boundary, the same one on each rank. */
+export const quiesceJob = control(
+  "quiesce",
+  z.object({ ...termed, generation: z.number().int().positive() }),
+);
+/** Ends the trainer of this job. */
+export const stopJob = control("stop", z.object({ ...termed, reason: z.string().max(2_000) }));
+
+// agent -> coordinator
+
+const lossPointSchema = z.object({
+  step: z.number().int().nonnegative(),
+  loss: z.number(),
+  accuracy: z.number(),
+});
+export type LossPoint = z.infer<typeof lossPointSchema>;
+
+export const progressSchema = z.object({
+  step: z.number().int().nonnegative(),
+  totalSteps: z.number().int().nonnegative(),
+  epoch: z.number().nonnegative(),
+  /** Mean over all ranks of the last step. */
+  loss: z.number(),
+  accuracy: z.number(),
+  samplesPerSecond: z.number().nonnegative(),
+  /** Share of the step time spent in the ring, 0-1. */
+  communicationShare: z.number().min(0).max(1),
+  worldSize: z.number().int().positive(),
+  points: z.array(lossPointSchema).max(1_000),
+});
+export type Progress = z.infer<typeof progressSchema>;
+
+export const evaluationSchema = z.object({
+  examples: z.number().int().nonnegative(),
+  loss: z.number(),
+  accuracy: z.number().min(0).max(1),
+});
+export type Evaluation = z.infer<typeof evaluationSchema>;
+
+const reportBase = { jobId: jobIdSchema };
+export const jobReportSchema = z.discriminatedUnion("kind", [
+  /** The trainer is up and can take a plan. */
+  z.object({
+    kind: z.literal("ready"),
+    ...reportBase,
+    host: z.string().max(255),
+    port: z.number().int(),
+    point: trainingPointSchema,
+    dataDigest: digestSchema,
+    engine: z.string().max(64),
+    model: modelDescriptionSchema,
+    totalSteps: z.number().int().nonnegative(),
+  }),
+  /** The plan was taken, healing is done, links stand: the first step of this generation begins. */
+  z.object({
+    kind: z.literal("started"),
+    ...reportBase,
+    generation: z.number().int(),
+    healedBytes: z.number().nonnegative(),
+    healMs: z.number().nonnegative(),
+  }),
+  /** Rank 0 only, a few times a second; lossy. */
+  z.object({
+    kind: z.literal("progress"),
+    ...reportBase,
+    generation: z.number().int(),
+    progress: progressSchema,
+  }),
+  /** Every rank; `artefact` is the digest of the durable checkpoint on that rank. */
+  z.object({
+    kind: z.literal("checkpoint"),
+    ...reportBase,
+    generation: z.number().int(),
+    point: trainingPointSchema,
+    artefact: digestSchema,
+  }),
+  /** The first step after a re-formed ring was applied on this rank. */
+  z.object({
+    kind: z.literal("resumed"),
+    ...reportBase,
+    generation: z.number().int(),
+    step: z.number().int(),
+  }),
+  /** The generation ended here: broken by a neighbour, or quiesced at a boundary. */
+  z.object({
+    kind: z.literal("ended"),
+    ...reportBase,
+    generation: z.number().int(),
+    cause: z.enum(["broken", "quiesced"]),
+    point: trainingPointSchema,
+    /** The neighbour that is to blame, where one is known. */
+    suspect: peerIdSchema.nullable(),
+    detail: z.string().max(2_000),
+  }),
+  /** All steps done, evaluated, weights durable in this agent's artefact store. */
+  z.object({
+    kind: z.literal("finished"),
+    ...reportBase,
+    generation: z.number().int(),
+    point: trainingPointSchema,
+    weights: digestSchema,
+    weightsBytes: z.number().nonnegative(),
+    evaluation: evaluationSchema,
+  }),
+  /** This trainer cannot go on by itself. */
+  z.object({
+    kind: z.literal("failed"),
+    ...reportBase,
+    code: z.string().max(64),
+    message: z.string().max(2_000),
+    /** true: the job itself is wrong (data, NaN); false: only this agent failed. */
+    fatal: z.boolean(),
+  }),
+]);
+export type JobReport = z.infer<typeof jobReportSchema>;
+
+export const reportJob: Conversation<{ report: JobReport }, Ok> = control(
+  "report",
+  z.object({ report: jobReportSchema }),
+);

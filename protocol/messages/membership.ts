@@ -1,0 +1,96 @@
+import { z } from "zod";
+import { nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
+import { limits } from "../limits.ts";
+import type { Conversation, Topic } from "../ports.ts";
+
+/** Peers speak with each other when their ranges overlap. Raised when a message changes its meaning. */
+export const protocolRange = { min: 1, max: 1 } as const;
+
+export const capabilitiesSchema = z.object({
+  hostname: z.string().max(255),
+  platform: z.string().max(64),
+  cpuModel: z.string().max(255),
+  cpuCount: z.number().int().positive(),
+  memoryBytes: z.number().nonnegative(),
+  /** Name of the GPU that the engine uses, or null. */
+  gpu: z.string().max(255).nullable(),
+  engine: z.string().max(32),
+  engineReason: z.string().max(1_000),
+  /** Multiply-adds of a fixed small matrix product, measured at start: GFLOP/s. */
+  gflops: z.number().nonnegative(),
+});
+export type Capabilities = z.infer<typeof capabilitiesSchema>;
+
+export const helloSchema = z.object({
+  peerId: peerIdSchema,
+  name: nameSchema,
+  release: z.string().max(32),
+  protocolMin: z.number().int(),
+  protocolMax: z.number().int(),
+  addresses: z.array(z.string().max(512)).max(32),
+  /** Base URL of the peer's HTTP gateway, or null when it runs none. */
+  gatewayUrl: z.string().max(512).nullable(),
+  capabilities: capabilitiesSchema,
+  /** Random at each start: two live starts of one identity are a copied data folder. */
+  incarnation: z.string().max(64),
+});
+export type Hello = z.infer<typeof helloSchema>;
+
+/** First word to the coordinator: a token the first time, the membership certificate after that. */
+export const join: Conversation<JoinRequest, JoinResponse> = {
+  protocol: "/ringfold/membership/join/1",
+  request: z.object({
+    hello: helloSchema,
+    token: z.string().max(8_192),
+    membership: z.string().max(8_192).nullable(),
+  }),
+  response: z.object({
+    membership: z.string().max(8_192),
+    roles: z.array(roleSchema),
+    term: z.number().int().nonnegative(),
+    /** Everything that the newcomer missed: current deployments' routes arrive by `serving/routes`. */
+    clusterName: nameSchema,
+  }),
+  requestBytesMax: limits.gossipMessageBytes,
+  responseBytesMax: limits.gossipMessageBytes,
+  timeoutMs: limits.requestTimeoutMs,
+};
+export interface JoinRequest {
+  hello: Hello;
+  token: string;
+  membership: string | null;
+}
+export interface JoinResponse {
+  membership: string;
+  roles: z.infer<typeof roleSchema>[];
+  term: number;
+  clusterName: string;
+}
+
+/** A clean goodbye; answered when nothing depends on the leaver any more. */
+export const leave: Conversation<{ reason: string }, { released: boolean }> = {
+  protocol: "/ringfold/membership/leave/1",
+  request: z.object({ reason: z.string().max(1_000) }),
+  response: z.object({ released: z.boolean() }),
+  requestBytesMax: 4_096,
+  responseBytesMax: 4_096,
+  timeoutMs: limits.requestTimeoutMs,
+};
+
+export const presenceSchema = z.object({
+  hello: helloSchema,
+  /** Certificate by the cluster authority; listeners check it, so a stranger's fact is dropped. */
+  membership: z.string().max(8_192),
+  /** Grows by one a message of one incarnation; older facts are dropped. */
+  sequence: z.number().int().nonnegative(),
+  load: z.object({
+    /** Share of one core used by the agent process and its children over the last interval; 2 is two cores. */
+    cpu: z.number().nonnegative(),
+    residentBytes: z.number().nonnegative(),
+  }),
+  /** Digests of the artefacts that this peer can hand out. */
+  artefacts: z.array(z.string()).max(512),
+});
+export type Presence = z.infer<typeof presenceSchema>;
+
+export const presenceTopic: Topic<Presence> = { name: "/ringfold/presence/1", schema: presenceSchema };

@@ -1,0 +1,101 @@
+import { z } from "zod";
+import { nameSchema, peerIdSchema } from "../ids.ts";
+import { limits } from "../limits.ts";
+import type { Conversation } from "../ports.ts";
+import { versionManifestSchema } from "./model.ts";
+
+/** One contiguous run of layers `[fromLayer, toLayer)` of a version. */
+export const shardSchema = z.object({
+  shardIndex: z.number().int().nonnegative(),
+  fromLayer: z.number().int().nonnegative(),
+  toLayer: z.number().int().positive(),
+  /** Peers that should host it; a peer becomes routable when it reports the shard ready. */
+  replicas: z.array(z.object({ peerId: peerIdSchema, ready: z.boolean() })).max(64),
+});
+export type Shard = z.infer<typeof shardSchema>;
+
+/** A deployment as the coordinator decided it; agents cache it, so predictions go on without a coordinator. */
+export const placementSchema = z.object({
+  /** The model's name is the deployment's name: one version of a name is live at a time (canaries come later). */
+  name: nameSchema,
+  version: z.number().int().positive(),
+  /** Grows with every change of this deployment; agents keep the newest. */
+  revision: z.number().int().positive(),
+  manifest: versionManifestSchema,
+  shards: z.array(shardSchema).min(1).max(64),
+});
+export type Placement = z.infer<typeof placementSchema>;
+
+const okSchema = z.object({ ok: z.literal(true) });
+
+/**
+ * coordinator -> every agent: all placements of the cluster. An agent loads the shards that name it, unloads those that
+ * no longer do, and routes by the rest. Idempotent.
+ */
+export const placeShards: Conversation<
+  { term: number; revision: number; placements: Placement[] },
+  { ok: true }
+> = {
+  protocol: "/ringfold/serving/place/1",
+  request: z.object({
+    term: z.number().int().nonnegative(),
+    /** Revision of the whole table. */
+    revision: z.number().int().nonnegative(),
+    placements: z.array(placementSchema).max(256),
+  }),
+  response: okSchema,
+  requestBytesMax: limits.controlMessageBytes,
+  responseBytesMax: 1_024,
+  timeoutMs: limits.requestTimeoutMs,
+};
+
+/** agent -> coordinator: a shard is loaded and answers, or could not be loaded. */
+export const reportShard: Conversation<ShardReport, { ok: true }> = {
+  protocol: "/ringfold/serving/report/1",
+  request: z.object({
+    name: nameSchema,
+    version: z.number().int().positive(),
+    shardIndex: z.number().int().nonnegative(),
+    state: z.enum(["ready", "failed"]),
+    detail: z.string().max(2_000),
+  }),
+  response: okSchema,
+  requestBytesMax: 16_384,
+  responseBytesMax: 1_024,
+  timeoutMs: limits.requestTimeoutMs,
+};
+export interface ShardReport {
+  name: string;
+  version: number;
+  shardIndex: number;
+  state: "ready" | "failed";
+  detail: string;
+}
+
+/** A float tensor between shards: shape with batch first, data little-endian f32. */
+export const wireTensorSchema = z.object({
+  shape: z.array(z.number().int().nonnegative()).min(1).max(8),
+  data: z.instanceof(Uint8Array) as z.ZodType<Uint8Array>,
+});
+export type WireTensor = z.infer<typeof wireTensorSchema>;
+
+/** agent -> agent: one hop of a prediction, through one shard. */
+export const inferShard: Conversation<InferShardRequest, { output: WireTensor; computeMs: number }> = {
+  protocol: "/ringfold/serving/infer/1",
+  request: z.object({
+    name: nameSchema,
+    version: z.number().int().positive(),
+    shardIndex: z.number().int().nonnegative(),
+    input: wireTensorSchema,
+  }),
+  response: z.object({ output: wireTensorSchema, computeMs: z.number().nonnegative() }),
+  requestBytesMax: limits.tensorBytes + limits.envelopeBytes,
+  responseBytesMax: limits.tensorBytes + limits.envelopeBytes,
+  timeoutMs: limits.predictTimeoutMs,
+};
+export interface InferShardRequest {
+  name: string;
+  version: number;
+  shardIndex: number;
+  input: WireTensor;
+}
