@@ -2,7 +2,7 @@
  * Everything that the world can do to us, by code. A broken invariant is an `assert`, never one of these.
  *
  * `exit` follows sysexits(3): 64 usage, 65 data, 66 no input, 69 unavailable, 70 software, 71 system, 73 cannot create,
- * 74 I/O, 75 temporary, 76 protocol, 77 permission, 78 configuration. 130 is an interrupt.
+ * 74 I/O, 75 temporary, 76 protocol, 77 permission, 78 configuration. 130 is an interrupt, 1 a job that failed.
  */
 interface ErrorRule {
   readonly retryable: boolean;
@@ -85,6 +85,7 @@ export const errorRules = {
     69,
     "Choose another engine with --engine, or install what is missing.",
   ),
+  JOB_FAILED: rule("self", 500, 1, "The message says why; correct that and submit the job again."),
   TRAINER_DIED: rule("self", 500, 71, "The trainer process ended; its log says why."),
   INSUFFICIENT_WORKERS: rule("self", 503, 75, "Start more agents, or lower workers.min.", true),
   ARTEFACT_MISSING: rule("peer", 404, 69, "No reachable agent holds it; start one that does."),

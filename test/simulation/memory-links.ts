@@ -1,0 +1,53 @@
+import type { DownstreamLink, Segment, UpstreamLink } from "../../agent/ring/link.ts";
+import { RingfoldError } from "../../protocol/errors.ts";
+
+/** One direction of a ring in memory: what is sent is copied, as a socket would, and read in order. */
+export function memoryLink(from: string, to: string): { upstream: UpstreamLink; downstream: DownstreamLink } {
+  const queue: Segment[] = [];
+  let broken: RingfoldError | undefined;
+  let wake: (() => void) | undefined;
+  const destroy = () => {
+    broken ??= new RingfoldError("RING_BROKEN", "the link closed", { peer: from });
+    wake?.();
+  };
+  return {
+    upstream: {
+      peerId: from,
+      receive: async (signal) => {
+        while (queue.length === 0) {
+          if (broken) throw broken;
+          signal.throwIfAborted();
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+            signal.addEventListener("abort", () => resolve(), { once: true });
+          });
+        }
+        return queue.shift()!;
+      },
+      destroy,
+    },
+    downstream: {
+      peerId: to,
+      send: (segment) => {
+        if (broken) return;
+        queue.push({ ...segment, payload: segment.payload.slice() });
+        wake?.();
+      },
+      drained: async () => {
+        if (broken) throw broken;
+      },
+      destroy,
+    },
+  };
+}
+
+/** `links[r]` are rank r's ends of a ring of `worldSize`. */
+export function memoryRing(worldSize: number): { upstream: UpstreamLink; downstream: DownstreamLink }[] {
+  const hops = Array.from({ length: worldSize }, (_, rank) =>
+    memoryLink(`rank-${rank}`, `rank-${(rank + 1) % worldSize}`),
+  );
+  return hops.map((hop, rank) => ({
+    downstream: hop.downstream,
+    upstream: hops[(rank + worldSize - 1) % worldSize]!.upstream,
+  }));
+}
