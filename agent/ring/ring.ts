@@ -72,6 +72,11 @@ export class Ring {
     }
   }
 
+  /** Resolves when every rank has arrived here. @throws as allReduce */
+  async barrier(signal: AbortSignal): Promise<void> {
+    await this.allReduce(new Float32Array(this.worldSize), signal);
+  }
+
   destroy(): void {
     this.#links?.upstream.destroy();
     this.#links?.downstream.destroy();

@@ -94,7 +94,10 @@ test("the DHT finds a peer that was never dialled", async () => {
   const { nodes } = await open(3);
   nodes[1]!.handle(echo, async ({ text }) => ({ text, from: "" }));
   // Routing tables fill in the background once peers have identified each other.
-  const answer = await vi.waitFor(() => nodes[2]!.request(nodes[1]!.peerId, echo, { text: "through the DHT" }), 5_000);
+  const answer = await vi.waitFor(
+    () => nodes[2]!.request(nodes[1]!.peerId, echo, { text: "through the DHT" }),
+    5_000,
+  );
   expect(answer.text).toBe("through the DHT");
 });
 

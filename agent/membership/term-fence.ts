@@ -1,0 +1,31 @@
+import { RingfoldError } from "../../protocol/errors.ts";
+import { shortPeer } from "../../protocol/ids.ts";
+
+/** Lets through only commands of the coordinator, and none of an older term: a deposed one may still be talking. */
+export class TermFence {
+  readonly #coordinatorPeerId: string;
+  #term = 0;
+
+  constructor(coordinatorPeerId: string) {
+    this.#coordinatorPeerId = coordinatorPeerId;
+  }
+
+  get term(): number {
+    return this.#term;
+  }
+
+  /** @throws RingfoldError NOT_A_MEMBER | STALE_TERM */
+  check(term: number, from: string): void {
+    if (from !== this.#coordinatorPeerId) {
+      throw new RingfoldError("NOT_A_MEMBER", `${shortPeer(from)} is not the coordinator of this cluster`, {
+        peer: from,
+      });
+    }
+    if (term < this.#term) {
+      throw new RingfoldError("STALE_TERM", `term ${term} is over; the term is ${this.#term}`, {
+        term: this.#term,
+      });
+    }
+    this.#term = term;
+  }
+}

@@ -1,0 +1,52 @@
+import { RingfoldError } from "../../protocol/errors.ts";
+import type { ArtefactStore } from "../artefact/store.ts";
+import type { ParameterSlot } from "../engine/port.ts";
+import { encodeState, restoreState, type TrainingState } from "./training-state.ts";
+
+/** Writes a job's checkpoints to the agent's artefact store and finds the newest one again after a restart. */
+export class Checkpointer {
+  readonly #options: CheckpointerOptions;
+
+  constructor(options: CheckpointerOptions) {
+    this.#options = options;
+  }
+
+  isDue(step: number): boolean {
+    return step % this.#options.everySteps === 0;
+  }
+
+  /** Durable when it resolves; only then is the one before it removed. Returns the digest. */
+  async save(state: TrainingState): Promise<string> {
+    const { store, layout } = this.#options;
+    const previous = store.resolveName(this.#name);
+    const digest = await store.put(encodeState(state, layout));
+    await store.setName(this.#name, { digest, step: state.step });
+    if (previous && previous.digest !== digest) await store.remove(previous.digest);
+    return digest;
+  }
+
+  /** Whether `state` was replaced by the newest checkpoint. A damaged one is passed over: a peer may have a good one. */
+  restore(state: TrainingState): boolean {
+    const { store, layout } = this.#options;
+    const found = store.resolveName(this.#name);
+    if (!found) return false;
+    try {
+      restoreState(state, store.get(found.digest), layout);
+      return true;
+    } catch (error) {
+      if (error instanceof RingfoldError && error.code.startsWith("ARTEFACT_")) return false;
+      throw error;
+    }
+  }
+
+  get #name(): string {
+    return `checkpoint/${this.#options.jobId}`;
+  }
+}
+
+interface CheckpointerOptions {
+  readonly jobId: string;
+  readonly store: ArtefactStore;
+  readonly layout: readonly ParameterSlot[];
+  readonly everySteps: number;
+}

@@ -1,0 +1,106 @@
+import {
+  type JobReport,
+  prepareJob,
+  quiesceJob,
+  reportJob,
+  startGeneration,
+  stopJob,
+} from "../../protocol/messages/job.ts";
+import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
+import type { TermFence } from "../membership/term-fence.ts";
+import { ReportOutbox } from "./report-outbox.ts";
+import { TrainerChild } from "./trainer-child.ts";
+import type { TrainerSetup } from "./trainer-messages.ts";
+
+export interface JobRunnerModules {
+  readonly network: ClusterNetwork;
+  readonly fence: TermFence;
+  readonly coordinatorPeerId: string;
+  /** What every trainer of this agent shares. */
+  readonly setup: Omit<TrainerSetup, "jobId" | "spec">;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+/**
+ * An agent's side of jobs: obeys the coordinator's four commands and reports back. It decides nothing. Commands may be
+ * repeated and may come late; each is safe to obey twice.
+ */
+export class JobRunner {
+  readonly #modules: JobRunnerModules;
+  readonly #trainers = new Map<string, TrainerChild>();
+  readonly #outbox: ReportOutbox;
+
+  constructor(modules: JobRunnerModules) {
+    this.#modules = modules;
+    const { network, coordinatorPeerId, clock, log } = modules;
+    this.#outbox = new ReportOutbox({
+      send: async (report) => void (await network.request(coordinatorPeerId, reportJob, { report })),
+      clock,
+      log,
+    });
+    this.#listen();
+  }
+
+  /** The coordinator is back: what waits for it goes now. */
+  coordinatorReturned(): void {
+    this.#outbox.retryNow();
+  }
+
+  trainerPids(): number[] {
+    return [...this.#trainers.values()].flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
+  }
+
+  async close(): Promise<void> {
+    this.#outbox.close();
+    await Promise.all([...this.#trainers.keys()].map((jobId) => this.#end(jobId)));
+  }
+
+  #listen(): void {
+    const { network, fence, log } = this.#modules;
+    network.handle(prepareJob, async ({ term, jobId, spec }, { from }) => {
+      fence.check(term, from);
+      if (!this.#trainers.has(jobId)) {
+        log.info({ jobId, name: spec.name }, "Starting a trainer");
+        this.#trainers.set(jobId, this.#startTrainer({ ...this.#modules.setup, jobId, spec }));
+      }
+      return { ok: true };
+    });
+    network.handle(startGeneration, async ({ term, plan }, { from }) => {
+      fence.check(term, from);
+      this.#trainers.get(plan.jobId)?.start(plan);
+      return { ok: true };
+    });
+    network.handle(quiesceJob, async ({ term, jobId, generation }, { from }) => {
+      fence.check(term, from);
+      this.#trainers.get(jobId)?.quiesce(generation);
+      return { ok: true };
+    });
+    network.handle(stopJob, async ({ term, jobId, reason }, { from }) => {
+      fence.check(term, from);
+      if (this.#trainers.has(jobId)) log.info({ jobId, reason }, "Ending a trainer");
+      await this.#end(jobId);
+      return { ok: true };
+    });
+  }
+
+  #startTrainer(setup: TrainerSetup): TrainerChild {
+    const trainer: TrainerChild = new TrainerChild(setup, {
+      clock: this.#modules.clock,
+      onReport: (report) => this.#onReport(trainer, report),
+    });
+    return trainer;
+  }
+
+  #onReport(trainer: TrainerChild, report: JobReport): void {
+    if (this.#trainers.get(report.jobId) !== trainer) return; // the last words of a trainer that was replaced
+    if (report.kind === "failed") void this.#end(report.jobId);
+    this.#outbox.push(report);
+  }
+
+  async #end(jobId: string): Promise<void> {
+    const trainer = this.#trainers.get(jobId);
+    this.#trainers.delete(jobId);
+    await trainer?.close();
+  }
+}

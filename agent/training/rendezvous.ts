@@ -1,0 +1,117 @@
+import { RingfoldError } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
+import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import type { ParameterSlot } from "../engine/port.ts";
+import type { DataPlane, Purpose } from "../network/data-plane.ts";
+import { downstreamLink, upstreamLink } from "../network/ring-links.ts";
+import { Ring } from "../ring/ring.ts";
+import { receiveState, sendState } from "./heal.ts";
+import type { Trainer } from "./trainer.ts";
+import { encodeState, restoreState, trainingPoint } from "./training-state.ts";
+
+export interface Healing {
+  readonly bytes: number;
+  readonly durationMs: number;
+}
+
+/**
+ * Turns a plan into a running ring: heal if this rank is not at the plan's starting point, link with both neighbours,
+ * then a barrier, after which every rank knows that all are healed and linked.
+ *
+ * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT | HASH_DIVERGED
+ */
+export async function joinGeneration(
+  plan: GenerationPlan,
+  self: {
+    readonly peerId: string;
+    readonly plane: DataPlane;
+    readonly trainer: Trainer;
+    readonly layout: readonly ParameterSlot[];
+  },
+  cancel: AbortSignal,
+): Promise<{ ring: Ring; healing: Healing }> {
+  const signal = AbortSignal.any([cancel, AbortSignal.timeout(limits.rendezvousTimeoutMs)]);
+  const healing = await heal(plan, self, signal);
+  const ring = await link(plan, self, signal);
+  try {
+    await ring.barrier(signal);
+    return { ring, healing };
+  } catch (cause) {
+    ring.destroy();
+    throw cause;
+  }
+}
+
+/** Answers ranks that heal from this one; the state cannot change while any of them still waits. */
+export function serveHealing(plane: DataPlane, trainer: Trainer, layout: readonly ParameterSlot[]): void {
+  plane.serve("heal", (socket) =>
+    sendState(socket, encodeState(trainer.state, layout), AbortSignal.timeout(limits.rendezvousTimeoutMs)),
+  );
+}
+
+async function heal(
+  plan: GenerationPlan,
+  { peerId, plane, trainer, layout }: Parameters<typeof joinGeneration>[1],
+  signal: AbortSignal,
+): Promise<Healing> {
+  const startedAtMs = performance.now();
+  const own = trainingPoint(trainer.state);
+  if (own.step === plan.start.step && own.hash === plan.start.hash) return { bytes: 0, durationMs: 0 };
+  const source = plan.ranks.find((rank) => rank.peerId === plan.source);
+  if (!source || source.peerId === peerId) {
+    throw new RingfoldError("HASH_DIVERGED", `this rank is the source of a state that it does not have`, {
+      step: own.step,
+      expectedStep: plan.start.step,
+    });
+  }
+  const socket = await plane.dial(source, purpose(plan, "heal"), signal);
+  try {
+    const bytes = await receiveState(socket, signal);
+    restoreState(trainer.state, bytes, layout);
+    trainer.adoptState();
+    const healed = trainingPoint(trainer.state);
+    if (healed.step !== plan.start.step || healed.hash !== plan.start.hash) {
+      throw new RingfoldError(
+        "HASH_DIVERGED",
+        `${source.peerId} is not at the starting point of this generation`,
+        {
+          peer: source.peerId,
+          step: healed.step,
+          expectedStep: plan.start.step,
+        },
+      );
+    }
+    return { bytes: bytes.byteLength, durationMs: performance.now() - startedAtMs };
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function link(
+  plan: GenerationPlan,
+  { peerId, plane }: Parameters<typeof joinGeneration>[1],
+  signal: AbortSignal,
+): Promise<Ring> {
+  const worldSize = plan.ranks.length;
+  const rank = plan.ranks.findIndex((member) => member.peerId === peerId);
+  if (worldSize === 1) return new Ring({ rank, worldSize });
+  const upstream = plan.ranks[(rank + worldSize - 1) % worldSize]!;
+  const downstream = plan.ranks[(rank + 1) % worldSize]!;
+  const [dialled, accepted] = await Promise.allSettled([
+    plane.dial(upstream, purpose(plan, "ring"), signal),
+    plane.accept(downstream.peerId, purpose(plan, "ring"), signal),
+  ]);
+  if (dialled.status === "fulfilled" && accepted.status === "fulfilled") {
+    const links = { upstream: upstreamLink(dialled.value), downstream: downstreamLink(accepted.value) };
+    return new Ring({ rank, worldSize, links });
+  }
+  if (dialled.status === "fulfilled") dialled.value.destroy();
+  if (accepted.status === "fulfilled") accepted.value.destroy();
+  throw dialled.status === "rejected" ? dialled.reason : (accepted as PromiseRejectedResult).reason;
+}
+
+const purpose = (plan: GenerationPlan, kind: Purpose["kind"]): Purpose => ({
+  kind,
+  jobId: plan.jobId,
+  generation: plan.generation,
+});

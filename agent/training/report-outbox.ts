@@ -1,0 +1,88 @@
+import type { JobReport } from "../../protocol/messages/job.ts";
+import type { Clock, Log } from "../../protocol/ports.ts";
+
+/**
+ * Reports on their way to the coordinator: in order, again and again until it has answered, so that a coordinator that
+ * was away hears of everything that happened meanwhile. Bounded: only the newest progress is kept, and when the box is
+ * full the oldest report that is merely informative goes.
+ */
+export class ReportOutbox {
+  readonly #send: (report: JobReport) => Promise<void>;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  #queue: JobReport[] = [];
+  #sending = false;
+  #failures = 0;
+  #cancelRetry: (() => void) | undefined;
+  #closed = false;
+
+  constructor(modules: {
+    readonly send: (report: JobReport) => Promise<void>;
+    readonly clock: Clock;
+    readonly log: Log;
+  }) {
+    this.#send = modules.send;
+    this.#clock = modules.clock;
+    this.#log = modules.log;
+  }
+
+  push(report: JobReport): void {
+    if (this.#closed) return;
+    if (report.kind === "progress") {
+      // The report in flight stays at the head: it may have arrived already.
+      this.#queue = this.#queue.filter(
+        (queued, i) => (i === 0 && this.#sending) || queued.kind !== "progress",
+      );
+    }
+    if (this.#queue.length >= queueMax) {
+      const informative = this.#queue.findIndex(
+        ({ kind }, i) => i > 0 && (kind === "checkpoint" || kind === "resumed"),
+      );
+      this.#queue.splice(informative > 0 ? informative : 1, 1);
+    }
+    this.#queue.push(report);
+    void this.#drain();
+  }
+
+  /** Tries at once, for example because the coordinator is back. */
+  retryNow(): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = undefined;
+    void this.#drain();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#cancelRetry?.();
+    this.#queue = [];
+  }
+
+  async #drain(): Promise<void> {
+    if (this.#sending || this.#cancelRetry) return;
+    this.#sending = true;
+    try {
+      for (let report = this.#queue[0]; report && !this.#closed; report = this.#queue[0]) {
+        await this.#send(report);
+        this.#queue.shift();
+        this.#failures = 0;
+      }
+    } catch (error) {
+      const delayMs = Math.min(retryMs.most, retryMs.first * 2 ** this.#failures++);
+      this.#log.debug(
+        { err: error, delayMs, waiting: this.#queue.length },
+        "A report waits for the coordinator",
+      );
+      if (!this.#closed) {
+        this.#cancelRetry = this.#clock.after(delayMs, () => {
+          this.#cancelRetry = undefined;
+          void this.#drain();
+        });
+      }
+    } finally {
+      this.#sending = false;
+    }
+  }
+}
+
+const queueMax = 256;
+const retryMs = { first: 100, most: 2_000 } as const;

@@ -1,0 +1,27 @@
+import type { JobSpec } from "../../protocol/job-spec.ts";
+import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
+
+/** Between an agent and its trainer process, over Node's IPC channel. Both are this release, so nothing is versioned. */
+
+export interface TrainerSetup {
+  readonly jobId: string;
+  readonly spec: JobSpec;
+  readonly peerId: string;
+  /** libp2p certificate for the data plane; the identity key itself stays with the agent. */
+  readonly certificate: { readonly cert: string; readonly key: string };
+  /** Where the data plane listens. */
+  readonly host: string;
+  readonly artefactPath: string;
+  readonly logLevel: string;
+}
+
+export type ToTrainer =
+  | { readonly kind: "setup"; readonly setup: TrainerSetup }
+  | { readonly kind: "start"; readonly plan: GenerationPlan }
+  | { readonly kind: "quiesce"; readonly generation: number }
+  | { readonly kind: "stop" };
+
+export interface FromTrainer {
+  readonly kind: "report";
+  readonly report: JobReport;
+}

@@ -1,0 +1,86 @@
+import { createHash } from "node:crypto";
+import { RingfoldError } from "../../protocol/errors.ts";
+import type { TrainingPoint } from "../../protocol/messages/job.ts";
+import { decodeSafetensors, encodeSafetensors, type NamedTensor } from "../../protocol/safetensors.ts";
+import type { ParameterSlot } from "../engine/port.ts";
+import type { Optimizer } from "./optimizer.ts";
+
+/** Everything that a step changes: equal on all ranks, to the bit, after each step. */
+export interface TrainingState {
+  /** Completed steps. */
+  step: number;
+  /** f32, shape [parameterCount], in layout order. */
+  readonly parameters: Float32Array;
+  /** The optimizer's arrays, f32 [parameterCount] each. */
+  readonly slots: Record<string, Float32Array>;
+  readonly scalars: Record<string, number>;
+}
+
+export function initialState(parameterCount: number, optimizer: Optimizer): TrainingState {
+  const slots = Object.fromEntries(optimizer.slots.map((name) => [name, new Float32Array(parameterCount)]));
+  return { step: 0, parameters: new Float32Array(parameterCount), slots, scalars: { ...optimizer.scalars } };
+}
+
+/** Where this state stands: completed steps and SHA-256 of the parameters. Cost: about 2 ms a million parameters. */
+export function trainingPoint(state: TrainingState): TrainingPoint {
+  return { step: state.step, hash: createHash("sha256").update(bytesOf(state.parameters)).digest("hex") };
+}
+
+/** A checkpoint: safetensors with the parameters under their names, the optimizer's arrays, and scalars as metadata. */
+export function encodeState(state: TrainingState, layout: readonly ParameterSlot[]): Uint8Array {
+  const optimizerTensors = Object.entries(state.slots).map(
+    ([name, data]): NamedTensor => ({ name: `optimizer/${name}`, shape: [data.length], data }),
+  );
+  return encodeSafetensors([...parameterTensors(state, layout), ...optimizerTensors], {
+    step: String(state.step),
+    scalars: JSON.stringify(state.scalars), // a JavaScript number survives JSON to the bit
+  });
+}
+
+/** Only the weights, as a version holds them. */
+export function encodeWeights(state: TrainingState, layout: readonly ParameterSlot[]): Uint8Array {
+  return encodeSafetensors(parameterTensors(state, layout));
+}
+
+/** Overwrites `state` with a checkpoint. @throws RingfoldError ARTEFACT_CORRUPT when it is of another model */
+export function restoreState(
+  state: TrainingState,
+  bytes: Uint8Array,
+  layout: readonly ParameterSlot[],
+): void {
+  const { tensors, metadata } = decodeSafetensors(bytes);
+  const found = new Map(tensors.map((tensor) => [tensor.name, tensor.data]));
+  const take = (name: string, elementCount: number): Float32Array => {
+    const data = found.get(name);
+    if (data?.length !== elementCount)
+      throw new RingfoldError("ARTEFACT_CORRUPT", `checkpoint: tensor ${name} does not fit`);
+    return data;
+  };
+  const parameters = layout.map(({ name, elementCount, offset }) => ({
+    offset,
+    data: take(name, elementCount),
+  }));
+  const slots = Object.entries(state.slots).map(([name, slot]) => ({
+    slot,
+    data: take(`optimizer/${name}`, slot.length),
+  }));
+  const step = Number(metadata.step);
+  if (!Number.isSafeInteger(step) || step < 0)
+    throw new RingfoldError("ARTEFACT_CORRUPT", "checkpoint: no step");
+  // Nothing is touched before everything fits: a bad checkpoint leaves the state as it was.
+  for (const { offset, data } of parameters) state.parameters.set(data, offset);
+  for (const { slot, data } of slots) slot.set(data);
+  Object.assign(state.scalars, JSON.parse(metadata.scalars ?? "{}"));
+  state.step = step;
+}
+
+function parameterTensors(state: TrainingState, layout: readonly ParameterSlot[]): NamedTensor[] {
+  return layout.map(({ name, shape, offset, elementCount }) => ({
+    name,
+    shape,
+    data: state.parameters.subarray(offset, offset + elementCount),
+  }));
+}
+
+const bytesOf = (array: Float32Array): Uint8Array =>
+  new Uint8Array(array.buffer, array.byteOffset, array.byteLength);

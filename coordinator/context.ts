@@ -1,0 +1,20 @@
+import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
+import type { EventLog } from "./event-log.ts";
+import type { PeerTable } from "./peers.ts";
+import type { VersionRegistry } from "./version-registry.ts";
+
+/** What the desks of the coordinator share. */
+export interface CoordinatorContext {
+  readonly network: ClusterNetwork;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Fences every command: it grew by one when this coordinator started. */
+  readonly term: number;
+  readonly release: string;
+  readonly peers: PeerTable;
+  readonly versions: VersionRegistry;
+  readonly events: EventLog;
+  /** Something that people see has changed. */
+  readonly changed: () => void;
+}

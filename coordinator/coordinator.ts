@@ -1,0 +1,211 @@
+import { issueToken } from "../protocol/credentials.ts";
+import type { JobSpec } from "../protocol/job-spec.ts";
+import type {
+  ClusterView,
+  DeploymentView,
+  DeployRequest,
+  JobView,
+  LossPoint,
+  PeerView,
+  TokenRequest,
+  VersionView,
+} from "../protocol/messages/api.ts";
+import { reportJob } from "../protocol/messages/job.ts";
+import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
+import type { VersionManifest } from "../protocol/messages/model.ts";
+import { reportShard } from "../protocol/messages/serving.ts";
+import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
+import type { CoordinatorContext } from "./context.ts";
+import type { ClusterCredentials } from "./credentials.ts";
+import { DeploymentDesk } from "./deployment-desk.ts";
+import { EventLog } from "./event-log.ts";
+import { JobDesk } from "./job-desk.ts";
+import { MembershipDesk } from "./membership-desk.ts";
+import { PeerTable } from "./peers.ts";
+import { SerialQueue } from "./serial-queue.ts";
+import { collections } from "./state.ts";
+import { VersionRegistry, versionView } from "./version-registry.ts";
+
+/** What the HTTP API offers; everything an operator can see or do. */
+export interface Coordinator {
+  readonly peerId: string;
+  view(): ClusterView;
+  /** Calls back after changes, not more often than people can see. Returns the way to stop. */
+  onChange(listener: () => void): () => void;
+  job(jobId: string): JobView;
+  curve(jobId: string): LossPoint[];
+  submitJob(spec: JobSpec): Promise<JobView>;
+  cancelJob(jobId: string): Promise<JobView>;
+  version(name: string, version: number): VersionView & { manifest: VersionManifest };
+  deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
+  removeDeployment(name: string): Promise<void>;
+  createToken(request: TokenRequest): Promise<string>;
+  close(): Promise<void>;
+}
+
+export interface CoordinatorModules {
+  readonly network: ClusterNetwork;
+  readonly store: Store;
+  readonly credentials: ClusterCredentials;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly release: string;
+}
+
+/** How often jobs and deployments look at the clock; everything urgent comes as an event. */
+const lookAroundIntervalMs = 500;
+/** Changes are told to people at most four times a second. */
+const changeIntervalMs = 250;
+
+/**
+ * Assembles a coordinator: takes the next term, listens, and from then on turns one event at a time into a decision that
+ * is durable before it is acted on. It is on no step's and no prediction's path.
+ */
+export async function openCoordinator(modules: CoordinatorModules): Promise<Coordinator> {
+  const { network, store, credentials, clock, log, release } = modules;
+  const term = (collections.counters.read(store, "term") ?? 0) + 1;
+  await store.write([collections.counters.put("term", term)]);
+
+  const startedAtMs = clock.nowMs();
+  const listeners = new Set<() => void>();
+  const announceChange = throttled(clock, () => {
+    for (const listener of listeners) listener();
+  });
+  const context: CoordinatorContext = {
+    ...{ network, store, clock, log, term, release },
+    peers: new PeerTable(),
+    versions: new VersionRegistry(store),
+    events: new EventLog({ store, clock, log }),
+    changed: announceChange.call,
+  };
+  const membership = new MembershipDesk(context, credentials);
+  const jobs = new JobDesk(context);
+  const deployments = new DeploymentDesk(context);
+  const queue = new SerialQueue();
+  const lookAround = async () => {
+    await jobs.lookAround();
+    await deployments.lookAround();
+  };
+
+  network.handle(join, (request, { from }) =>
+    queue.run(async () => {
+      const response = await membership.join(request, from);
+      // The newcomer must have its answer before it is asked to work.
+      clock.after(0, () => void queue.run(lookAround));
+      return response;
+    }),
+  );
+  network.handle(leave, ({ reason }, { from }) =>
+    queue.run(async () => {
+      await membership.leave(from, reason);
+      await lookAround();
+      const released = !jobs.involves(from) && !deployments.dependsOn(from);
+      if (released) await membership.release(from);
+      return { released };
+    }),
+  );
+  network.handle(reportJob, ({ report }, { from }) =>
+    queue.run(() => jobs.report(from, report)).then(() => ({ ok: true })),
+  );
+  network.handle(reportShard, (report, { from }) =>
+    queue.run(() => deployments.report(from, report)).then(() => ({ ok: true })),
+  );
+  network.subscribe(presenceTopic, (presence, from) => {
+    queue
+      .run(() => membership.hear(presence, from))
+      .catch((error) => log.debug({ err: error, from }, "Dropped presence"));
+  });
+  network.onConnection(({ peerId, connected }) => {
+    void queue.run(async () => {
+      await membership.socketChanged(peerId, connected);
+      if (!connected) await lookAround();
+    });
+  });
+  const stopTicking = repeat(clock, lookAroundIntervalMs, () =>
+    queue.run(async () => {
+      if (context.peers.sweep(clock.nowMs())) context.changed();
+      await lookAround();
+    }),
+  );
+  await store.write(context.events.append("coordinator", `started, term ${term}`));
+
+  const peerViews = (): PeerView[] =>
+    context.peers.all().map((peer) => context.peers.view(peer, clock.nowMs()));
+  const versionViews = (): VersionView[] =>
+    context.versions.all().map((record) => versionView(record, holdersOf(context, record.manifest)));
+  return {
+    peerId: network.peerId,
+    view: () => ({
+      name: credentials.authority.clusterName,
+      nowMs: clock.nowMs(),
+      release,
+      coordinator: { peerId: network.peerId, term, startedAtMs },
+      peers: peerViews(),
+      jobs: jobs.views(),
+      versions: versionViews(),
+      deployments: deployments.views(),
+      events: [...context.events.recent()].slice(-100),
+    }),
+    onChange: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    job: (jobId) => jobs.view(jobId),
+    curve: (jobId) => jobs.curve(jobId),
+    submitJob: (spec) => queue.run(() => jobs.submit(spec)),
+    cancelJob: (jobId) => queue.run(() => jobs.cancel(jobId)),
+    version: (name, version) => {
+      const record = context.versions.get(name, version);
+      return { ...versionView(record, holdersOf(context, record.manifest)), manifest: record.manifest };
+    },
+    deploy: (name, request) => queue.run(() => deployments.deploy(name, request)),
+    removeDeployment: (name) => queue.run(() => deployments.remove(name)),
+    createToken: ({ role, expiresInSeconds }) =>
+      issueToken(credentials.authority, {
+        role,
+        swarmKey: credentials.swarmKey,
+        coordinator: network.peerId,
+        addresses: [...network.addresses()],
+        expiresAtMs: clock.nowMs() + 1_000 * expiresInSeconds,
+      }),
+    close: async () => {
+      stopTicking();
+      announceChange.cancel();
+      listeners.clear();
+      await queue.close();
+    },
+  };
+}
+
+const holdersOf = ({ peers }: CoordinatorContext, { weights }: VersionManifest): string[] =>
+  peers
+    .all()
+    .filter((peer) => peer.connected && peer.artefacts.includes(weights.digest))
+    .map(({ hello }) => hello.peerId);
+
+/** Runs `work` again `intervalMs` after it has ended, so that slow work never piles up. */
+function repeat(clock: Clock, intervalMs: number, work: () => Promise<void>): () => void {
+  let cancel = clock.after(intervalMs, function again() {
+    void work().finally(() => {
+      if (!stopped) cancel = clock.after(intervalMs, again);
+    });
+  });
+  let stopped = false;
+  return () => {
+    stopped = true;
+    cancel();
+  };
+}
+
+function throttled(clock: Clock, work: () => void): { call: () => void; cancel: () => void } {
+  let cancel: (() => void) | undefined;
+  return {
+    call: () => {
+      cancel ??= clock.after(changeIntervalMs, () => {
+        cancel = undefined;
+        work();
+      });
+    },
+    cancel: () => cancel?.(),
+  };
+}

@@ -1,0 +1,103 @@
+import { z } from "zod";
+import { digestSchema, peerIdSchema } from "../../protocol/ids.ts";
+import { jobSpecSchema } from "../../protocol/job-spec.ts";
+import { generationViewSchema, jobStateSchema } from "../../protocol/messages/api.ts";
+import {
+  evaluationSchema,
+  generationPlanSchema,
+  jobIdSchema,
+  trainingPointSchema,
+} from "../../protocol/messages/job.ts";
+import { modelDescriptionSchema } from "../../protocol/messages/model.ts";
+
+/** What the coordinator knows of a job; persisted whole with each decision. */
+
+export const memberSchema = z.object({
+  peerId: peerIdSchema,
+  /** Of the agent's life that runs this trainer; another one means that the trainer is gone. */
+  incarnation: z.string(),
+  /**
+   * preparing: the trainer starts. ready: idle, can take a plan. running: was given the current plan. ended: that
+   * generation is over for it. finished: all steps done.
+   */
+  phase: z.enum(["preparing", "ready", "running", "ended", "finished"]),
+  sinceMs: z.number(),
+  host: z.string(),
+  port: z.number(),
+  point: trainingPointSchema.nullable(),
+  engine: z.string(),
+});
+export type Member = z.infer<typeof memberSchema>;
+
+export const jobRecordSchema = z.object({
+  id: jobIdSchema,
+  spec: jobSpecSchema,
+  state: jobStateSchema,
+  reason: z.string(),
+  submittedAtMs: z.number(),
+  startedAtMs: z.number().nullable(),
+  endedAtMs: z.number().nullable(),
+  members: z.record(z.string(), memberSchema),
+  plan: generationPlanSchema.nullable(),
+  generations: z.array(generationViewSchema),
+  /** When the current generation ended on its first rank; null while it runs. */
+  interruptedAtMs: z.number().nullable(),
+  /** When the interruption began from which the current generation has not yet committed a step. */
+  recoveringSinceMs: z.number().nullable(),
+  /** Members of the current generation that neither reported its end nor are known to be dead. */
+  silent: z.array(z.string()),
+  pauseRequested: z.boolean(),
+  /** What changed since the last plan, for its reason. */
+  changes: z.array(z.string()),
+  checkpoints: z.array(z.object({ step: z.number().int(), hash: digestSchema, ranks: z.number().int() })),
+  /** Trainers that failed by themselves, by peer. */
+  failures: z.record(z.string(), z.number().int()),
+  dataDigest: digestSchema.nullable(),
+  model: modelDescriptionSchema.nullable(),
+  /** Everyone who ever was a rank: lineage. */
+  peers: z.array(z.string()),
+  engines: z.array(z.string()),
+  result: z
+    .object({
+      point: trainingPointSchema,
+      weights: digestSchema,
+      weightsBytes: z.number(),
+      evaluation: evaluationSchema,
+      atMs: z.number(),
+    })
+    .nullable(),
+  /** `name@N` once registered. */
+  version: z.string().nullable(),
+});
+export type JobRecord = z.infer<typeof jobRecordSchema>;
+
+export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobRecord {
+  return {
+    id,
+    spec,
+    state: "waiting",
+    reason: "submitted",
+    submittedAtMs: nowMs,
+    startedAtMs: null,
+    endedAtMs: null,
+    members: {},
+    plan: null,
+    generations: [],
+    interruptedAtMs: null,
+    recoveringSinceMs: null,
+    silent: [],
+    pauseRequested: false,
+    changes: [],
+    checkpoints: [],
+    failures: {},
+    dataDigest: null,
+    model: null,
+    peers: [],
+    engines: [],
+    result: null,
+    version: null,
+  };
+}
+
+export const isOver = (job: JobRecord): boolean =>
+  job.state === "succeeded" || job.state === "failed" || job.state === "cancelled";

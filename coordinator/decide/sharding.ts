@@ -1,0 +1,68 @@
+import { RingfoldError } from "../../protocol/errors.ts";
+import type { LayerDescription } from "../../protocol/messages/model.ts";
+
+export interface LayerRange {
+  readonly fromLayer: number;
+  readonly toLayer: number;
+}
+
+/**
+ * Cuts layers into `shardCount` contiguous runs so that the most expensive run is as cheap as can be. A layer costs its
+ * multiply-adds (time) and its parameters (memory), each as a share of the model's total.
+ *
+ * Cost: O(layers^2 * shards), by dynamic programming; the classical linear partition problem (Skiena, "The Algorithm
+ * Design Manual", section 10.7).
+ * @throws RingfoldError REQUEST_INVALID when there are fewer layers than shards
+ */
+export function cutIntoShards(layers: readonly LayerDescription[], shardCount: number): LayerRange[] {
+  if (shardCount > layers.length) {
+    throw new RingfoldError(
+      "REQUEST_INVALID",
+      `${shardCount} shards of a model with ${layers.length} layers`,
+      {
+        remedy: `Ask for at most ${layers.length} shards.`,
+      },
+    );
+  }
+  const prefix = prefixCosts(layers);
+  const cost = (from: number, to: number) => prefix[to]! - prefix[from]!;
+  // best[s][n]: the least possible maximum when the first n layers make s shards; cut[s][n]: where the last one starts.
+  const best = Array.from({ length: shardCount + 1 }, () =>
+    new Array<number>(layers.length + 1).fill(Number.POSITIVE_INFINITY),
+  );
+  const cut = Array.from({ length: shardCount + 1 }, () => new Array<number>(layers.length + 1).fill(0));
+  best[0]![0] = 0;
+  for (let shard = 1; shard <= shardCount; shard++) {
+    for (let end = shard; end <= layers.length; end++) {
+      for (let start = shard - 1; start < end; start++) {
+        const worst = Math.max(best[shard - 1]![start]!, cost(start, end));
+        if (worst < best[shard]![end]!) {
+          best[shard]![end] = worst;
+          cut[shard]![end] = start;
+        }
+      }
+    }
+  }
+  const ranges: LayerRange[] = [];
+  for (let shard = shardCount, toLayer = layers.length; shard > 0; shard--) {
+    const fromLayer = cut[shard]![toLayer]!;
+    ranges.unshift({ fromLayer, toLayer });
+    toLayer = fromLayer;
+  }
+  return ranges;
+}
+
+function prefixCosts(layers: readonly LayerDescription[]): number[] {
+  const total = (of: (layer: LayerDescription) => number) =>
+    Math.max(
+      1,
+      layers.reduce((sum, layer) => sum + of(layer), 0),
+    );
+  const work = total(({ multiplyAdds }) => multiplyAdds);
+  const parameters = total(({ parameterCount }) => parameterCount);
+  const prefix = [0];
+  for (const layer of layers) {
+    prefix.push(prefix.at(-1)! + layer.multiplyAdds / work + layer.parameterCount / parameters);
+  }
+  return prefix;
+}

@@ -1,0 +1,271 @@
+import { RingfoldError } from "../protocol/errors.ts";
+import type { JobSpec } from "../protocol/job-spec.ts";
+import { limits } from "../protocol/limits.ts";
+import type { JobView } from "../protocol/messages/api.ts";
+import {
+  type JobReport,
+  type LossPoint,
+  type Progress,
+  prepareJob,
+  quiesceJob,
+  startGeneration,
+  stopJob,
+} from "../protocol/messages/job.ts";
+import type { VersionManifest } from "../protocol/messages/model.ts";
+import type { Conversation, StoreWrite } from "../protocol/ports.ts";
+import type { CoordinatorContext } from "./context.ts";
+import { decideJob, type JobEffect, type JobEvent, type PeerFact } from "./decide/job.ts";
+import { isOver, type JobRecord, newJob } from "./decide/job-record.ts";
+import { collections } from "./state.ts";
+
+/** What runs ahead of the store: lost with the coordinator, and told again by the next report. */
+interface LiveProgress {
+  progress: Omit<Progress, "points"> | null;
+  curve: LossPoint[];
+}
+
+/** The shell around `decideJob`: event in, pure decision, durable, then act. One event at a time. */
+export class JobDesk {
+  readonly #context: CoordinatorContext;
+  readonly #jobs: Map<string, JobRecord>;
+  readonly #live = new Map<string, LiveProgress>();
+
+  constructor(context: CoordinatorContext) {
+    this.#context = context;
+    this.#jobs = new Map(collections.jobs.readAll(context.store).map((job) => [job.id, job]));
+  }
+
+  views(): JobView[] {
+    return [...this.#jobs.values()].map((job) => this.#view(job));
+  }
+
+  /** @throws RingfoldError NOT_FOUND */
+  view(jobId: string): JobView {
+    return this.#view(this.#get(jobId));
+  }
+
+  /** @throws RingfoldError NOT_FOUND */
+  curve(jobId: string): LossPoint[] {
+    this.#get(jobId);
+    return this.#live.get(jobId)?.curve ?? collections.curves.read(this.#context.store, jobId) ?? [];
+  }
+
+  async submit(spec: JobSpec): Promise<JobView> {
+    const { store, clock } = this.#context;
+    const number = (collections.counters.read(store, "job") ?? 0) + 1;
+    const job = newJob(`job-${number}`, spec, clock.nowMs());
+    await this.#commit(undefined, job, [collections.counters.put("job", number)]);
+    await this.#handle(job.id, { kind: "tick" });
+    return this.view(job.id);
+  }
+
+  /** @throws RingfoldError NOT_FOUND | CONFLICT when it is over already */
+  async cancel(jobId: string): Promise<JobView> {
+    const job = this.#get(jobId);
+    if (isOver(job))
+      throw new RingfoldError("CONFLICT", `${jobId} is over: ${job.state}`, { jobId, state: job.state });
+    await this.#handle(jobId, { kind: "cancel" });
+    return this.view(jobId);
+  }
+
+  async report(from: string, report: JobReport): Promise<void> {
+    if (report.kind === "progress") this.#recordProgress(report);
+    else if (this.#jobs.has(report.jobId)) await this.#handle(report.jobId, { kind: "report", from, report });
+    else this.#act(report.jobId, { kind: "stop", peerIds: [from], reason: "no such job" });
+  }
+
+  /** Time or membership has moved on: each job that is not over looks around. */
+  async lookAround(): Promise<void> {
+    for (const job of this.#jobs.values()) if (!isOver(job)) await this.#handle(job.id, { kind: "tick" });
+  }
+
+  /** Whether any job still counts on this peer. */
+  involves(peerId: string): boolean {
+    return [...this.#jobs.values()].some((job) => !isOver(job) && job.members[peerId] !== undefined);
+  }
+
+  async #handle(jobId: string, event: JobEvent): Promise<void> {
+    const before = this.#get(jobId);
+    const world = { peers: this.#peerFacts(jobId), nowMs: this.#context.clock.nowMs() };
+    const { record, effects } = decideJob(before, event, world);
+    const writes = effects.some(({ kind }) => kind === "register") ? this.#register(record) : [];
+    await this.#commit(before, record, writes);
+    for (const effect of effects) this.#act(jobId, effect);
+  }
+
+  /** Durable before visible: the store first, then memory, then people. */
+  async #commit(
+    before: JobRecord | undefined,
+    record: JobRecord,
+    extra: readonly StoreWrite[] = [],
+  ): Promise<void> {
+    if (before && extra.length === 0 && JSON.stringify(before) === JSON.stringify(record)) return;
+    const { store, changed } = this.#context;
+    const writes = [collections.jobs.put(record.id, record), ...extra, ...this.#eventsOf(before, record)];
+    if (isOver(record))
+      writes.push(collections.curves.put(record.id, this.#live.get(record.id)?.curve ?? []));
+    await store.write(writes);
+    this.#jobs.set(record.id, record);
+    changed();
+  }
+
+  #eventsOf(before: JobRecord | undefined, record: JobRecord): StoreWrite[] {
+    const { events } = this.#context;
+    const subject = `${record.id} ${record.spec.name}`;
+    const generations = record.generations.slice(before?.generations.length ?? 0);
+    const writes = generations.flatMap(({ generation, reason }) =>
+      events.append(subject, `generation ${generation}: ${reason}`),
+    );
+    const recovered = record.generations.at(-1)?.recoveryMs ?? null;
+    if (recovered !== null && before?.generations.at(-1)?.recoveryMs === null) {
+      writes.push(...events.append(subject, `first step ${recovered} ms after the interruption`));
+    }
+    if (record.state !== before?.state && record.state !== "running") {
+      writes.push(...events.append(subject, `${record.state}: ${record.reason}`));
+    }
+    return writes;
+  }
+
+  #register(record: JobRecord): StoreWrite[] {
+    const { versions, events } = this.#context;
+    const { record: version, write } = versions.prepare(this.#manifest(record));
+    record.version = `${version.manifest.name}@${version.version}`;
+    versions.commit(version);
+    return [
+      write,
+      ...events.append(record.version, `registered by ${record.id}, digest ${version.digest.slice(0, 12)}`),
+    ];
+  }
+
+  #manifest(job: JobRecord): VersionManifest {
+    const { weights, weightsBytes, point, evaluation } = job.result!;
+    return {
+      format: 1,
+      name: job.spec.name,
+      model: job.model!,
+      weights: { digest: weights, bytes: weightsBytes, format: "safetensors" },
+      lineage: {
+        jobId: job.id,
+        dataDigest: job.dataDigest!,
+        seed: job.spec.seed,
+        steps: point.step,
+        parameterHash: point.hash,
+        generations: job.generations.length,
+        peers: job.peers,
+        engines: job.engines,
+        release: this.#context.release,
+      },
+      metrics: { accuracy: evaluation.accuracy, loss: evaluation.loss, testExamples: evaluation.examples },
+      createdAtMs: this.#context.clock.nowMs(),
+    };
+  }
+
+  /** Commands are idempotent and not awaited: the answer that counts is the agent's report. */
+  #act(jobId: string, effect: JobEffect): void {
+    const { term } = this.#context;
+    switch (effect.kind) {
+      case "prepare":
+        return this.#command([effect.peerId], prepareJob, { term, jobId, spec: this.#get(jobId).spec });
+      case "start":
+        return this.#command(
+          effect.plan.ranks.map(({ peerId }) => peerId),
+          startGeneration,
+          { term, plan: effect.plan },
+        );
+      case "quiesce":
+        return this.#command(effect.peerIds, quiesceJob, { term, jobId, generation: effect.generation });
+      case "stop":
+        return this.#command(effect.peerIds, stopJob, { term, jobId, reason: effect.reason });
+      case "register":
+        return; // written with the decision
+    }
+  }
+
+  #command<Request>(
+    peerIds: readonly string[],
+    conversation: Conversation<Request, { ok: true }>,
+    request: Request,
+  ): void {
+    const { network, log } = this.#context;
+    for (const peerId of peerIds) {
+      network.request(peerId, conversation, request).catch((error) => {
+        // A peer that cannot be reached shows as a closed socket, and the next decision does without it.
+        log.warn({ err: error, peer: peerId, protocol: conversation.protocol }, "A command did not arrive");
+      });
+    }
+  }
+
+  #recordProgress({ jobId, generation, progress }: Extract<JobReport, { kind: "progress" }>): void {
+    const job = this.#jobs.get(jobId);
+    if (!job || isOver(job) || job.plan?.generation !== generation) return;
+    const { points, ...rest } = progress;
+    const live = this.#live.get(jobId) ?? { progress: null, curve: [] };
+    live.progress = rest;
+    live.curve = thinned([...live.curve.filter(({ step }) => step < points[0]!.step), ...points]);
+    this.#live.set(jobId, live);
+    this.#context.changed();
+  }
+
+  #peerFacts(jobId: string): ReadonlyMap<string, PeerFact> {
+    const { peers, clock } = this.#context;
+    const nowMs = clock.nowMs();
+    const busy = new Set(
+      [...this.#jobs.values()]
+        .filter((job) => job.id !== jobId && !isOver(job))
+        .flatMap((job) => Object.keys(job.members)),
+    );
+    return new Map(
+      peers.all().map((peer) => {
+        const { peerId, name, incarnation } = peer.hello;
+        const eligible = peer.roles.includes("worker") && peers.isLive(peer, nowMs) && !busy.has(peerId);
+        // A socket that stands while its owner has been silent for long is half-open: the other side is gone.
+        const connected =
+          peer.connected && !peer.left && nowMs - peer.lastSeenMs < 2 * limits.heartbeatTimeoutMs;
+        return [peerId, { peerId, name, incarnation, connected, leaving: peer.leaving, eligible }];
+      }),
+    );
+  }
+
+  #view(job: JobRecord): JobView {
+    const {
+      id,
+      spec,
+      state,
+      reason,
+      submittedAtMs,
+      startedAtMs,
+      endedAtMs,
+      generations,
+      checkpoints,
+      version,
+    } = job;
+    return {
+      ...{
+        id,
+        spec,
+        state,
+        reason,
+        submittedAtMs,
+        startedAtMs,
+        endedAtMs,
+        generations,
+        checkpoints,
+        version,
+      },
+      progress: this.#live.get(id)?.progress ?? null,
+      evaluation: job.result?.evaluation ?? null,
+    };
+  }
+
+  #get(jobId: string): JobRecord {
+    const job = this.#jobs.get(jobId);
+    if (!job) throw new RingfoldError("NOT_FOUND", `there is no job ${jobId}`, { jobId });
+    return job;
+  }
+}
+
+/** Bounded by dropping every second point: an old stretch of the curve loses detail, never its shape. */
+const thinned = (curve: LossPoint[]): LossPoint[] =>
+  curve.length <= limits.lossCurvePointsMax
+    ? curve
+    : curve.filter((_, i) => i % 2 === 0 || i === curve.length - 1);

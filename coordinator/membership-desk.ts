@@ -1,0 +1,132 @@
+import { issueMembership, verifyMembership, verifyToken } from "../protocol/credentials.ts";
+import { RingfoldError } from "../protocol/errors.ts";
+import type { Role } from "../protocol/ids.ts";
+import {
+  type Hello,
+  type JoinRequest,
+  type JoinResponse,
+  type Presence,
+  protocolRange,
+} from "../protocol/messages/membership.ts";
+import type { CoordinatorContext } from "./context.ts";
+import type { ClusterCredentials } from "./credentials.ts";
+import { collections, type MemberRecord } from "./state.ts";
+
+/** Who is a member, and how each one is: joins, presence, sockets, goodbyes. */
+export class MembershipDesk {
+  readonly #context: CoordinatorContext;
+  readonly #credentials: ClusterCredentials;
+
+  constructor(context: CoordinatorContext, credentials: ClusterCredentials) {
+    this.#context = context;
+    this.#credentials = credentials;
+  }
+
+  /**
+   * Admits a peer by token, or by the membership that it got for one.
+   * @throws RingfoldError TOKEN_INVALID | TOKEN_EXPIRED | NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY
+   */
+  async join(request: JoinRequest, from: string): Promise<JoinResponse> {
+    const { peers, clock, store, events, term, changed } = this.#context;
+    const { hello } = request;
+    const nowMs = clock.nowMs();
+    this.#checkHello(hello, from);
+    const member = collections.members.read(store, from) ?? (await this.#admit(request, from));
+    const known = peers.get(from);
+    if (known?.hello.incarnation !== hello.incarnation) {
+      await store.write(
+        events.append(hello.name, `${known ? "returned" : "joined"}: ${hello.capabilities.engine} engine`),
+      );
+    }
+    peers.admit(hello, member.roles, nowMs);
+    changed();
+    return {
+      membership: member.membership,
+      roles: member.roles,
+      term,
+      clusterName: this.#credentials.authority.clusterName,
+    };
+  }
+
+  async hear(presence: Presence, from: string): Promise<void> {
+    const { peers, clock, changed } = this.#context;
+    if (from !== presence.hello.peerId || !peers.get(from)) return;
+    const { publicJwk } = this.#credentials.authority;
+    await verifyMembership(publicJwk, presence.membership, from, clock.nowMs());
+    if (peers.hear(presence, clock.nowMs())) changed();
+  }
+
+  async socketChanged(peerId: string, connected: boolean): Promise<void> {
+    const { peers, clock, store, events, changed } = this.#context;
+    const peer = peers.get(peerId);
+    if (!peer || !peers.setConnected(peerId, connected, clock.nowMs())) return;
+    if (!connected && !peer.left) await store.write(events.append(peer.hello.name, "connection closed"));
+    changed();
+  }
+
+  /** A goodbye: nothing new is given to the peer. Whether it may go is for the desks to say. */
+  async leave(peerId: string, reason: string): Promise<void> {
+    const { peers, store, events, changed } = this.#context;
+    const peer = peers.get(peerId);
+    if (!peer || peer.leaving) return;
+    peer.leaving = true;
+    await store.write(events.append(peer.hello.name, `wants to leave: ${reason}`));
+    changed();
+  }
+
+  async release(peerId: string): Promise<void> {
+    const { peers, store, events, changed } = this.#context;
+    const peer = peers.get(peerId);
+    if (!peer || peer.left) return;
+    peer.left = true;
+    await store.write(events.append(peer.hello.name, "left"));
+    changed();
+  }
+
+  #checkHello(hello: Hello, from: string): void {
+    if (hello.peerId !== from) {
+      throw new RingfoldError("NOT_A_MEMBER", "the hello names another peer than the connection", {
+        peer: from,
+      });
+    }
+    if (hello.protocolMin > protocolRange.max || hello.protocolMax < protocolRange.min) {
+      const theirs = `${hello.protocolMin}-${hello.protocolMax}`;
+      throw new RingfoldError(
+        "PROTOCOL_RANGE",
+        `this cluster speaks protocol ${protocolRange.min}-${protocolRange.max}, ${hello.name} (release ${hello.release}) ${theirs}`,
+        { theirs, ours: `${protocolRange.min}-${protocolRange.max}` },
+      );
+    }
+    const known = this.#context.peers.get(from);
+    const alive = known?.connected && this.#context.peers.isLive(known, this.#context.clock.nowMs());
+    if (
+      alive &&
+      known.hello.incarnation !== hello.incarnation &&
+      known.hello.capabilities.hostname !== hello.capabilities.hostname
+    ) {
+      throw new RingfoldError(
+        "DUPLICATE_IDENTITY",
+        `${known.hello.capabilities.hostname} already runs this identity`,
+        { peer: from },
+      );
+    }
+  }
+
+  async #admit({ hello, token, membership }: JoinRequest, from: string): Promise<MemberRecord> {
+    const { clock, store } = this.#context;
+    const { authority } = this.#credentials;
+    const nowMs = clock.nowMs();
+    // A certificate that this authority signed is believed even if the store was restored from before the join.
+    const roles: Role[] = membership
+      ? (await verifyMembership(authority.publicJwk, membership, from, nowMs)).roles
+      : [(await verifyToken(authority.publicJwk, token, nowMs)).role];
+    const record: MemberRecord = {
+      peerId: hello.peerId,
+      roles,
+      membership: membership ?? (await issueMembership(authority, { peerId: from, roles })),
+      admittedAtMs: nowMs,
+    };
+    await store.write([collections.members.put(from, record)]);
+    return record;
+  }
+}

@@ -1,0 +1,68 @@
+import { mkdirSync } from "node:fs";
+import { open } from "lmdb";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
+import type { Store } from "../../protocol/ports.ts";
+
+/** Raised when a key changes its meaning; a store of a newer release is refused, not guessed at. */
+export const storeFormat = 1;
+const formatKey = "meta/format";
+const mapBytes = 16 * 1024 ** 3;
+
+/**
+ * The embedded store: LMDB, one process. `write` is one transaction and resolves after fsync.
+ * @throws RingfoldError STORE_FAILED | STORE_NEWER
+ */
+export async function openLmdbStore(path: string): Promise<Store> {
+  const database = openAt(path);
+  const store: Store = {
+    get: (key) => database.get(key),
+    list: function* (prefix) {
+      for (const { key, value } of database.getRange({ start: prefix, end: `${prefix}\uffff` }))
+        yield { key, value };
+    },
+    write: async (writes) => {
+      try {
+        await database.transaction(() => {
+          for (const { key, value } of writes) {
+            if (value === undefined) void database.remove(key);
+            else void database.put(key, Buffer.from(value));
+          }
+        });
+        await database.flushed;
+      } catch (cause) {
+        throw toRingfoldError(cause, "STORE_FAILED");
+      }
+    },
+    close: () => database.close(),
+  };
+  await checkFormat(store, path);
+  return store;
+}
+
+function openAt(path: string) {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    return open<Buffer, string>({ path, encoding: "binary", mapSize: mapBytes });
+  } catch (cause) {
+    throw new RingfoldError("STORE_FAILED", `cannot open the store at ${path}`, { path }, { cause });
+  }
+}
+
+async function checkFormat(store: Store, path: string): Promise<void> {
+  const stored = store.get(formatKey);
+  if (stored === undefined) {
+    await store.write([{ key: formatKey, value: new TextEncoder().encode(String(storeFormat)) }]);
+    return;
+  }
+  const format = Number(new TextDecoder().decode(stored));
+  if (format <= storeFormat) return;
+  await store.close();
+  throw new RingfoldError(
+    "STORE_NEWER",
+    `${path} has store format ${format}; this release reads up to ${storeFormat}`,
+    {
+      path,
+      format,
+    },
+  );
+}

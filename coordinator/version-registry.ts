@@ -1,0 +1,63 @@
+import { createHash } from "node:crypto";
+import { encode } from "../protocol/codec.ts";
+import { RingfoldError } from "../protocol/errors.ts";
+import type { VersionView } from "../protocol/messages/api.ts";
+import type { VersionManifest } from "../protocol/messages/model.ts";
+import type { Store, StoreWrite } from "../protocol/ports.ts";
+import { collections, padded, type VersionRecord } from "./state.ts";
+
+/** Versions: immutable, content-addressed by their manifest, numbered by name. */
+export class VersionRegistry {
+  readonly #versions = new Map<string, VersionRecord[]>();
+
+  constructor(store: Store) {
+    for (const record of collections.versions.readAll(store)) this.#list(record.manifest.name).push(record);
+  }
+
+  /** Numbers a new version. Call `commit` once the returned write is durable. */
+  prepare(manifest: VersionManifest): { record: VersionRecord; write: StoreWrite } {
+    const version = (this.#list(manifest.name).at(-1)?.version ?? 0) + 1;
+    const digest = createHash("sha256").update(encode(manifest)).digest("hex");
+    const record = { version, digest, manifest };
+    return { record, write: collections.versions.put(`${manifest.name}/${padded(version)}`, record) };
+  }
+
+  commit(record: VersionRecord): void {
+    this.#list(record.manifest.name).push(record);
+  }
+
+  /** @throws RingfoldError NOT_FOUND */
+  get(name: string, version: number): VersionRecord {
+    const found = this.#versions.get(name)?.find((record) => record.version === version);
+    if (!found)
+      throw new RingfoldError("NOT_FOUND", `there is no version ${name}@${version}`, { name, version });
+    return found;
+  }
+
+  all(): VersionRecord[] {
+    return [...this.#versions.values()].flat();
+  }
+
+  #list(name: string): VersionRecord[] {
+    const list = this.#versions.get(name) ?? [];
+    this.#versions.set(name, list);
+    return list;
+  }
+}
+
+export function versionView({ version, digest, manifest }: VersionRecord, holders: string[]): VersionView {
+  return {
+    name: manifest.name,
+    version,
+    digest,
+    weightsDigest: manifest.weights.digest,
+    weightsBytes: manifest.weights.bytes,
+    accuracy: manifest.metrics.accuracy,
+    loss: manifest.metrics.loss,
+    parameterCount: manifest.model.parameterCount,
+    layerCount: manifest.model.layers.length,
+    jobId: manifest.lineage.jobId,
+    createdAtMs: manifest.createdAtMs,
+    holders,
+  };
+}

@@ -1,0 +1,91 @@
+import type { Deployment, Peer, Version } from "../views.ts";
+import { Empty, Panel } from "./panel.tsx";
+import { PeerName } from "./peer-name.tsx";
+import { countStates, StateBadge } from "./state-badge.tsx";
+
+interface DeploymentsProps {
+  readonly deployments: readonly Deployment[];
+  readonly versions: readonly Version[];
+  readonly peers: readonly Peer[];
+}
+
+/** What is being served: for each deployment its shards, and for each shard the peers that hold a replica. */
+export function Deployments({ deployments, versions, peers }: DeploymentsProps) {
+  const newest = versions.reduce<Version | null>(
+    (best, version) => (best === null || version.createdAtMs > best.createdAtMs ? version : best),
+    null,
+  );
+  return (
+    <Panel
+      id="deployments"
+      title="Deployments"
+      summary={countStates(deployments, ["ready", "loading", "degraded", "unavailable"])}
+    >
+      {deployments.length === 0 ? (
+        newest ? (
+          <Empty command={`ringfold deploy ${newest.name}@${newest.version}`}>Nothing is served yet.</Empty>
+        ) : (
+          <Empty>Nothing is served yet. Train a version first, then deploy it.</Empty>
+        )
+      ) : (
+        <ul class="deployments">
+          {deployments.map((deployment) => (
+            <DeploymentItem key={deployment.name} deployment={deployment} peers={peers} />
+          ))}
+        </ul>
+      )}
+    </Panel>
+  );
+}
+
+const DeploymentItem = ({ deployment, peers }: { deployment: Deployment; peers: readonly Peer[] }) => (
+  <li data-testid="deployment-row" data-deployment={deployment.name} data-state={deployment.state}>
+    <div class="deployment-header">
+      <h3 class="clip">
+        {deployment.name}@{deployment.version}
+      </h3>
+      <StateBadge state={deployment.state} />
+      <span class="muted">
+        {deployment.shardCount} {deployment.shardCount === 1 ? "shard" : "shards"} × {deployment.replicaCount}{" "}
+        {deployment.replicaCount === 1 ? "replica" : "replicas"} · revision {deployment.revision}
+      </span>
+    </div>
+    <p class="reason" aria-live="polite">
+      {deployment.reason}
+    </p>
+    <table class="shards">
+      <caption class="visually-hidden">Replicas of each shard of {deployment.name}</caption>
+      <tbody>
+        {deployment.shards.map((shard) => (
+          <tr key={shard.shardIndex}>
+            <th scope="row">
+              Shard {shard.shardIndex}
+              <span class="second">
+                layers {shard.fromLayer}–{shard.toLayer - 1}
+              </span>
+            </th>
+            <td>
+              <ul class="replicas">
+                {shard.replicas.map(({ peerId, ready }) => (
+                  <li key={peerId} data-testid="replica" data-ready={String(ready)} data-peer-id={peerId}>
+                    <PeerName peers={peers} peerId={peerId} />
+                    <span class="second">{ready ? "ready" : "not ready"}</span>
+                  </li>
+                ))}
+                {Array.from(
+                  { length: Math.max(0, deployment.replicaCount - shard.replicas.length) },
+                  (_, index) => (
+                    <li key={`missing-${index}`} class="missing">
+                      <span class="peer-name">no peer</span>
+                      <span class="second">unplaced</span>
+                    </li>
+                  ),
+                )}
+              </ul>
+            </td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  </li>
+);

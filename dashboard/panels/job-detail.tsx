@@ -1,0 +1,104 @@
+import type { Client } from "../client.ts";
+import { formatAge, formatCount, formatDuration, formatLoss, formatPercent } from "../format.ts";
+import type { Job, Peer } from "../views.ts";
+import { Checkpoints } from "./checkpoints.tsx";
+import { Generations } from "./generations.tsx";
+import { JobNumbers } from "./job-numbers.tsx";
+import { LossCurve } from "./loss-curve.tsx";
+import { Ring } from "./ring.tsx";
+
+interface JobDetailProps {
+  readonly job: Job;
+  readonly peers: readonly Peer[];
+  readonly client: Client;
+  readonly liveSinceMs: number | null;
+  readonly nowMs: number;
+}
+
+/** The opened job: why it is as it is, how far it is, how it learns, and what its ring went through. */
+export const JobDetail = ({ job, peers, client, liveSinceMs, nowMs }: JobDetailProps) => (
+  <>
+    <p class="reason" aria-live="polite" data-testid="job-reason">
+      {job.reason}
+    </p>
+    <ProgressBar job={job} />
+    <JobNumbers job={job} timeLeft />
+    <Outcome job={job} />
+    <div class="job-figures">
+      <LossCurve key={job.id} job={job} client={client} liveSinceMs={liveSinceMs} />
+      <Ring job={job} peers={peers} />
+    </div>
+    <div class="job-tables">
+      <Generations generations={job.generations} />
+      <Checkpoints checkpoints={job.checkpoints} />
+    </div>
+    <Recipe job={job} nowMs={nowMs} />
+  </>
+);
+
+const ProgressBar = ({ job }: { job: Job }) => {
+  const total = job.progress?.totalSteps ?? 0;
+  const step = Math.min(job.progress?.step ?? 0, total);
+  return (
+    <progress
+      class="progress"
+      data-state={job.state}
+      aria-label={`Progress of ${job.id}`}
+      max={Math.max(1, total)}
+      value={step}
+    >
+      {total > 0 ? formatPercent(step / total, 0) : null}
+    </progress>
+  );
+};
+
+const Outcome = ({ job }: { job: Job }) => {
+  if (job.evaluation === null) return null;
+  const { accuracy, loss, examples } = job.evaluation;
+  return (
+    <p class="outcome" data-testid="job-evaluation">
+      <strong>{formatPercent(accuracy)}</strong> accuracy on {formatCount(examples)} held-out examples, loss{" "}
+      {formatLoss(loss)}
+      {job.version ? (
+        <>
+          . Registered as <a href="#versions">{job.version}</a>
+        </>
+      ) : null}
+      .
+    </p>
+  );
+};
+
+/** The parts of the job file that explain what one sees; and when it ran. */
+const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
+  const { spec } = job;
+  const ranMs = job.startedAtMs === null ? null : (job.endedAtMs ?? nowMs) - job.startedAtMs;
+  const facts: [string, string][] = [
+    ["Model", spec.model.architecture],
+    ["Data", spec.data.source],
+    ["Optimizer", `${spec.optimizer.kind}, learning rate ${spec.optimizer.learningRate}`],
+    ["Batch", formatCount(spec.batchSize)],
+    ["Epochs", job.progress ? `${job.progress.epoch.toFixed(2)} of ${spec.epochs}` : String(spec.epochs)],
+    [
+      "Workers",
+      spec.workers.min === spec.workers.max
+        ? String(spec.workers.min)
+        : `${spec.workers.min}–${spec.workers.max}`,
+    ],
+    ["Engine", spec.engine],
+    ["Ring", spec.transport],
+    ["Seed", String(spec.seed)],
+    ["Submitted", formatAge(nowMs - job.submittedAtMs)],
+    ["Ran for", formatDuration(ranMs)],
+  ];
+  return (
+    <dl class="facts recipe">
+      {facts.map(([title, text]) => (
+        <div key={title}>
+          <dt>{title}</dt>
+          <dd>{text}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+};

@@ -1,0 +1,56 @@
+import { InvalidArgumentError } from "commander";
+
+/** Parsers of option and argument values; what they throw becomes exit code 64 with commander's message. */
+
+export function positiveInteger(text: string): number {
+  const value = Number(text);
+  if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(value) || value < 1) {
+    throw new InvalidArgumentError("Give a whole number from 1.");
+  }
+  return value;
+}
+
+export interface VersionReference {
+  readonly name: string;
+  readonly version: number;
+}
+
+/** `digits@3` */
+export function versionReference(text: string): VersionReference {
+  const { name, version } = modelReference(text);
+  if (version === undefined) throw new InvalidArgumentError("Give NAME@N, for example digits@1.");
+  return { name, version };
+}
+
+/** `digits` or `digits@3` */
+export function modelReference(text: string): { readonly name: string; readonly version?: number } {
+  const match = /^([a-z0-9][a-z0-9._-]{0,62})(?:@([1-9][0-9]{0,8}))?$/.exec(text);
+  if (match?.[1] === undefined) throw new InvalidArgumentError("Give NAME or NAME@N, for example digits@1.");
+  return match[2] === undefined ? { name: match[1] } : { name: match[1], version: Number(match[2]) };
+}
+
+/** Both ends belong to it. */
+export interface IndexRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** `0..9`, or `7` alone. */
+export function indexRange(text: string): IndexRange {
+  const match = /^([0-9]{1,9})(?:\.\.([0-9]{1,9}))?$/.exec(text);
+  const first = Number(match?.[1]);
+  const last = Number(match?.[2] ?? match?.[1]);
+  if (!match || last < first) throw new InvalidArgumentError("Give FIRST..LAST, for example 0..9.");
+  return { first, last };
+}
+
+const secondsPerUnit: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
+
+/** `90s`, `15m`, `12h`, `7d`. @returns seconds */
+export function duration(text: string): number {
+  const match = /^([1-9][0-9]{0,8})([smhd])$/.exec(text);
+  const unitSeconds = secondsPerUnit[match?.[2] ?? ""];
+  if (!match || unitSeconds === undefined)
+    throw new InvalidArgumentError("Give a time such as 90s, 15m, 12h or 7d.");
+  return Number(match[1]) * unitSeconds;
+}

@@ -1,0 +1,32 @@
+import { RingfoldError } from "../../protocol/errors.ts";
+
+/** What the clients of the coordinator and of a gateway have in common. */
+
+/**
+ * `path` below the base URL, whether that ends with a slash or not.
+ * @throws RingfoldError USAGE when the base is no HTTP address
+ */
+export function resolveUrl(baseUrl: string, path: string): URL {
+  const base = URL.canParse(baseUrl) ? new URL(baseUrl) : undefined;
+  if (base?.protocol !== "http:" && base?.protocol !== "https:") {
+    throw new RingfoldError("USAGE", `${baseUrl} is not an HTTP address`, {
+      remedy: "Give it as http://HOST:PORT.",
+    });
+  }
+  return new URL(path, base.href.endsWith("/") ? base.href : `${base.href}/`);
+}
+
+/** @returns undefined for what is not JSON: the schema that comes next names the mistake */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** fetch says only "fetch failed"; why (ECONNREFUSED, ENOTFOUND, ...) is one level down. */
+export function connectionFailure(cause: unknown): string {
+  const reason = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
+  return (reason as NodeJS.ErrnoException | undefined)?.code ?? String(reason);
+}

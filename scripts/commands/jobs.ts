@@ -1,0 +1,55 @@
+import type { Command } from "commander";
+import { type CommandIo, runCommand } from "./command.ts";
+
+export function register(program: Command, io: CommandIo): void {
+  const jobs = program
+    .command("jobs")
+    .description("list the jobs of the cluster; show, follow or cancel one")
+    // runCommand refuses them, and says which commands there are.
+    .allowExcessArguments()
+    .action((_options: unknown, command: Command) =>
+      runCommand(command, io, async (context) => {
+        const { connectApi } = await import("./api-client.ts");
+        const { jobTable } = await import("./present/job-text.ts");
+        const list = await (await connectApi(context)).jobs();
+        return { json: list, text: list.length === 0 ? "no jobs yet" : jobTable(list) };
+      }),
+    );
+
+  jobs
+    .command("show")
+    .argument("<id>", "for example job-3")
+    .description("show one job: where it stands, its generations, checkpoints and evaluation")
+    .action((id: string, _options: unknown, command: Command) =>
+      runCommand(command, io, async (context) => {
+        const { connectApi } = await import("./api-client.ts");
+        const { jobText } = await import("./present/job-text.ts");
+        const job = await (await connectApi(context)).job(id);
+        return { json: job, text: jobText(job, Date.now()) };
+      }),
+    );
+
+  jobs
+    .command("follow")
+    .argument("<id>", "for example job-3")
+    .description("follow a job to its end, as `train` does")
+    .action((id: string, _options: unknown, command: Command) =>
+      runCommand(command, io, async (context) => {
+        const { connectApi } = await import("./api-client.ts");
+        const { followToEnd } = await import("./train.ts");
+        return followToEnd(await connectApi(context), id, context);
+      }),
+    );
+
+  jobs
+    .command("cancel")
+    .argument("<id>", "for example job-3")
+    .description("end a job; its checkpoints stay")
+    .action((id: string, _options: unknown, command: Command) =>
+      runCommand(command, io, async (context) => {
+        const { connectApi } = await import("./api-client.ts");
+        const job = await (await connectApi(context)).cancelJob(id);
+        return { json: job, text: `${job.id} ${job.state}: ${job.reason}` };
+      }),
+    );
+}

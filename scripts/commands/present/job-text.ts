@@ -1,0 +1,72 @@
+import { shortPeer } from "../../../protocol/ids.ts";
+import type { JobView } from "../../../protocol/messages/api.ts";
+import { formatDuration, formatLoss, formatPercent } from "./quantity.ts";
+import { formatFacts, formatTable } from "./table.ts";
+
+/** One line a job, newest last. */
+export const jobTable = (jobs: readonly JobView[]): string =>
+  formatTable(
+    ["id", "name", "state", "step", "loss", "accuracy", "world", "version", "reason"],
+    jobs.map((job) => [
+      job.id,
+      job.spec.name,
+      job.state,
+      job.progress ? `${job.progress.step}/${job.progress.totalSteps}` : "-",
+      job.progress ? formatLoss(job.progress.loss) : "-",
+      accuracyOf(job),
+      String(job.generations.at(-1)?.ranks.length ?? "-"),
+      job.version ?? "-",
+      job.reason,
+    ]),
+  );
+
+/** The held-out accuracy once there is one; until then that of the last training step. */
+function accuracyOf({ evaluation, progress }: JobView): string {
+  const accuracy = evaluation?.accuracy ?? progress?.accuracy;
+  return accuracy === undefined ? "-" : formatPercent(accuracy);
+}
+
+/** Everything about one job. @param nowMs the end of the running time of a job that goes on */
+export function jobText(job: JobView, nowMs: number): string {
+  const { progress, evaluation, spec } = job;
+  const facts: [string, string][] = [
+    ["id", job.id],
+    ["name", spec.name],
+    ["state", `${job.state}: ${job.reason}`],
+    ["submitted", new Date(job.submittedAtMs).toISOString()],
+  ];
+  if (job.startedAtMs !== null)
+    facts.push(["running time", formatDuration((job.endedAtMs ?? nowMs) - job.startedAtMs)]);
+  facts.push([
+    "plan",
+    `${spec.model.architecture} on ${spec.data.source}, ${spec.epochs} epochs of batch ${spec.batchSize}`,
+  ]);
+  facts.push(["workers", `${spec.workers.min} to ${spec.workers.max}`]);
+  if (progress) {
+    const { step, totalSteps, loss, accuracy } = progress;
+    facts.push(["step", `${step}/${totalSteps}`]);
+    facts.push(["training", `loss ${formatLoss(loss)}, accuracy ${formatPercent(accuracy)}`]);
+  }
+  if (evaluation) facts.push(["evaluation", evaluationText(evaluation)]);
+  const checkpoint = job.checkpoints.at(-1);
+  if (checkpoint) {
+    facts.push(["checkpoint", `step ${checkpoint.step} on ${checkpoint.ranks} ranks, ${checkpoint.hash}`]);
+  }
+  if (job.version !== null) facts.push(["version", job.version]);
+  return `${formatFacts(facts)}\n${generationTable(job)}`;
+}
+
+export const evaluationText = ({ loss, accuracy, examples }: NonNullable<JobView["evaluation"]>): string =>
+  `accuracy ${formatPercent(accuracy, 2)} and loss ${formatLoss(loss)} on ${examples} test examples`;
+
+function generationTable({ generations }: JobView): string {
+  if (generations.length === 0) return "";
+  const rows = generations.map(({ generation, ranks, startStep, recoveryMs, reason }) => [
+    String(generation),
+    String(startStep),
+    recoveryMs === null ? "-" : `${Math.round(recoveryMs)} ms`,
+    ranks.map(shortPeer).join(" "),
+    reason,
+  ]);
+  return `\n${formatTable(["generation", "from step", "recovery", "ring", "reason"], rows)}`;
+}

@@ -1,0 +1,31 @@
+import type { Command } from "commander";
+import { RingfoldError } from "../../protocol/errors.ts";
+import { duration } from "./arguments.ts";
+import { type CommandIo, runCommand } from "./command.ts";
+
+interface TokenOptions {
+  readonly role: string;
+  /** Seconds. */
+  readonly expires: number;
+}
+
+export function register(program: Command, io: CommandIo): void {
+  program
+    .command("token")
+    .description("make a token with which one more machine may join")
+    .option("--role <role>", "what the newcomer may be: worker, server, coordinator or operator", "worker")
+    .option("--expires <time>", "90s, 15m, 12h or 7d; 1d unless told", duration, 86_400)
+    .action((_options: unknown, command: Command) =>
+      runCommand<TokenOptions>(command, io, async (context, { role, expires }) => {
+        const { connectApi } = await import("./api-client.ts");
+        const { roleSchema } = await import("../../protocol/ids.ts");
+        const known = roleSchema.safeParse(role);
+        if (!known.success) {
+          throw new RingfoldError("USAGE", `--role ${role}: choose one of ${roleSchema.options.join(", ")}`);
+        }
+        const request = { role: known.data, expiresInSeconds: expires };
+        const token = await (await connectApi(context)).createToken(request);
+        return { json: { token, ...request }, text: token };
+      }),
+    );
+}

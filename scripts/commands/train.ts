@@ -1,0 +1,93 @@
+import type { Command } from "commander";
+import { RingfoldError } from "../../protocol/errors.ts";
+import type { JobSpec } from "../../protocol/job-spec.ts";
+import type { JobView } from "../../protocol/messages/api.ts";
+import type { ApiClient } from "./api-client.ts";
+import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
+
+interface TrainOptions {
+  readonly detach: boolean;
+  readonly engine?: string;
+}
+
+export function register(program: Command, io: CommandIo): void {
+  program
+    .command("train")
+    .argument("<job-file>", "YAML, see docs/job-file.md")
+    .description("check a job file, submit it and follow the job to its end")
+    .option("--detach", "return as soon as the job is submitted", false)
+    .option("--engine <name>", "overrides the job file's compute engine")
+    .action((path: string, _options: unknown, command: Command) =>
+      runCommand<TrainOptions>(command, io, (context, options) => train(path, context, options)),
+    );
+}
+
+async function train(path: string, context: CommandContext, options: TrainOptions): Promise<CommandResult> {
+  const { readJobFile } = await import("../job-file.ts");
+  const { connectApi } = await import("./api-client.ts");
+  const spec = await withEngine(await readJobFile(path), options.engine);
+  const api = await connectApi(context);
+  const job = await api.submitJob(spec);
+  if (options.detach) {
+    return {
+      json: job,
+      text: `${job.id} submitted\nfollow: ringfold jobs follow ${job.id}\ncancel: ringfold jobs cancel ${job.id}`,
+    };
+  }
+  context.note(`${job.id} submitted: ${job.spec.name}`);
+  return followToEnd(api, job.id, context);
+}
+
+async function withEngine(spec: JobSpec, name: string | undefined): Promise<JobSpec> {
+  if (name === undefined) return spec;
+  const { engineNameSchema } = await import("../../protocol/job-spec.ts");
+  const engine = engineNameSchema.safeParse(name);
+  if (engine.success) return { ...spec, engine: engine.data };
+  throw new RingfoldError("USAGE", `--engine ${name}: choose one of ${engineNameSchema.options.join(", ")}`);
+}
+
+/**
+ * Shows a job until it ends.
+ * @throws RingfoldError JOB_FAILED | CANCELLED (the job was cancelled, or Ctrl-C detached us and the job goes on)
+ */
+export async function followToEnd(
+  api: ApiClient,
+  jobId: string,
+  context: CommandContext,
+): Promise<CommandResult> {
+  const { createJobProgress } = await import("./follow/job-progress.ts");
+  const { followJob } = await import("./follow/cluster-follower.ts");
+  const progress = createJobProgress({ stream: context.io.stderr, note: context.note, nowMs: Date.now });
+  try {
+    const job = await followJob(api, jobId, { ...context, onUpdate: progress.update });
+    progress.close();
+    return await endOf(job);
+  } catch (cause) {
+    if (!context.signal.aborted) throw cause;
+    throw new RingfoldError("CANCELLED", `detached: ${jobId} goes on`, {
+      jobId,
+      detached: true,
+      remedy: `Follow it again with \`ringfold jobs follow ${jobId}\`; end it with \`ringfold jobs cancel ${jobId}\`.`,
+    });
+  } finally {
+    progress.close();
+  }
+}
+
+async function endOf(job: JobView): Promise<CommandResult> {
+  const data = { jobId: job.id, state: job.state, reason: job.reason };
+  if (job.state === "cancelled") {
+    throw new RingfoldError("CANCELLED", `${job.id} was cancelled: ${job.reason}`, data);
+  }
+  if (job.state === "failed") {
+    throw new RingfoldError("JOB_FAILED", `${job.id} failed: ${job.reason}`, data);
+  }
+  const { evaluationText } = await import("./present/job-text.ts");
+  const { formatDuration } = await import("./present/quantity.ts");
+  const parts = [`${job.id} succeeded`, `version ${job.version ?? "not registered"}`];
+  if (job.evaluation) parts.push(evaluationText(job.evaluation));
+  if (job.startedAtMs !== null && job.endedAtMs !== null) {
+    parts.push(`${formatDuration(job.endedAtMs - job.startedAtMs)} of running time`);
+  }
+  return { json: job, text: parts.join("\n  ") };
+}

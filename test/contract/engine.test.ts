@@ -1,0 +1,224 @@
+import { afterAll, describe, expect, it } from "vitest";
+import type { Batch, Engine, TrainableModel } from "../../agent/engine/port.ts";
+import { batchFor, type ModelCase, modelCases, numbers, presentEngines, relativeError } from "./engines.ts";
+
+/**
+ * What every engine promises, run on each that this machine has. f32 sums in another order differ by about 1e-6 of the
+ * largest number; `tolerance` leaves room for GPUs and still catches any wrong term.
+ */
+const tolerance = 1e-4;
+
+const engines = await presentEngines();
+const cpu = engines[0]!;
+afterAll(() => {
+  for (const engine of engines) engine.close();
+});
+
+function openOn(engine: Engine, { spec, inputShape, classCount }: ModelCase, seed = 3): TrainableModel {
+  return engine.openModel(spec, { inputShape, classCount, seed });
+}
+
+async function parametersOf(model: TrainableModel): Promise<Float32Array> {
+  const parameters = new Float32Array(model.description.parameterCount);
+  await model.readParameters(parameters);
+  return parameters;
+}
+
+async function gradientOf(model: TrainableModel, batch: Batch) {
+  const gradient = new Float32Array(model.description.parameterCount).fill(Number.NaN);
+  return { ...(await model.gradient(batch, gradient)), gradient };
+}
+
+/** Plain gradient descent on mean gradients. */
+async function descend(model: TrainableModel, steps: number): Promise<Float32Array> {
+  const parameters = await parametersOf(model);
+  for (let step = 0; step < steps; step++) {
+    const batch = batchFor(model, 6, 100 + step);
+    const { gradient } = await gradientOf(model, batch);
+    for (let i = 0; i < parameters.length; i++) parameters[i]! -= (0.1 * gradient[i]!) / batch.exampleCount;
+    model.writeParameters(parameters);
+  }
+  return parametersOf(model);
+}
+
+/** The weights of a model as a checkpoint holds them. */
+async function tensorsOf(model: TrainableModel) {
+  const parameters = await parametersOf(model);
+  return model.layout.map(({ name, shape, offset, elementCount }) => ({
+    name,
+    shape,
+    data: parameters.slice(offset, offset + elementCount),
+  }));
+}
+
+describe.each(engines.map((engine) => [engine.name, engine] as const))("engine %s", (_name, engine) => {
+  it("says what it is and why", () => {
+    expect(engine.reason).toContain(engine.name);
+    expect(engine.candidates.filter(({ usable }) => usable).map(({ name }) => name)).toEqual([engine.name]);
+  });
+
+  it("measures a speed", async () => {
+    expect(await engine.measureGflops()).toBeGreaterThan(0.01);
+  });
+
+  describe.each(modelCases.map((modelCase) => [modelCase.name, modelCase] as const))(
+    "%s",
+    (_case, modelCase) => {
+      it("begins with the same bits as the reference, from the seed alone", async () => {
+        const [model, other, reference] = [
+          openOn(engine, modelCase),
+          openOn(engine, modelCase, 4),
+          openOn(cpu, modelCase),
+        ];
+        expect(await parametersOf(model)).toEqual(await parametersOf(reference));
+        expect(await parametersOf(other)).not.toEqual(await parametersOf(reference));
+        for (const each of [model, other, reference]) each.close();
+      });
+
+      it("has the loss, the hits and the gradient of the reference", async () => {
+        const [model, reference] = [openOn(engine, modelCase), openOn(cpu, modelCase)];
+        const batch = batchFor(model, 5, 11);
+        const [actual, expected] = [await gradientOf(model, batch), await gradientOf(reference, batch)];
+        expect(relativeError(actual.gradient, expected.gradient)).toBeLessThan(tolerance);
+        expect(relativeError([actual.lossSum], [expected.lossSum])).toBeLessThan(tolerance);
+        expect(actual.correctCount).toBe(expected.correctCount);
+        const evaluation = await model.evaluate(batch);
+        expect(relativeError([evaluation.lossSum], [actual.lossSum])).toBeLessThan(tolerance);
+        expect(evaluation.correctCount).toBe(actual.correctCount);
+        for (const each of [model, reference]) each.close();
+      });
+
+      it("goes where the reference goes in three steps", async () => {
+        const [model, reference] = [openOn(engine, modelCase), openOn(cpu, modelCase)];
+        expect(relativeError(await descend(model, 3), await descend(reference, 3))).toBeLessThan(tolerance);
+        for (const each of [model, reference]) each.close();
+      });
+
+      it("adds up: the gradient of a batch is the sum over its parts", async () => {
+        const model = openOn(engine, modelCase);
+        const whole = batchFor(model, 5, 23);
+        const inputSize = whole.inputs.length / 5;
+        const head = { ...whole, exampleCount: 2 };
+        const tail = {
+          exampleCount: 3,
+          inputs: whole.inputs.subarray(2 * inputSize),
+          labels: whole.labels.subarray(2),
+        };
+        const [all, first, second] = [
+          await gradientOf(model, whole),
+          await gradientOf(model, head),
+          await gradientOf(model, tail),
+        ];
+        const sum = first.gradient.map((value, i) => value + second.gradient[i]!);
+        expect(relativeError(sum, all.gradient)).toBeLessThan(tolerance);
+        expect(first.lossSum + second.lossSum).toBeCloseTo(all.lossSum, 3);
+        expect(first.correctCount + second.correctCount).toBe(all.correctCount);
+        model.close();
+      });
+
+      it("gives zeros for no examples", async () => {
+        const model = openOn(engine, modelCase);
+        const { gradient, lossSum, correctCount } = await gradientOf(model, batchFor(model, 0, 1));
+        expect(gradient.every((value) => value === 0)).toBe(true);
+        expect({ lossSum, correctCount }).toEqual({ lossSum: 0, correctCount: 0 });
+        model.close();
+      });
+
+      it("infers through shards exactly as through the whole, in probabilities", async () => {
+        const model = openOn(engine, modelCase);
+        const { description } = model;
+        const tensors = await tensorsOf(model);
+        const count = description.layers.length;
+        const input = { shape: [4, ...modelCase.inputShape], data: batchFor(model, 4, 5).inputs };
+        const whole = engine.openShard(description, { fromLayer: 0, toLayer: count }, tensors);
+        const expected = await whole.infer(input);
+        let hop = input;
+        for (let from = 0; from < count; from += 3) {
+          const shard = engine.openShard(
+            description,
+            { fromLayer: from, toLayer: Math.min(from + 3, count) },
+            tensors,
+          );
+          hop = await shard.infer(hop);
+          shard.close();
+        }
+        expect(hop).toEqual(expected);
+        expect(expected.shape).toEqual([4, modelCase.classCount]);
+        for (let row = 0; row < 4; row++) {
+          const probabilities = expected.data.subarray(
+            row * modelCase.classCount,
+            (row + 1) * modelCase.classCount,
+          );
+          expect(probabilities.reduce((sum, value) => sum + value, 0)).toBeCloseTo(1, 5);
+        }
+        for (const each of [model, whole]) each.close();
+      });
+    },
+  );
+
+  it("keeps no tensor: 100 calls leave as many as before, closing leaves none", async () => {
+    const atFirst = engine.tensorCount();
+    const modelCase = modelCases[1]!;
+    const model = openOn(engine, modelCase);
+    const shard = engine.openShard(model.description, { fromLayer: 0, toLayer: 2 }, await tensorsOf(model));
+    const batch = batchFor(model, 3, 1);
+    const open = engine.tensorCount();
+    for (let i = 0; i < 100; i++) {
+      await gradientOf(model, batch);
+      await model.evaluate(batch);
+      await shard.infer({ shape: [3, ...modelCase.inputShape], data: batch.inputs });
+      model.writeParameters(await parametersOf(model));
+    }
+    expect(engine.tensorCount()).toBe(open);
+    for (const each of [model, shard]) each.close();
+    expect(engine.tensorCount()).toBe(atFirst);
+  });
+
+  it("keeps its parameters when the caller reuses the array it wrote from", async () => {
+    const model = openOn(engine, modelCases[1]!);
+    const from = numbers(model.description.parameterCount, 9);
+    const copy = from.slice();
+    model.writeParameters(from);
+    from.fill(0);
+    expect(await parametersOf(model)).toEqual(copy);
+    model.close();
+  });
+
+  it("refuses a label that is no class", async () => {
+    const model = openOn(engine, modelCases[1]!);
+    const batch = batchFor(model, 2, 1);
+    batch.labels[1] = 10;
+    await expect(gradientOf(model, batch)).rejects.toMatchObject({ code: "DATA_INVALID" });
+    model.close();
+  });
+
+  it("refuses weights and inputs that do not fit, by name", async () => {
+    const model = openOn(engine, modelCases[1]!);
+    const { description } = model;
+    const tensors = await tensorsOf(model);
+    const range = { fromLayer: 0, toLayer: 2 };
+    const open = engine.tensorCount();
+    const withoutBias = tensors.filter(({ name }) => name !== "dense_1/bias");
+    expect(() => engine.openShard(description, range, withoutBias)).toThrow(/lack dense_1\/bias/);
+    const turned = tensors.map((tensor) => ({ ...tensor, shape: tensor.shape.toReversed() }));
+    expect(() => engine.openShard(description, range, turned)).toThrow(/dense_1\/kernel has shape/);
+    for (const wrong of [
+      { fromLayer: 2, toLayer: 2 },
+      { fromLayer: -1, toLayer: 2 },
+      { fromLayer: 0, toLayer: 9 },
+    ]) {
+      expect(() => engine.openShard(description, wrong, tensors)).toThrow(/no shard of layers/);
+    }
+    expect(engine.tensorCount()).toBe(open);
+    const shard = engine.openShard(description, range, tensors);
+    const bad = { shape: [1, 5, 7], data: new Float32Array(35) };
+    await expect(shard.infer(bad)).rejects.toMatchObject({ code: "REQUEST_INVALID" });
+    const short = { shape: [1, 7, 5], data: new Float32Array(34) };
+    await expect(shard.infer(short)).rejects.toMatchObject({ code: "REQUEST_INVALID" });
+    expect(await shard.infer({ shape: [0, 7, 5], data: new Float32Array(0) })).toEqual({
+      shape: [0, 33],
+      data: new Float32Array(0),
+    });
+    for (const each of [model, shard]) each.close();
+  });
+});

@@ -1,0 +1,103 @@
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { ClusterView } from "../../../protocol/messages/api.ts";
+
+interface ReceivedRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly authorization: string | undefined;
+  readonly body: unknown;
+}
+
+/** What a route answers; a status of 400 and more goes out as problem+json. */
+interface Answer {
+  readonly status?: number;
+  readonly body: unknown;
+}
+
+type Route = (request: ReceivedRequest) => Answer;
+
+/**
+ * A real HTTP server on a free port that speaks the coordinator's API: routes answer from a table, `/api/events` streams
+ * the views that the test publishes.
+ */
+export interface CoordinatorServer extends AsyncDisposable {
+  readonly url: string;
+  readonly requests: readonly ReceivedRequest[];
+  /** Key: `GET /api/peers`. Without an entry: 404 with code NOT_FOUND. */
+  readonly routes: Map<string, Route>;
+  /** Resolves with the next subscriber of the event stream, also one that came before this call. */
+  nextSubscriber(): Promise<Subscriber>;
+}
+
+interface Subscriber {
+  publish(view: ClusterView): void;
+  /** Cuts the connection as a crash would. */
+  cut(): void;
+}
+
+export async function startCoordinatorServer(): Promise<CoordinatorServer> {
+  const routes = new Map<string, Route>();
+  const requests: ReceivedRequest[] = [];
+  const subscribers: Subscriber[] = [];
+  let wakeSubscriberWait = (): void => {};
+
+  const subscribe = (response: ServerResponse): void => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.flushHeaders();
+    subscribers.push({
+      publish: (view) => response.write(`event: cluster\ndata: ${JSON.stringify(view)}\n\n`),
+      cut: () => response.destroy(),
+    });
+    wakeSubscriberWait();
+  };
+
+  const server = createServer((incoming, response) => {
+    if (incoming.url === "/api/events") return subscribe(response);
+    void readRequest(incoming).then((request) => {
+      requests.push(request);
+      const route = routes.get(`${request.method} ${request.path}`);
+      const { status = 200, body } = route?.(request) ?? problem(404, "NOT_FOUND", `no ${request.path}`);
+      const type = status < 400 ? "application/json" : "application/problem+json";
+      response.writeHead(status, { "content-type": type }).end(JSON.stringify(body));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    routes,
+    async nextSubscriber() {
+      for (;;) {
+        const subscriber = subscribers.shift();
+        if (subscriber) return subscriber;
+        await new Promise<void>((resolve) => {
+          wakeSubscriberWait = resolve;
+        });
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+export const problem = (status: number, code: string, detail: string, data: object = {}): Answer => ({
+  status,
+  body: { type: "about:blank", title: code, status, detail, code, data, remedy: `remedy of ${code}` },
+});
+
+async function readRequest(incoming: IncomingMessage): Promise<ReceivedRequest> {
+  const pieces: Buffer[] = [];
+  for await (const piece of incoming as AsyncIterable<Buffer>) pieces.push(piece);
+  const text = Buffer.concat(pieces).toString();
+  return {
+    method: incoming.method ?? "",
+    path: incoming.url ?? "",
+    authorization: incoming.headers.authorization,
+    body: text === "" ? undefined : JSON.parse(text),
+  };
+}
