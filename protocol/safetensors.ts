@@ -75,11 +75,18 @@ export function decodeSafetensors(bytes: Uint8Array): {
     tensors.push({
       name,
       shape,
-      data: new Float32Array(bytes.slice(dataStart + start, dataStart + end).buffer),
+      data: floatsAt(bytes, dataStart + start, elementCount),
     });
   }
   if (dataStart + expectedStart !== bytes.byteLength) throw corrupt("bytes left over after the last tensor");
   return { tensors, metadata };
+}
+
+/** A copy: the tensor may lie unaligned in `bytes`, and a Buffer's own `slice` would be a view. */
+function floatsAt(bytes: Uint8Array, start: number, elementCount: number): Float32Array {
+  const floats = new Float32Array(elementCount);
+  new Uint8Array(floats.buffer).set(bytes.subarray(start, start + floats.byteLength));
+  return floats;
 }
 
 function readHeader(bytes: Uint8Array): { header: Record<string, unknown>; dataStart: number } {

@@ -1,7 +1,9 @@
 import { Command, CommanderError } from "commander";
 import packageJson from "../package.json" with { type: "json" };
 import { RingfoldError } from "../protocol/errors.ts";
+import * as agent from "./commands/agent.ts";
 import { addCommonOptions, type CommandIo, reportError } from "./commands/command.ts";
+import * as coordinator from "./commands/coordinator.ts";
 import * as deploy from "./commands/deploy.ts";
 import * as jobs from "./commands/jobs.ts";
 import * as models from "./commands/models.ts";
@@ -15,6 +17,8 @@ import * as train from "./commands/train.ts";
  * imports only when its command runs, so that `--help` stays quick.
  */
 const commandModules: readonly { register(program: Command, io: CommandIo): void }[] = [
+  coordinator,
+  agent,
   train,
   jobs,
   peers,

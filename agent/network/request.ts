@@ -33,7 +33,7 @@ type Send = ClusterNetwork["request"];
 
 export function createRequester(node: Libp2p): Send {
   return async (to, conversation, request, options = {}) => {
-    const timeoutMs = options.timeoutMs ?? conversation.timeoutMs;
+    const timeoutMs = Math.ceil(options.timeoutMs ?? conversation.timeoutMs);
     const startedAtMs = performance.now();
     const deadline = AbortSignal.timeout(timeoutMs);
     const signal = options.signal ? AbortSignal.any([options.signal, deadline]) : deadline;
@@ -64,7 +64,9 @@ export async function registerHandler<Request, Response>(
   let active = 0;
   const answer = async (stream: Stream, connection: Connection): Promise<void> => {
     const from = connection.remotePeer.toString();
-    const signal = AbortSignal.any([closed, AbortSignal.timeout(conversation.timeoutMs)]);
+    const callerGone = new AbortController();
+    stream.addEventListener("close", () => callerGone.abort(), { once: true });
+    const signal = AbortSignal.any([closed, callerGone.signal, AbortSignal.timeout(conversation.timeoutMs)]);
     const frames = lpStream(stream, frameLimits(conversation.requestBytesMax));
     let reply: z.infer<typeof responseEnvelopeSchema>;
     active++;

@@ -60,7 +60,9 @@ export class JobRunner {
     const { network, fence, log } = this.#modules;
     network.handle(prepareJob, async ({ term, jobId, spec }, { from }) => {
       fence.check(term, from);
-      if (!this.#trainers.has(jobId)) {
+      const present = this.#trainers.get(jobId);
+      if (present) present.announce();
+      else {
         log.info({ jobId, name: spec.name }, "Starting a trainer");
         this.#trainers.set(jobId, this.#startTrainer({ ...this.#modules.setup, jobId, spec }));
       }

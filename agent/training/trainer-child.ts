@@ -38,6 +38,10 @@ export class TrainerChild {
     this.#send({ kind: "quiesce", generation });
   }
 
+  announce(): void {
+    this.#send({ kind: "announce" });
+  }
+
   async close(): Promise<void> {
     this.#closing = true;
     await endProgram(this.#child, () => this.#send({ kind: "stop" }), this.#clock);

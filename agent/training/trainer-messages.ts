@@ -1,4 +1,4 @@
-import type { JobSpec } from "../../protocol/job-spec.ts";
+import type { EngineName, JobSpec } from "../../protocol/job-spec.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 
 /** Between an agent and its trainer process, over Node's IPC channel. Both are this release, so nothing is versioned. */
@@ -9,8 +9,11 @@ export interface TrainerSetup {
   readonly peerId: string;
   /** libp2p certificate for the data plane; the identity key itself stays with the agent. */
   readonly certificate: { readonly cert: string; readonly key: string };
-  /** Where the data plane listens. */
+  /** Where the data plane listens, and the address of it that peers dial. */
+  readonly listenHost: string;
   readonly host: string;
+  /** The agent's own choice; a job that names an engine overrides it. */
+  readonly engine: EngineName;
   readonly artefactPath: string;
   readonly logLevel: string;
 }
@@ -19,6 +22,8 @@ export type ToTrainer =
   | { readonly kind: "setup"; readonly setup: TrainerSetup }
   | { readonly kind: "start"; readonly plan: GenerationPlan }
   | { readonly kind: "quiesce"; readonly generation: number }
+  /** Says `ready` again if it is idle: the coordinator may have lost sight of this agent for a moment. */
+  | { readonly kind: "announce" }
   | { readonly kind: "stop" };
 
 export interface FromTrainer {

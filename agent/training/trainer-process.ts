@@ -48,6 +48,9 @@ process.on("message", (message: ToTrainer) => {
     case "quiesce":
       void session?.then((opened) => opened.quiesce(message.generation));
       return;
+    case "announce":
+      void session?.then((opened) => opened.announce());
+      return;
     case "stop":
       void shutDown();
       return;

@@ -18,10 +18,13 @@ export interface TrainerSession {
   /** Ends a generation that may still run, then starts this one. Returns at once; reports tell the rest. */
   start(plan: GenerationPlan): void;
   quiesce(generation: number): void;
+  /** Reports readiness, unless a generation is under way. */
+  announce(): void;
   close(): Promise<void>;
 }
 
 interface Parts {
+  readonly dataDigest: string;
   readonly setup: TrainerSetup;
   readonly send: (report: JobReport) => void;
   readonly log: Log;
@@ -41,14 +44,14 @@ export async function openTrainerSession(
 ): Promise<TrainerSession> {
   const { spec, jobId } = setup;
   const data = await openDataset(spec.data);
-  const engine = await openEngine({ prefer: spec.engine, log });
+  const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
   const model = engine.openModel(spec.model, {
     inputShape: data.inputShape,
     classCount: data.classCount,
     seed: spec.seed,
   });
   const store = openArtefactStore(setup.artefactPath);
-  const plane = await openDataPlane({ ...setup, transport: spec.transport, log });
+  const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
   const meter = new ProgressMeter();
   const session: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
   const trainer = await Trainer.open({
@@ -68,6 +71,7 @@ export async function openTrainerSession(
   serveHealing(plane, trainer, model.layout);
 
   const runner = new GenerationRunner({
+    dataDigest: data.digest,
     setup,
     send,
     log,
@@ -80,17 +84,7 @@ export async function openTrainerSession(
     meter,
   });
   session.onStep = (report) => runner.onStep(report);
-  send({
-    kind: "ready",
-    jobId,
-    host: setup.host,
-    port: plane.port,
-    point: trainingPoint(trainer.state),
-    dataDigest: data.digest,
-    engine: engine.name,
-    model: model.description,
-    totalSteps: trainer.totalSteps,
-  });
+  runner.announce();
   return runner;
 }
 
@@ -101,6 +95,7 @@ class GenerationRunner implements TrainerSession {
     | undefined;
   /** Set until the first step of a re-formed ring is committed. */
   #resuming = false;
+  #running = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -117,6 +112,22 @@ class GenerationRunner implements TrainerSession {
 
   quiesce(generation: number): void {
     if (this.#current?.plan.generation === generation) this.#parts.trainer.requestPause();
+  }
+
+  announce(): void {
+    if (this.#running) return;
+    const { setup, send, plane, trainer, dataDigest, engine, model } = this.#parts;
+    send({
+      kind: "ready",
+      jobId: setup.jobId,
+      host: setup.host,
+      port: plane.port,
+      point: trainingPoint(trainer.state),
+      dataDigest,
+      engine: engine.name,
+      model: model.description,
+      totalSteps: trainer.totalSteps,
+    });
   }
 
   async close(): Promise<void> {
@@ -155,6 +166,7 @@ class GenerationRunner implements TrainerSession {
   async #run(plan: GenerationPlan, signal: AbortSignal): Promise<void> {
     const { setup, send, log, plane, model, trainer, meter } = this.#parts;
     const at = { jobId: setup.jobId, generation: plan.generation };
+    this.#running = true;
     try {
       const self = { peerId: setup.peerId, plane, trainer, layout: model.layout };
       const { ring, healing } = await joinGeneration(plan, self, signal);
@@ -184,6 +196,8 @@ class GenerationRunner implements TrainerSession {
       }
     } catch (cause) {
       this.#reportFailure(plan, toRingfoldError(cause));
+    } finally {
+      this.#running = false;
     }
   }
 

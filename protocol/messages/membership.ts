@@ -84,8 +84,9 @@ export const presenceSchema = z.object({
   /** Grows by one a message of one incarnation; older facts are dropped. */
   sequence: z.number().int().nonnegative(),
   load: z.object({
-    /** Share of one core used by the agent process and its children over the last interval; 2 is two cores. */
+    /** Cores of the machine that were busy over the last interval; 2 is two cores. */
     cpu: z.number().nonnegative(),
+    /** Of the agent process. */
     residentBytes: z.number().nonnegative(),
   }),
   /** Digests of the artefacts that this peer can hand out. */

@@ -54,3 +54,11 @@ export function duration(text: string): number {
     throw new InvalidArgumentError("Give a time such as 90s, 15m, 12h or 7d.");
   return Number(match[1]) * unitSeconds;
 }
+
+/** `127.0.0.1:7070`, or `:7070` for every address of this machine. */
+export function hostAndPort(value: string): { host: string; port: number } {
+  const match = /^([0-9.]*):([0-9]{1,5})$/.exec(value);
+  const port = Number(match?.[2]);
+  if (!match || port > 65_535) throw new InvalidArgumentError("give HOST:PORT, for example 0.0.0.0:7071.");
+  return { host: match[1] || "0.0.0.0", port };
+}

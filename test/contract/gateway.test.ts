@@ -106,6 +106,16 @@ describe("inference", () => {
     });
   });
 
+  test("needs one attempt a hop while every replica is well", async () => {
+    const { predictor } = cluster.nodes[0]!.serving;
+    const { signal } = new AbortController();
+    for (let number = 0; number < 20; number++) {
+      const input = { shape: [1, 8, 8, 1], data: example(number) };
+      const { hops } = await predictor.predict({ name: "digits", input }, signal);
+      expect(hops.map(({ attempts }) => attempts)).toEqual([1, 1]);
+    }
+  });
+
   test("answers a batch of nested integers", async () => {
     const image = Array.from({ length: 8 }, (_, row) =>
       Array.from({ length: 8 }, (_, column) => [row * 8 + column]),

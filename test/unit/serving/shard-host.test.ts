@@ -1,4 +1,6 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import type { Engine } from "../../../agent/engine/port.ts";
 import { openShardHost, type ShardHost, type ShardToLoad } from "../../../agent/serving/host/shard-host.ts";
 import { fromWire, toWire } from "../../../agent/serving/wire-tensor.ts";
@@ -10,6 +12,7 @@ import {
   type TrainedVersion,
 } from "../../fixtures/serving-cluster.ts";
 import { silentLog } from "../../fixtures/silent-log.ts";
+import { FakeClock } from "../../simulation/fake-clock.ts";
 
 const never = new AbortController().signal;
 const key = "digits@1/0";
@@ -84,6 +87,44 @@ test("a load on its way does not notice a crash", async () => {
   process.kill(host.pid()!, "SIGKILL");
   await loading;
   expect(host.has(key)).toBe(true);
+});
+
+test("gives up on a process that dies again and again, says so, and starts anew when asked", async () => {
+  const clock = new FakeClock();
+  const patient = openShardHost({ engine: "cpu" }, { log: silentLog, clock });
+  const lost: string[] = [];
+  patient.onLost((lostKey, error) => lost.push(`${lostKey} ${error.code}`));
+  await patient.load(whole(), never);
+  for (let death = 1; death <= 6; death++) {
+    expect(lost).toEqual([]);
+    process.kill(patient.pid()!, "SIGKILL");
+    await vi.waitFor(() => expect(patient.pid()).toBeNull());
+    await clock.advance(8_000);
+  }
+  expect(lost).toEqual([`${key} ENGINE_UNAVAILABLE`]);
+  expect(patient.pid()).toBeNull();
+  await patient.load(whole(), never);
+  expect(patient.has(key)).toBe(true);
+  await patient.close();
+});
+
+test("the process ends when its agent is killed", async () => {
+  const childUrl = new URL("../../../agent/serving/host/shard-child.ts", import.meta.url).href;
+  const portsUrl = new URL("../../../protocol/ports.ts", import.meta.url).href;
+  const agent = spawn(process.execPath, [
+    "--input-type=module",
+    "--eval",
+    `const { ShardChild } = await import("${childUrl}");
+     const { systemClock } = await import("${portsUrl}");
+     const child = new ShardChild("cpu", systemClock);
+     await child.opened;
+     console.log(child.pid);`,
+  ]);
+  const [line] = (await once(agent.stdout, "data")) as [Buffer];
+  const pid = Number(String(line));
+  process.kill(pid, 0);
+  agent.kill("SIGKILL");
+  await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow("ESRCH"), 5_000);
 });
 
 test("refuses weights that are not safetensors, and serves on", async () => {

@@ -1,0 +1,173 @@
+import { randomUUID } from "node:crypto";
+import { join as joinPath } from "node:path";
+import { generateCertificate } from "@libp2p/tls/utils";
+import type { Hono } from "hono";
+import { protocolRange } from "../protocol/messages/membership.ts";
+import { reportShard } from "../protocol/messages/serving.ts";
+import type { Clock, Log } from "../protocol/ports.ts";
+import { openArtefactStore } from "./artefact/store.ts";
+import { fetchArtefact, serveArtefacts } from "./artefact/transfer.ts";
+import type { AgentConfig } from "./config.ts";
+import { type EngineFacts, probeEngine } from "./engine/probe.ts";
+import { loadCredentials, saveCredentials } from "./membership/credentials-file.ts";
+import { machineCapabilities } from "./membership/machine.ts";
+import { Membership } from "./membership/membership.ts";
+import { TermFence } from "./membership/term-fence.ts";
+import { loadIdentity } from "./network/identity.ts";
+import { ipv4Host, localAddressTowards } from "./network/local-address.ts";
+import { openNetwork } from "./network/network.ts";
+import { release } from "./release.ts";
+import { openServing } from "./serving/serving.ts";
+import { JobRunner } from "./training/job-runner.ts";
+
+export interface Agent {
+  readonly peerId: string;
+  readonly name: string;
+  readonly gatewayUrl: string;
+  readonly clusterName: string;
+  readonly engine: EngineFacts;
+  /** Says goodbye, waits until nothing depends on this agent (at most until `signal`), then closes. */
+  leave(signal: AbortSignal): Promise<void>;
+  /** Ends without a goodbye. */
+  close(): Promise<void>;
+}
+
+export interface AgentModules {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Listens with a Hono app; given by the composition root. @throws RingfoldError PORT_IN_USE */
+  readonly listen: (app: Hono, at: { readonly host: string; readonly port: number }) => Promise<HttpListener>;
+}
+export interface HttpListener {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/**
+ * Assembles one agent in order; what was opened is closed in reverse, also when a later part fails.
+ * @throws RingfoldError TOKEN_* | COORDINATOR_UNREACHABLE | PORT_IN_USE | CONFIG_INVALID | STORE_FAILED | ENGINE_UNAVAILABLE
+ */
+export async function openAgent(
+  config: AgentConfig,
+  modules: AgentModules,
+  signal: AbortSignal,
+): Promise<Agent> {
+  const { clock, log } = modules;
+  const undo: (() => Promise<void> | void)[] = [];
+  const close = async () => {
+    for (const step of undo.splice(0).reverse()) await step();
+  };
+  try {
+    const credentialsPath = joinPath(config.dataPath, "agent.json");
+    const credentials = await loadCredentials(credentialsPath, config.token, clock.nowMs());
+    const { claims } = credentials;
+    const privateKey = await loadIdentity(joinPath(config.dataPath, "identity.key"));
+    const engine = await probeEngine(config.engine, clock, signal);
+    const capabilities = machineCapabilities(engine);
+    log.info({ engine: engine.name, gpu: engine.gpu, candidates: engine.candidates }, engine.reason);
+
+    const artefactPath = joinPath(config.dataPath, "artefacts");
+    const store = openArtefactStore(artefactPath);
+    undo.push(() => store.close());
+    const network = await openNetwork({
+      privateKey,
+      swarmKey: claims.swarmKey,
+      clusterName: claims.iss,
+      listen: config.listen,
+      relay: false,
+      log,
+    });
+    undo.push(() => network.close());
+    serveArtefacts(network, store);
+
+    const host = await dataHost(config.listen.host, claims.addresses);
+    const fence = new TermFence(claims.coordinator);
+    const runner = new JobRunner({
+      network,
+      fence,
+      coordinatorPeerId: claims.coordinator,
+      setup: {
+        peerId: network.peerId,
+        certificate: await generateCertificate(privateKey),
+        listenHost: config.listen.host,
+        host,
+        artefactPath,
+        logLevel: config.logLevel,
+        engine: config.engine,
+      },
+      log,
+      clock,
+    });
+    undo.push(() => runner.close());
+
+    const serving = openServing(
+      { engine: config.engine, release },
+      {
+        network,
+        log,
+        clock,
+        isCoordinator: (peerId) => peerId === claims.coordinator,
+        fetchArtefact: (digest, abort) =>
+          fetchArtefact(digest, { network, store, holders: membership.holdersOf(digest), log }, abort),
+        report: async (report) => void (await network.request(claims.coordinator, reportShard, report)),
+      },
+    );
+    undo.push(() => serving.close());
+    const listener = await modules.listen(serving.gateway, config.gateway);
+    undo.push(() => listener.close());
+
+    const gatewayUrl = `http://${config.gateway.host === "0.0.0.0" ? host : config.gateway.host}:${listener.port}`;
+    const incarnation = randomUUID();
+    const membership: Membership = new Membership({
+      network,
+      credentials,
+      clock,
+      log,
+      hello: () => ({
+        peerId: network.peerId,
+        name: config.name,
+        release,
+        protocolMin: protocolRange.min,
+        protocolMax: protocolRange.max,
+        addresses: [...network.addresses()],
+        gatewayUrl,
+        capabilities,
+        incarnation,
+      }),
+      artefacts: () => store.list().slice(0, 512),
+      onJoined: async (response) => {
+        await saveCredentials(credentialsPath, { ...credentials, membership: response.membership });
+        runner.coordinatorReturned();
+      },
+    });
+    undo.push(() => membership.close());
+    const deadline = credentials.membership === null ? AbortSignal.timeout(config.joinTimeoutMs) : undefined;
+    await membership.join(deadline ? AbortSignal.any([signal, deadline]) : signal);
+    log.info(
+      { peerId: network.peerId, name: config.name, cluster: claims.iss, gatewayUrl },
+      "Joined the cluster",
+    );
+
+    return {
+      peerId: network.peerId,
+      name: config.name,
+      gatewayUrl,
+      clusterName: claims.iss,
+      engine,
+      leave: async (abort) => {
+        await membership.leave("the agent was asked to end", abort);
+        await close();
+      },
+      close,
+    };
+  } catch (cause) {
+    await close();
+    throw cause;
+  }
+}
+
+/** Where neighbours dial our data plane: the address that faces the coordinator, unless one was chosen to listen on. */
+async function dataHost(listenHost: string, coordinatorAddresses: readonly string[]): Promise<string> {
+  if (listenHost !== "0.0.0.0") return listenHost;
+  return localAddressTowards(ipv4Host(coordinatorAddresses) ?? "192.0.2.1"); // TEST-NET-1: asks only for the default route
+}

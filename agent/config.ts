@@ -1,0 +1,19 @@
+import type { EngineName } from "../protocol/job-spec.ts";
+
+/** Everything that one agent is told from outside; scripts/commands/agent.ts gathers it from flags and environment. */
+export interface AgentConfig {
+  /** Identity, credentials and artefacts. */
+  readonly dataPath: string;
+  /** For people; unique in a cluster by custom, not by force. */
+  readonly name: string;
+  /** libp2p; port 0 takes a free one. */
+  readonly listen: { readonly host: string; readonly port: number };
+  /** HTTP predictions. */
+  readonly gateway: { readonly host: string; readonly port: number };
+  /** Needed at the first start only. */
+  readonly token: string | undefined;
+  readonly engine: EngineName;
+  readonly logLevel: string;
+  /** How long the first joining may take; a member that was in before waits for ever. */
+  readonly joinTimeoutMs: number;
+}

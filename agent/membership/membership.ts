@@ -1,0 +1,219 @@
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
+import {
+  type Hello,
+  type JoinResponse,
+  join,
+  leave,
+  presenceTopic,
+} from "../../protocol/messages/membership.ts";
+import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
+import type { AgentCredentials } from "./credentials-file.ts";
+import { createLoadMeter } from "./machine.ts";
+
+export interface MembershipModules {
+  readonly network: ClusterNetwork;
+  readonly credentials: AgentCredentials;
+  /** Built anew each time, as addresses change. */
+  readonly hello: () => Hello;
+  readonly artefacts: () => string[];
+  readonly onJoined: (response: JoinResponse) => Promise<void>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+const retryMs = { first: 200, most: 5_000 } as const;
+
+/**
+ * An agent's place in the cluster: joins, says every second that it is here, listens to the others, and comes back by
+ * itself when the coordinator was away.
+ */
+export class Membership {
+  readonly #modules: MembershipModules;
+  readonly #closed = new AbortController();
+  /** Peers that hold an artefact, by digest, as they said last. */
+  readonly #holders = new Map<string, Set<string>>();
+  #membership: string | null;
+  #sequence = 0;
+  #cancelBeat: (() => void) | undefined;
+  #rejoining = false;
+
+  constructor(modules: MembershipModules) {
+    this.#modules = modules;
+    this.#membership = modules.credentials.membership;
+  }
+
+  get coordinatorPeerId(): string {
+    return this.#modules.credentials.claims.coordinator;
+  }
+
+  /**
+   * Tries until it is in or `signal` ends the trying. Refusals are final.
+   * @throws RingfoldError COORDINATOR_UNREACHABLE | TOKEN_INVALID | TOKEN_EXPIRED | NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY
+   */
+  async join(signal: AbortSignal): Promise<void> {
+    const { log } = this.#modules;
+    let lastError = new RingfoldError("COORDINATOR_UNREACHABLE", "not tried yet");
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      try {
+        await this.#joinOnce(signal);
+        this.#start();
+        return;
+      } catch (cause) {
+        lastError = toRingfoldError(cause);
+        if (!lastError.rule.retryable && lastError.code !== "CANCELLED") throw lastError;
+        log.debug({ err: lastError, attempt }, "Not joined yet");
+        await this.#pause(Math.min(retryMs.most, retryMs.first * 2 ** attempt), signal);
+      }
+    }
+    const addresses = this.#modules.credentials.claims.addresses.join(", ") || "no address in the token";
+    throw new RingfoldError(
+      "COORDINATOR_UNREACHABLE",
+      `cannot reach the coordinator (${addresses}), and no peer on this network knows it`,
+      {
+        remedy:
+          "Start the coordinator, check the address and firewall, or make a new token there with `ringfold token`.",
+      },
+      { cause: lastError },
+    );
+  }
+
+  /** Live peers that said they hold this artefact, then the rest we are connected to: one of them may have it since. */
+  holdersOf(digest: string): string[] {
+    const { network } = this.#modules;
+    const connected = network.connectedPeers().filter((peerId) => peerId !== this.coordinatorPeerId);
+    const known = this.#holders.get(digest) ?? new Set();
+    return connected.sort((a, b) => Number(known.has(b)) - Number(known.has(a)));
+  }
+
+  /** Says goodbye and waits until nothing depends on this agent, at most until `signal`. */
+  async leave(reason: string, signal: AbortSignal): Promise<boolean> {
+    const { network, log } = this.#modules;
+    while (!signal.aborted) {
+      try {
+        const { released } = await network.request(
+          this.coordinatorPeerId,
+          leave,
+          { reason },
+          { signal, timeoutMs: 2_000 },
+        );
+        if (released) return true;
+      } catch (error) {
+        log.info({ err: error }, "The coordinator cannot be told goodbye");
+        return false;
+      }
+      await this.#pause(100, signal);
+    }
+    return false;
+  }
+
+  /** Tells the others at once what changed, instead of with the next beat. */
+  announce(): void {
+    this.#cancelBeat?.();
+    this.#beat();
+  }
+
+  close(): void {
+    this.#closed.abort();
+    this.#cancelBeat?.();
+  }
+
+  async #joinOnce(signal: AbortSignal): Promise<void> {
+    const { network, credentials, hello, onJoined } = this.#modules;
+    const { coordinator, addresses } = credentials.claims;
+    if (!network.connectedPeers().includes(coordinator)) await this.#reach(coordinator, addresses, signal);
+    const request = { hello: hello(), token: credentials.token, membership: this.#membership };
+    const response = await network.request(coordinator, join, request, { signal, timeoutMs: 5_000 });
+    this.#membership = response.membership;
+    await onJoined(response);
+  }
+
+  async #reach(coordinator: string, addresses: readonly string[], signal: AbortSignal): Promise<void> {
+    const { network } = this.#modules;
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.dialTimeoutMs)]);
+    try {
+      if (addresses.length === 0) throw new RingfoldError("PEER_UNREACHABLE", "the token holds no address");
+      await network.connect(addresses, deadline);
+    } catch (cause) {
+      // mDNS or the DHT may have found it meanwhile, at an address that the token does not know.
+      if (!network.connectedPeers().includes(coordinator)) throw cause;
+    }
+  }
+
+  #start(): void {
+    const { network } = this.#modules;
+    if (this.#cancelBeat) return;
+    network.subscribe(presenceTopic, ({ hello, artefacts }, from) => {
+      if (from !== hello.peerId) return;
+      for (const holders of this.#holders.values()) holders.delete(from);
+      for (const digest of artefacts)
+        this.#holders.set(digest, (this.#holders.get(digest) ?? new Set()).add(from));
+      for (const [digest, holders] of this.#holders) if (holders.size === 0) this.#holders.delete(digest);
+      this.#meet(from, hello.addresses);
+    });
+    network.onConnection(({ peerId, connected }) => {
+      if (peerId === this.coordinatorPeerId && !connected) void this.#rejoin();
+    });
+    const measureLoad = createLoadMeter();
+    this.#measureLoad = measureLoad;
+    this.#beat();
+  }
+
+  #measureLoad: ReturnType<typeof createLoadMeter> = () => ({ cpu: 0, residentBytes: 0 });
+
+  #beat(): void {
+    const { network, hello, artefacts, clock, log } = this.#modules;
+    if (this.#closed.signal.aborted || this.#membership === null) return;
+    const presence = {
+      hello: hello(),
+      membership: this.#membership,
+      sequence: this.#sequence++,
+      load: this.#measureLoad(),
+      artefacts: artefacts(),
+    };
+    network
+      .publish(presenceTopic, presence)
+      .catch((error) => log.debug({ err: error }, "Presence was not sent"));
+    this.#cancelBeat = clock.after(limits.heartbeatIntervalMs, () => this.#beat());
+  }
+
+  /** Members keep a socket to each other; of two that meet, the one with the smaller id dials. */
+  #meet(peerId: string, addresses: readonly string[]): void {
+    const { network, log } = this.#modules;
+    const connected = network.connectedPeers();
+    if (network.peerId > peerId || connected.includes(peerId) || connected.length >= limits.knownPeersMax)
+      return;
+    const signal = AbortSignal.any([this.#closed.signal, AbortSignal.timeout(limits.dialTimeoutMs)]);
+    network
+      .connect(addresses, signal)
+      .catch((error) => log.debug({ err: error, peer: peerId }, "A member cannot be dialled"));
+  }
+
+  async #rejoin(): Promise<void> {
+    if (this.#rejoining) return;
+    this.#rejoining = true;
+    const { log } = this.#modules;
+    log.warn({}, "The coordinator is away; training and serving go on, and it is looked for");
+    try {
+      await this.join(this.#closed.signal);
+      log.info({}, "The coordinator is back");
+    } catch (error) {
+      if (!this.#closed.signal.aborted)
+        log.error({ err: error }, "The coordinator does not take this agent back");
+    } finally {
+      this.#rejoining = false;
+    }
+  }
+
+  #pause(delayMs: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        cancel();
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const cancel = this.#modules.clock.after(delayMs, done);
+      signal.addEventListener("abort", done);
+    });
+  }
+}

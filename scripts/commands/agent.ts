@@ -1,0 +1,78 @@
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { hostAndPort, positiveInteger } from "./arguments.ts";
+import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
+
+interface AgentOptions {
+  readonly join?: string;
+  readonly data?: string;
+  readonly name?: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly gateway: { readonly host: string; readonly port: number };
+  readonly engine: string;
+  readonly joinTimeout: number;
+}
+
+export function register(program: Command, io: CommandIo): void {
+  program
+    .command("agent")
+    .description("put this machine into a cluster, to train and to serve")
+    .option("--join <token>", "from `ringfold token`; needed once (env RINGFOLD_JOIN)")
+    .option("--data <folder>", "where its identity and artefacts live; ~/.ringfold/agent unless told")
+    .option("--name <name>", "what people see; the host name unless told")
+    .option("--listen <host:port>", "where other members reach it; port 0 takes a free one", hostAndPort, {
+      host: "0.0.0.0",
+      port: 0,
+    })
+    .option("--gateway <host:port>", "HTTP predictions; port 0 takes a free one", hostAndPort, {
+      host: "127.0.0.1",
+      port: 7080,
+    })
+    .option("--engine <engine>", "auto, tensorflow, webgpu, wasm or cpu", "auto")
+    .option("--join-timeout <seconds>", "how long the first joining may take", positiveInteger, 30)
+    .action((_options: unknown, command: Command) =>
+      runCommand<AgentOptions>(command, io, async ({ common, signal, note }, options) => {
+        const { openAgent } = await import("../../agent/agent.ts");
+        const { validate } = await import("../../protocol/codec.ts");
+        const { nameSchema } = await import("../../protocol/ids.ts");
+        const { engineNameSchema } = await import("../../protocol/job-spec.ts");
+        const { limits } = await import("../../protocol/limits.ts");
+        const { systemClock } = await import("../../protocol/ports.ts");
+        const { listenHttp } = await import("../run/http-listener.ts");
+        const { createLog } = await import("../run/logger.ts");
+        const { untilStopped } = await import("../run/until-stopped.ts");
+        const name =
+          options.name ??
+          hostname()
+            .toLowerCase()
+            .replace(/[^a-z0-9._-]/g, "-");
+        const logLevel = io.env.RINGFOLD_LOG ?? "info";
+        const config = {
+          dataPath: options.data ?? join(ringfoldHome(io.env), "agent"),
+          name: validate(name, nameSchema, "--name"),
+          listen: options.listen,
+          gateway: options.gateway,
+          token: options.join ?? io.env.RINGFOLD_JOIN,
+          engine: validate(options.engine, engineNameSchema, "--engine"),
+          logLevel,
+          joinTimeoutMs: 1_000 * options.joinTimeout,
+        };
+        const modules = { clock: systemClock, log: createLog(config.name, logLevel), listen: listenHttp };
+        const agent = await openAgent(config, modules, signal);
+        const { peerId, gatewayUrl, clusterName, engine } = agent;
+        if (common.json) {
+          io.stdout.write(
+            `${JSON.stringify({ ready: true, name: agent.name, peerId, gatewayUrl, clusterName, engine })}\n`,
+          );
+        } else {
+          note(`${agent.name} is in cluster ${clusterName}; predictions at ${gatewayUrl}`);
+          note(engine.reason);
+        }
+        await untilStopped(signal);
+        if (!common.json) note("Leaving the cluster ...");
+        await agent.leave(AbortSignal.timeout(limits.requestTimeoutMs));
+        return undefined;
+      }),
+    );
+}

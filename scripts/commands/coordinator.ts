@@ -1,0 +1,49 @@
+import { join } from "node:path";
+import type { Command } from "commander";
+import { hostAndPort } from "./arguments.ts";
+import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
+
+interface CoordinatorOptions {
+  readonly data?: string;
+  readonly name: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly http: { readonly host: string; readonly port: number };
+}
+
+export function register(program: Command, io: CommandIo): void {
+  program
+    .command("coordinator")
+    .description("run the coordinator of a cluster, with its HTTP API and dashboard")
+    .option("--data <folder>", "where its state lives; ~/.ringfold/coordinator unless told")
+    .option("--name <name>", "name of the cluster, when it is made", "ringfold")
+    .option("--listen <host:port>", "where agents reach it", hostAndPort, { host: "0.0.0.0", port: 7071 })
+    .option("--http <host:port>", "API and dashboard", hostAndPort, { host: "127.0.0.1", port: 7070 })
+    .action((_options: unknown, command: Command) =>
+      runCommand<CoordinatorOptions>(command, io, async ({ common, signal, note }, options) => {
+        const { runCoordinator } = await import("../run/run-coordinator.ts");
+        const { createLog } = await import("../run/logger.ts");
+        const { untilStopped } = await import("../run/until-stopped.ts");
+        const { nameSchema } = await import("../../protocol/ids.ts");
+        const { validate } = await import("../../protocol/codec.ts");
+        const running = await runCoordinator(
+          {
+            dataPath: options.data ?? join(ringfoldHome(io.env), "coordinator"),
+            clusterName: validate(options.name, nameSchema, "--name"),
+            listen: options.listen,
+            http: options.http,
+          },
+          createLog("coordinator", io.env.RINGFOLD_LOG ?? "info"),
+        );
+        if (common.json) {
+          const { close: _, ...ready } = running;
+          io.stdout.write(`${JSON.stringify({ ready: true, ...ready })}\n`);
+        } else {
+          note(`Cluster ${running.clusterName}: dashboard at ${running.httpUrl}`);
+          note(`To add a machine, run there:\n  ringfold agent --join ${running.joinToken}`);
+        }
+        await untilStopped(signal);
+        await running.close();
+        return undefined;
+      }),
+    );
+}

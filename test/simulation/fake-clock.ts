@@ -1,0 +1,42 @@
+import type { Clock } from "../../protocol/ports.ts";
+
+/** Time that moves only when told. */
+export class FakeClock implements Clock {
+  #nowMs = 1_000_000;
+  #timers: { readonly atMs: number; readonly callback: () => void }[] = [];
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  after(delayMs: number, callback: () => void): () => void {
+    const timer = { atMs: this.#nowMs + delayMs, callback };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+  }
+
+  /** Timers that are set and neither ran nor were cancelled: zero when nothing leaks. */
+  get pendingTimers(): number {
+    return this.#timers.length;
+  }
+
+  /** Moves time on and runs what falls due, in order, with everything that follows from it in microtasks. */
+  async advance(durationMs: number): Promise<void> {
+    const endMs = this.#nowMs + durationMs;
+    await settle();
+    for (;;) {
+      const due = this.#timers.filter(({ atMs }) => atMs <= endMs).toSorted((a, b) => a.atMs - b.atMs)[0];
+      if (due === undefined) break;
+      this.#timers = this.#timers.filter((timer) => timer !== due);
+      this.#nowMs = Math.max(this.#nowMs, due.atMs);
+      due.callback();
+      await settle();
+    }
+    this.#nowMs = endMs;
+  }
+}
+
+/** Lets every promise that can settle without time or I/O do so. */
+export const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
