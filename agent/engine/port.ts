@@ -57,7 +57,6 @@ export interface ModelShard {
   close(): void;
 }
 
-
 export interface EngineCandidate {
   readonly name: string;
   readonly usable: boolean;

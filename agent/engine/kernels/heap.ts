@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import type { DataType, Tensor, TensorInfo } from "@tensorflow/tfjs";
+import type { KernelExports, Memory } from "./module.ts";
+
+/**
+ * The part of the wasm backend of TF.js 4.22 that our kernels stand on. `wasm` is internal to TF.js, so the package is
+ * pinned to 4.22.0, and `openHeap` checks what it relies on.
+ */
+export interface WasmBackend {
+  readonly wasm: {
+    readonly asm: { readonly memory: Memory };
+    _malloc(bytes: number): number;
+    _free(pointer: number): void;
+  };
+  readonly dataIdMap: { get(dataId: object): { readonly memoryOffset: number | null } };
+  makeOutput(shape: number[], dtype: DataType): TensorInfo;
+  incRef(dataId: object): void;
+  typedArrayFromHeap(tensor: TensorInfo): Float32Array | Int32Array | Uint8Array;
+}
+
+export const sizeOf = (shape: readonly number[]): number =>
+  shape.reduce((product, length) => product * length, 1);
+
+/** Tensors of the wasm backend as pointers, and one scratch area for all kernels. */
+export interface Heap {
+  readonly kernels: KernelExports;
+  /** Byte offset of a tensor that is not empty. */
+  at(tensor: TensorInfo): number;
+  /** A new tensor, contents undefined. */
+  output(shape: readonly number[], dtype?: DataType): TensorInfo;
+  /** A second reference to the data of a tensor, without a copy. */
+  share(tensor: TensorInfo): TensorInfo;
+  /** A view that is good until the heap grows: use it before the next allocation. */
+  view(tensor: Tensor | TensorInfo): Float32Array;
+  /** Byte offset of at least so many floats; contents are lost at the next call of any kernel. */
+  scratch(floats: number): number;
+}
+
+/** The largest scratch area that a kernel may ask for: 256 MiB. Odd shapes beyond it take TF.js's own kernel. */
+export const scratchFloatsMax = 1 << 26;
+
+export function openHeap(backend: WasmBackend, kernels: KernelExports): Heap {
+  let scratchPointer = 0;
+  let scratchFloats = 0; // grows to the largest request, then stays
+  return {
+    kernels,
+    at(tensor) {
+      const offset = backend.dataIdMap.get(tensor.dataId).memoryOffset;
+      // malloc answers 0 when the heap is full; writing there would overwrite TF.js itself.
+      if (!offset) throw new Error(`no memory for a tensor of shape [${tensor.shape.join(", ")}]`);
+      return offset >>> 0;
+    },
+    output: (shape, dtype = "float32") => backend.makeOutput([...shape], dtype),
+    share(tensor) {
+      backend.incRef(tensor.dataId);
+      return { dataId: tensor.dataId, shape: tensor.shape, dtype: tensor.dtype };
+    },
+    view: (tensor) => backend.typedArrayFromHeap(tensor) as Float32Array,
+    scratch(floats) {
+      assert(floats <= scratchFloatsMax);
+      if (floats > scratchFloats) {
+        if (scratchPointer) backend.wasm._free(scratchPointer);
+        scratchPointer = backend.wasm._malloc(4 * floats) >>> 0;
+        scratchFloats = scratchPointer ? floats : 0;
+        if (!scratchPointer) throw new Error(`no memory for ${4 * floats} bytes of scratch`);
+      }
+      return scratchPointer;
+    },
+  };
+}

@@ -1,0 +1,159 @@
+import { readFile } from "node:fs/promises";
+
+/** The part of the global WebAssembly that we use: TypeScript declares it only along with the whole DOM. */
+interface WebAssemblyGlobal {
+  validate(bytes: Uint8Array): boolean;
+  instantiate(
+    bytes: Uint8Array,
+    imports: object,
+  ): Promise<{ readonly instance: { readonly exports: object } }>;
+}
+const { WebAssembly } = globalThis as unknown as { readonly WebAssembly: WebAssemblyGlobal };
+
+/** A WebAssembly.Memory; only handed on. */
+export type Memory = object;
+
+type Pointer = number;
+/** N, H, W, C, KH, KW, OH, OW, SH, SW, PT, PL: sizes in elements, strides, padding above and left. */
+export type WindowGeometry = readonly [
+  batch: number,
+  inHeight: number,
+  inWidth: number,
+  inChannels: number,
+  filterHeight: number,
+  filterWidth: number,
+  outHeight: number,
+  outWidth: number,
+  strideHeight: number,
+  strideWidth: number,
+  padTop: number,
+  padLeft: number,
+];
+
+/** What assembly/index.ts exports. Pointers are byte offsets into the heap, sizes are in elements. */
+export interface KernelExports {
+  gemmScratch(): number;
+  convScratch(filterHeight: number, filterWidth: number, channels: number): number;
+  gemm(
+    m: number,
+    n: number,
+    k: number,
+    a: Pointer,
+    rowStrideA: number,
+    columnStrideA: number,
+    b: Pointer,
+    rowStrideB: number,
+    columnStrideB: number,
+    c: Pointer,
+    ldc: number,
+    flags: number,
+    bias: Pointer,
+    scratch: Pointer,
+  ): void;
+  gemmBatch(
+    batch: number,
+    stepA: number,
+    stepB: number,
+    stepC: number,
+    m: number,
+    n: number,
+    k: number,
+    a: Pointer,
+    rowStrideA: number,
+    columnStrideA: number,
+    b: Pointer,
+    rowStrideB: number,
+    columnStrideB: number,
+    c: Pointer,
+    scratch: Pointer,
+  ): void;
+  conv2d(
+    ...call: [
+      x: Pointer,
+      filter: Pointer,
+      ...WindowGeometry,
+      outChannels: number,
+      flags: number,
+      bias: Pointer,
+      y: Pointer,
+      scratch: Pointer,
+    ]
+  ): void;
+  conv2dFilterGrad(
+    ...call: [
+      x: Pointer,
+      dy: Pointer,
+      ...WindowGeometry,
+      outChannels: number,
+      dfilter: Pointer,
+      scratch: Pointer,
+    ]
+  ): void;
+  conv2dInputGrad(
+    ...call: [
+      dy: Pointer,
+      filter: Pointer,
+      ...WindowGeometry,
+      outChannels: number,
+      dx: Pointer,
+      scratch: Pointer,
+    ]
+  ): void;
+  depthwiseFilterGrad(
+    ...call: [x: Pointer, dy: Pointer, ...WindowGeometry, multiplier: number, dfilter: Pointer]
+  ): void;
+  depthwiseInputGrad(
+    ...call: [dy: Pointer, filter: Pointer, ...WindowGeometry, multiplier: number, dx: Pointer]
+  ): void;
+  maxPoolGrad(...call: [x: Pointer, dy: Pointer, ...WindowGeometry, dx: Pointer]): void;
+  columnSum(x: Pointer, rows: number, columns: number, out: Pointer): void;
+  rowSum(x: Pointer, rows: number, columns: number, out: Pointer): void;
+  reluBiasGrad(y: Pointer, dy: Pointer, dx: Pointer, rows: number, columns: number, db: Pointer): void;
+  exp(x: Pointer, out: Pointer, n: number): void;
+  softmax(x: Pointer, out: Pointer, rows: number, columns: number): void;
+  softmaxCrossEntropy(
+    logits: Pointer,
+    labels: Pointer,
+    rows: number,
+    columns: number,
+    loss: Pointer,
+    correct: Pointer,
+    grad: Pointer,
+  ): void;
+  gatherRows(
+    table: Pointer,
+    tableRows: number,
+    ids: Pointer,
+    count: number,
+    width: number,
+    out: Pointer,
+  ): void;
+  scatterAddRows(
+    x: Pointer,
+    ids: Pointer,
+    count: number,
+    width: number,
+    out: Pointer,
+    segments: number,
+  ): void;
+}
+
+/** Flags of gemm and conv2d, as in assembly/vector.ts: what happens to a result on its way to memory. */
+export const kernelFlags = { relu: 2, bias: 4 } as const;
+
+export type KernelBuild = "relaxed" | "simd";
+
+// (module (func (result v128) (f32x4.relaxed_madd (v128.const 0) (v128.const 0) (v128.const 0))))
+const zeros = [0xfd, 0x0c, ...new Array<number>(16).fill(0)];
+const header = [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7b, 3, 2, 1, 0, 10, 61, 1, 59, 0];
+const relaxedProbe = new Uint8Array([...header, ...zeros, ...zeros, ...zeros, 0xfd, 0x85, 0x02, 0x0b]);
+
+/** The faster build that this JavaScript engine can run. */
+export const bestKernelBuild = (): KernelBuild => (WebAssembly.validate(relaxedProbe) ? "relaxed" : "simd");
+
+/** Instantiates a build on `memory`, which stays its owner's: the module keeps nothing in it. */
+export async function loadKernels(build: KernelBuild, memory: Memory): Promise<KernelExports> {
+  const bytes = await readFile(new URL(`kernels-${build}.wasm`, import.meta.url));
+  const { instance } = await WebAssembly.instantiate(bytes, { env: { memory } });
+  return instance.exports as unknown as KernelExports;
+}

@@ -1,0 +1,56 @@
+import type { Variable } from "@tensorflow/tfjs";
+import type { Layer } from "../models/layer-kinds.ts";
+import type { LayerWeights } from "./forward.ts";
+import type { ParameterSlot } from "./port.ts";
+import type { Runtime } from "./runtime.ts";
+
+/** The variables of a run of layers, and where each lies in one flat array. */
+export interface WeightSet {
+  /** By layer, as `forward` takes them. */
+  readonly byLayer: readonly LayerWeights[];
+  /** In layout order. */
+  readonly variables: readonly Variable[];
+  readonly layout: readonly ParameterSlot[];
+  readonly parameterCount: number;
+  dispose(): void;
+}
+
+/** Names are `layer/weight`; the order is that of the layers, and in a layer kernel before bias. */
+export function layoutOf(layers: readonly Layer[]): ParameterSlot[] {
+  const layout: ParameterSlot[] = [];
+  let offset = 0;
+  for (const layer of layers) {
+    for (const { name, shape } of layer.weights) {
+      const elementCount = shape.reduce((product, length) => product * length, 1);
+      layout.push({ name: `${layer.name}/${name}`, shape, offset, elementCount });
+      offset += elementCount;
+    }
+  }
+  return layout;
+}
+
+/** Makes variables from the slices of `values`, f32 [parameterCount] in layout order. The caller owns them. */
+export function createWeights(runtime: Runtime, layers: readonly Layer[], values: Float32Array): WeightSet {
+  const { tf } = runtime;
+  const layout = layoutOf(layers);
+  const variables = layout.map(({ shape, offset, elementCount }) => {
+    const initial = tf.tensor(values.slice(offset, offset + elementCount), [...shape]);
+    const variable = tf.variable(initial);
+    initial.dispose();
+    return variable;
+  });
+  let next = 0;
+  const byLayer = layers.map((layer): LayerWeights => {
+    const entries = layer.weights.map(({ name }) => [name, variables[next++]!] as const);
+    return Object.fromEntries(entries);
+  });
+  return {
+    byLayer,
+    variables,
+    layout,
+    parameterCount: values.length,
+    dispose: () => {
+      for (const variable of variables) variable.dispose();
+    },
+  };
+}

@@ -1,0 +1,138 @@
+import { z } from "zod";
+import {
+  commonConfig,
+  dataFormatSchema,
+  glorotUniform,
+  initializerOf,
+  notSupported,
+  paddingSchema,
+  sidesSchema,
+  undilatedSchema,
+  widthSchema,
+} from "./layer-config.ts";
+import {
+  activationConfig,
+  biasConfig,
+  biasWeights,
+  imageShape,
+  kernelConfig,
+  type LayerGeometry,
+  noWeights,
+  ShapeMismatch,
+  sizeOf,
+  type Weight,
+} from "./layer-geometry.ts";
+
+/** Layers that move a window over an image. */
+
+/** Length of one side after a window has moved over it. */
+function slide(length: number, window: number, stride: number, padding: "valid" | "same"): number {
+  const outLength =
+    padding === "same" ? Math.ceil(length / stride) : Math.floor((length - window) / stride) + 1;
+  if (outLength < 1) throw new ShapeMismatch(`a window of ${window} does not fit a side of ${length}`);
+  return outLength;
+}
+
+const windowConfig = {
+  strides: sidesSchema.default([1, 1]),
+  padding: paddingSchema.default("valid"),
+  data_format: dataFormatSchema,
+} as const;
+const convConfig = {
+  ...commonConfig,
+  ...windowConfig,
+  ...activationConfig,
+  ...biasConfig,
+  kernel_size: sidesSchema,
+  dilation_rate: undilatedSchema,
+} as const;
+
+interface Convolution {
+  readonly kernel_size: [number, number];
+  readonly strides: [number, number];
+  readonly padding: "valid" | "same";
+}
+function convolvedSides(
+  config: Convolution,
+  [height, width]: readonly [number, number, number],
+): [number, number] {
+  return [
+    slide(height, config.kernel_size[0], config.strides[0], config.padding),
+    slide(width, config.kernel_size[1], config.strides[1], config.padding),
+  ];
+}
+
+export const conv2dSchema = z.strictObject({
+  ...convConfig,
+  ...kernelConfig,
+  filters: widthSchema,
+  groups: z.literal(1).optional(),
+});
+export function conv2dGeometry(
+  config: z.output<typeof conv2dSchema>,
+  shape: readonly number[],
+): LayerGeometry {
+  const image = imageShape(shape);
+  const sides = convolvedSides(config, image);
+  const [kernelHeight, kernelWidth] = config.kernel_size;
+  const taps = kernelHeight * kernelWidth;
+  const kernel: Weight = {
+    name: "kernel",
+    shape: [kernelHeight, kernelWidth, image[2], config.filters],
+    initializer: config.kernel_initializer,
+    fanIn: taps * image[2],
+    fanOut: taps * config.filters,
+  };
+  return {
+    outputShape: [...sides, config.filters],
+    weights: [kernel, ...biasWeights(config, config.filters)],
+    multiplyAdds: sizeOf(sides) * taps * image[2] * config.filters,
+  };
+}
+
+export const depthwiseSchema = z.strictObject({
+  ...convConfig,
+  depth_multiplier: z.number().int().positive().max(1024).default(1),
+  depthwise_initializer: initializerOf(glorotUniform),
+  depthwise_regularizer: notSupported,
+  depthwise_constraint: notSupported,
+  ...kernelConfig,
+});
+export function depthwiseGeometry(
+  config: z.output<typeof depthwiseSchema>,
+  shape: readonly number[],
+): LayerGeometry {
+  const image = imageShape(shape);
+  const sides = convolvedSides(config, image);
+  const [kernelHeight, kernelWidth] = config.kernel_size;
+  const taps = kernelHeight * kernelWidth;
+  const channels = image[2] * config.depth_multiplier;
+  const kernel: Weight = {
+    name: "depthwise_kernel",
+    shape: [kernelHeight, kernelWidth, image[2], config.depth_multiplier],
+    initializer: config.depthwise_initializer,
+    fanIn: taps * image[2],
+    fanOut: taps * config.depth_multiplier,
+  };
+  return {
+    outputShape: [...sides, channels],
+    weights: [kernel, ...biasWeights(config, channels)],
+    multiplyAdds: sizeOf(sides) * taps * channels,
+  };
+}
+
+export const poolSchema = z
+  .strictObject({
+    ...commonConfig,
+    ...windowConfig,
+    strides: sidesSchema.nullish(),
+    pool_size: sidesSchema.default([2, 2]),
+  })
+  .transform((config) => ({ ...config, strides: config.strides ?? config.pool_size }));
+export function poolGeometry(config: z.output<typeof poolSchema>, shape: readonly number[]): LayerGeometry {
+  const [height, width, channels] = imageShape(shape);
+  const outHeight = slide(height, config.pool_size[0], config.strides[0], config.padding);
+  const outWidth = slide(width, config.pool_size[1], config.strides[1], config.padding);
+  const outputShape = [outHeight, outWidth, channels];
+  return noWeights(outputShape, sizeOf(outputShape) * sizeOf(config.pool_size));
+}

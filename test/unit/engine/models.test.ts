@@ -1,0 +1,227 @@
+import { createHash } from "node:crypto";
+import * as tf from "@tensorflow/tfjs";
+import fc from "fast-check";
+import { beforeAll, describe, expect, it } from "vitest";
+import { openEngine } from "../../../agent/engine/engine.ts";
+import { writeInitialParameters } from "../../../agent/models/initial-parameters.ts";
+import { modelOf } from "../../../agent/models/library.ts";
+import { readTopology } from "../../../agent/models/topology.ts";
+import { type ModelSpec, modelSpecSchema } from "../../../protocol/job-spec.ts";
+import { modelDescriptionSchema } from "../../../protocol/messages/model.ts";
+import { modelCases, numbers, relativeError } from "../../contract/engines.ts";
+
+const data = { inputShape: [28, 28, 1], classCount: 10 };
+const sequential = (...layers: object[]): ModelSpec => ({
+  architecture: "layers",
+  topology: { class_name: "Sequential", config: { name: "m", layers } },
+});
+const dense = (config: object = {}) => ({
+  class_name: "Dense",
+  config: { name: "out", units: 10, activation: "softmax", ...config },
+});
+const flatten = { class_name: "Flatten", config: { name: "flatten" } };
+const refusal = (spec: ModelSpec, shape = data) => {
+  try {
+    modelOf(spec, shape);
+  } catch (error) {
+    return error as { code: string; message: string };
+  }
+  return undefined;
+};
+
+describe("model library", () => {
+  it("builds the default cnn for MNIST with 54,410 parameters", () => {
+    const { description } = modelOf(modelSpecSchema.parse({ architecture: "cnn" }), data);
+    expect(description.parameterCount).toBe(54_410);
+    expect(description.layers.map(({ kind, outputShape }) => `${kind} ${outputShape.join("x")}`)).toEqual([
+      "Conv2D 26x26x32",
+      "MaxPooling2D 13x13x32",
+      "Flatten 5408",
+      "Dense 10",
+    ]);
+    expect(description.layers.map(({ multiplyAdds }) => multiplyAdds)).toEqual([194_688, 21_632, 0, 54_080]);
+    expect(modelDescriptionSchema.parse(description)).toEqual(description);
+  });
+
+  it("builds the default mlp for MNIST with 101,770 parameters", () => {
+    const { description } = modelOf(modelSpecSchema.parse({ architecture: "mlp" }), data);
+    expect(description.parameterCount).toBe(101_770);
+  });
+
+  it("says what does not fit: input, output, window, ending", () => {
+    const declared = dense({ batch_input_shape: [null, 32, 32, 1] });
+    expect(refusal(sequential(declared))?.message).toBe(
+      "layer out takes inputs of shape [32, 32, 1], but [28, 28, 1] comes in",
+    );
+    expect(refusal(sequential(flatten, dense({ units: 5 })))?.message).toBe(
+      "the model puts out shape [5], but the data has 10 classes",
+    );
+    expect(refusal(sequential(flatten, dense({ activation: "relu" })))?.message).toContain("is no softmax");
+    const cnn: ModelSpec = { architecture: "cnn", filters: [4, 4], kernelSize: 11, hidden: [] };
+    expect(refusal(cnn)?.message).toBe("layer conv2d_2 a window of 11 does not fit a side of 9");
+    expect(refusal({ ...cnn, filters: [4] }, { inputShape: [30], classCount: 10 })?.message).toContain(
+      "needs images",
+    );
+  });
+
+  it.each([
+    [
+      "Lambda",
+      { class_name: "Lambda", config: { name: "x", function: "() => process.exit()" } },
+      "evaluates code",
+    ],
+    ["a class of its own", { class_name: "__proto__", config: { name: "x" } }, "is not supported"],
+    ["BatchNormalization", { class_name: "BatchNormalization", config: { name: "x" } }, "running averages"],
+    [
+      "a regularizer",
+      dense({ kernel_regularizer: { class_name: "L1L2", config: {} } }),
+      "kernel_regularizer",
+    ],
+    ["a frozen layer", dense({ trainable: false }), "trainable"],
+    ["an unknown setting", dense({ lora_rank: 4 }), "lora_rank"],
+    ["too many parameters", dense({ units: 1_000_000 }), "more than 134217728 parameters"],
+    [
+      "a dilation",
+      { class_name: "Conv2D", config: { name: "x", filters: 2, kernel_size: 3, dilation_rate: 2 } },
+      "dilat",
+    ],
+  ])("refuses %s", (_what, layer, why) => {
+    const error = refusal(sequential(flatten, layer, dense({ name: "end" })));
+    expect(error).toMatchObject({ code: "JOB_INVALID" });
+    expect(error?.message).toContain(why);
+  });
+
+  it("refuses two layers of one name, and models that are no chain", () => {
+    expect(refusal(sequential(dense(), dense()))?.message).toBe("two layers are called out");
+    const functional = { class_name: "Model", config: { layers: [] } };
+    expect(refusal({ architecture: "layers", topology: functional })?.message).toContain(
+      "only sequential models",
+    );
+  });
+
+  it("answers any topology with layers or JOB_INVALID, and nothing else", () => {
+    const kinds = fc.constantFrom(
+      "Dense",
+      "Conv2D",
+      "MaxPooling2D",
+      "Reshape",
+      "InputLayer",
+      "Activation",
+      "constructor",
+    );
+    const settings = fc.dictionary(
+      fc.constantFrom(
+        "name",
+        "units",
+        "filters",
+        "kernel_size",
+        "strides",
+        "target_shape",
+        "activation",
+        "padding",
+      ),
+      fc.oneof(
+        fc.integer(),
+        fc.string(),
+        fc.array(fc.integer(), { maxLength: 3 }),
+        fc.constant(null),
+        fc.double(),
+      ),
+    );
+    const layers = fc.array(fc.record({ class_name: kinds, config: settings }), { maxLength: 4 });
+    const topology = fc.oneof(
+      fc.anything(),
+      layers.map((each) => ({ class_name: "Sequential", config: { layers: each } })),
+    );
+    fc.assert(
+      fc.property(topology, (each) => {
+        try {
+          for (const { outputShape } of readTopology(each, [6, 6, 2])) {
+            expect(outputShape.every((length) => Number.isInteger(length) && length > 0)).toBe(true);
+          }
+        } catch (error) {
+          expect(error).toMatchObject({ name: "RingfoldError", code: "JOB_INVALID" });
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe("initial parameters", () => {
+  const { layers, description } = modelOf(modelSpecSchema.parse({ architecture: "cnn" }), data);
+  const initial = (seed: number) => {
+    const into = new Float32Array(description.parameterCount);
+    writeInitialParameters(layers, seed, into);
+    return into;
+  };
+
+  it("are the same bits for ever", () => {
+    const digest = createHash("sha256").update(initial(1)).digest("hex");
+    expect(digest).toMatchInlineSnapshot(
+      `"e811783087dc533159cd34fbf6c4db2de032007434817ffe3f62d6661ed12dea"`,
+    );
+  });
+
+  it("differ by seed and by layer, spread as Glorot says, biases zero", () => {
+    const [one, two] = [initial(1), initial(2)];
+    expect(one).not.toEqual(two);
+    const kernel = one.subarray(0, 288);
+    const limit = Math.sqrt(6 / (9 + 288));
+    expect(kernel.every((value) => Math.abs(value) <= limit)).toBe(true);
+    const last = one.subarray(320, 320 + 54_080);
+    const variance = last.reduce((sum, value) => sum + value * value, 0) / last.length;
+    expect(variance / (2 / (5_408 + 10))).toBeCloseTo(1, 1);
+    expect(one.subarray(288, 320).every((value) => value === 0)).toBe(true);
+  });
+
+  it("honours the initializer that a topology names", () => {
+    const config = {
+      kernel_initializer: { class_name: "TruncatedNormal", config: { mean: 1, stddev: 0.1 } },
+    };
+    const model = modelOf(sequential(flatten, dense(config)), data);
+    const into = new Float32Array(model.description.parameterCount);
+    writeInitialParameters(model.layers, 5, into);
+    const kernel = into.subarray(0, 7_840);
+    expect(kernel.every((value) => value >= 0.8 && value <= 1.2)).toBe(true);
+    expect(kernel.reduce((sum, value) => sum + value, 0) / kernel.length).toBeCloseTo(1, 2);
+  });
+});
+
+describe("topologies are TF.js topologies", () => {
+  beforeAll(async () => {
+    await openEngine({ prefer: "cpu" });
+  });
+
+  it.each(modelCases.map((each) => [each.name, each] as const))(
+    "TF.js reads %s and computes the same",
+    async (_name, { spec, inputShape, classCount }) => {
+      const engine = await openEngine({ prefer: "cpu" });
+      const { description } = modelOf(spec, { inputShape, classCount });
+      const theirs = await tf.models.modelFromJSON({ modelTopology: description.topology as never });
+      const ours = engine.openModel(spec, { inputShape, classCount, seed: 8 });
+      const parameters = new Float32Array(description.parameterCount);
+      await ours.readParameters(parameters);
+      const slices = ours.layout.map(({ name, shape, offset, elementCount }) => ({
+        name,
+        shape,
+        data: parameters.slice(offset, offset + elementCount),
+      }));
+      expect(theirs.getWeights().map(({ shape }) => shape)).toEqual(slices.map(({ shape }) => shape));
+      theirs.setWeights(slices.map(({ data: values, shape }) => tf.tensor(values, [...shape])));
+      const input = {
+        shape: [2, ...inputShape],
+        data: numbers(2 * inputShape.reduce((a, b) => a * b, 1), 4),
+      };
+      const range = { fromLayer: 0, toLayer: description.layers.length };
+      const shard = engine.openShard(description, range, slices);
+      const expected = theirs.predict(tf.tensor(input.data, input.shape)) as tf.Tensor;
+      expect(relativeError((await shard.infer(input)).data, await expected.data())).toBeLessThan(1e-5);
+      const layerShapes = theirs.layers.filter((layer) => layer.getClassName() !== "InputLayer");
+      expect(layerShapes.map(({ outputShape }) => (outputShape as number[]).slice(1))).toEqual(
+        description.layers.map(({ outputShape }) => outputShape),
+      );
+      engine.close();
+    },
+  );
+});
