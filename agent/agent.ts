@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { join as joinPath } from "node:path";
-import { generateCertificate } from "@libp2p/tls/utils";
 import type { Hono } from "hono";
 import { protocolRange } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
@@ -10,15 +9,16 @@ import { fetchArtefact, serveArtefacts } from "./artefact/transfer.ts";
 import type { AgentConfig } from "./config.ts";
 import { type EngineFacts, probeEngine } from "./engine/probe.ts";
 import { loadCredentials, saveCredentials } from "./membership/credentials-file.ts";
-import { machineCapabilities } from "./membership/machine.ts";
+import { createLoadMeter, machineCapabilities } from "./membership/machine.ts";
 import { Membership } from "./membership/membership.ts";
 import { TermFence } from "./membership/term-fence.ts";
-import { loadIdentity } from "./network/identity.ts";
-import { ipv4Host, localAddressTowards } from "./network/local-address.ts";
+import { certifyIdentity, loadIdentity } from "./network/identity.ts";
+import { ipv4Hosts, localAddressFacing } from "./network/local-address.ts";
 import { openNetwork } from "./network/network.ts";
 import { release } from "./release.ts";
 import { openServing } from "./serving/serving.ts";
 import { JobRunner } from "./training/job-runner.ts";
+import { forkTrainer } from "./training/trainer-child.ts";
 
 export interface Agent {
   readonly peerId: string;
@@ -72,7 +72,6 @@ export async function openAgent(
     const network = await openNetwork({
       privateKey,
       swarmKey: claims.swarmKey,
-      clusterName: claims.iss,
       listen: config.listen,
       relay: false,
       log,
@@ -80,7 +79,14 @@ export async function openAgent(
     undo.push(() => network.close());
     serveArtefacts(network, store);
 
-    const host = await dataHost(config.listen.host, claims.addresses);
+    // Where members dial our data plane: the address that faces the coordinator, unless one was chosen to listen on.
+    // On a LAN the token need not know where the coordinator is, so this waits until it has been reached.
+    let host = config.listen.host;
+    const chooseHost = async (): Promise<void> => {
+      if (config.listen.host !== "0.0.0.0") return;
+      const remote = network.remoteHost(claims.coordinator);
+      host = await localAddressFacing([...(remote ? [remote] : []), ...ipv4Hosts(claims.addresses)]);
+    };
     const fence = new TermFence(claims.coordinator);
     const runner = new JobRunner({
       network,
@@ -88,15 +94,16 @@ export async function openAgent(
       coordinatorPeerId: claims.coordinator,
       setup: {
         peerId: network.peerId,
-        certificate: await generateCertificate(privateKey),
+        certificate: await certifyIdentity(privateKey),
         listenHost: config.listen.host,
-        host,
         artefactPath,
         logLevel: config.logLevel,
         engine: config.engine,
       },
+      host: () => host,
       log,
       clock,
+      fork: forkTrainer,
     });
     undo.push(() => runner.close());
 
@@ -116,7 +123,8 @@ export async function openAgent(
     const listener = await modules.listen(serving.gateway, config.gateway);
     undo.push(() => listener.close());
 
-    const gatewayUrl = `http://${config.gateway.host === "0.0.0.0" ? host : config.gateway.host}:${listener.port}`;
+    const gatewayUrl = (): string =>
+      `http://${config.gateway.host === "0.0.0.0" ? host : config.gateway.host}:${listener.port}`;
     const incarnation = randomUUID();
     const membership: Membership = new Membership({
       network,
@@ -130,11 +138,13 @@ export async function openAgent(
         protocolMin: protocolRange.min,
         protocolMax: protocolRange.max,
         addresses: [...network.addresses()],
-        gatewayUrl,
+        gatewayUrl: gatewayUrl(),
         capabilities,
         incarnation,
       }),
       artefacts: () => store.list().slice(0, 512),
+      measureLoad: createLoadMeter(),
+      onReached: chooseHost,
       onJoined: async (response) => {
         await saveCredentials(credentialsPath, { ...credentials, membership: response.membership });
         runner.coordinatorReturned();
@@ -144,14 +154,14 @@ export async function openAgent(
     const deadline = credentials.membership === null ? AbortSignal.timeout(config.joinTimeoutMs) : undefined;
     await membership.join(deadline ? AbortSignal.any([signal, deadline]) : signal);
     log.info(
-      { peerId: network.peerId, name: config.name, cluster: claims.iss, gatewayUrl },
+      { peerId: network.peerId, name: config.name, cluster: claims.iss, gatewayUrl: gatewayUrl() },
       "Joined the cluster",
     );
 
     return {
       peerId: network.peerId,
       name: config.name,
-      gatewayUrl,
+      gatewayUrl: gatewayUrl(),
       clusterName: claims.iss,
       engine,
       leave: async (abort) => {
@@ -164,10 +174,4 @@ export async function openAgent(
     await close();
     throw cause;
   }
-}
-
-/** Where neighbours dial our data plane: the address that faces the coordinator, unless one was chosen to listen on. */
-async function dataHost(listenHost: string, coordinatorAddresses: readonly string[]): Promise<string> {
-  if (listenHost !== "0.0.0.0") return listenHost;
-  return localAddressTowards(ipv4Host(coordinatorAddresses) ?? "192.0.2.1"); // TEST-NET-1: asks only for the default route
 }

@@ -26,8 +26,14 @@ export function forkProgram(
 
 const keptExecArgument = /^--(experimental-strip-types|no-warnings|disable-warning=|max-old-space-size=)/;
 
+/** The part of a child process that its parent uses; the simulator has its own. */
+export type ChildProgram = Pick<
+  ChildProcess,
+  "pid" | "connected" | "exitCode" | "signalCode" | "send" | "kill" | "on" | "once"
+>;
+
 /** Asks with `ask`, then ends the process by force after `limits.childExitTimeoutMs`. Resolves when it is gone. */
-export async function endProgram(child: ChildProcess, ask: () => void, clock: Clock): Promise<void> {
+export async function endProgram(child: ChildProgram, ask: () => void, clock: Clock): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   ask();

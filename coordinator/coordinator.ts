@@ -1,4 +1,5 @@
 import { issueToken } from "../protocol/credentials.ts";
+import { toRingfoldError } from "../protocol/errors.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import type {
   ClusterView,
@@ -16,7 +17,7 @@ import type { VersionManifest } from "../protocol/messages/model.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
-import type { ClusterCredentials } from "./credentials.ts";
+import { type ClusterCredentials, type Notary, signatureNotary } from "./credentials.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
 import { EventLog } from "./event-log.ts";
 import { JobDesk } from "./job-desk.ts";
@@ -50,6 +51,8 @@ export interface CoordinatorModules {
   readonly clock: Clock;
   readonly log: Log;
   readonly release: string;
+  /** The simulator has its own. */
+  readonly notary?: Notary;
 }
 
 /** How often jobs and deployments look at the clock; everything urgent comes as an event. */
@@ -64,8 +67,6 @@ const changeIntervalMs = 250;
 export async function openCoordinator(modules: CoordinatorModules): Promise<Coordinator> {
   const { network, store, credentials, clock, log, release } = modules;
   const term = (collections.counters.read(store, "term") ?? 0) + 1;
-  await store.write([collections.counters.put("term", term)]);
-
   const startedAtMs = clock.nowMs();
   const listeners = new Set<() => void>();
   const announceChange = throttled(clock, () => {
@@ -78,10 +79,23 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     events: new EventLog({ store, clock, log }),
     changed: announceChange.call,
   };
-  const membership = new MembershipDesk(context, credentials);
+  const membership = new MembershipDesk(context, credentials, modules.notary ?? signatureNotary);
   const jobs = new JobDesk(context);
   const deployments = new DeploymentDesk(context);
   const queue = new SerialQueue();
+  // Agents knock at once; whoever comes before the term is durable waits behind it.
+  const opened = queue.run(() =>
+    store.write([
+      collections.counters.put("term", term),
+      ...context.events.append("coordinator", `started, term ${term}`),
+    ]),
+  );
+  /** Queues work that nobody waits for. When it fails, the next look around does what was left undone. */
+  const inTurn = (work: () => Promise<void>): Promise<void> =>
+    queue.run(work).catch((cause) => {
+      const error = toRingfoldError(cause);
+      if (error.code !== "CANCELLED") log.error({ err: error }, "A decision failed");
+    });
   const lookAround = async () => {
     await jobs.lookAround();
     await deployments.lookAround();
@@ -91,7 +105,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     queue.run(async () => {
       const response = await membership.join(request, from);
       // The newcomer must have its answer before it is asked to work.
-      clock.after(0, () => void queue.run(lookAround));
+      clock.after(0, () => void inTurn(lookAround));
       return response;
     }),
   );
@@ -116,18 +130,18 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       .catch((error) => log.debug({ err: error, from }, "Dropped presence"));
   });
   network.onConnection(({ peerId, connected }) => {
-    void queue.run(async () => {
+    void inTurn(async () => {
       await membership.socketChanged(peerId, connected);
       if (!connected) await lookAround();
     });
   });
+  await opened;
   const stopTicking = repeat(clock, lookAroundIntervalMs, () =>
-    queue.run(async () => {
+    inTurn(async () => {
       if (context.peers.sweep(clock.nowMs())) context.changed();
       await lookAround();
     }),
   );
-  await store.write(context.events.append("coordinator", `started, term ${term}`));
 
   const peerViews = (): PeerView[] =>
     context.peers.all().map((peer) => context.peers.view(peer, clock.nowMs()));
@@ -160,12 +174,12 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     },
     deploy: (name, request) => queue.run(() => deployments.deploy(name, request)),
     removeDeployment: (name) => queue.run(() => deployments.remove(name)),
-    createToken: ({ role, expiresInSeconds }) =>
+    createToken: ({ role, expiresInSeconds, addresses }) =>
       issueToken(credentials.authority, {
         role,
         swarmKey: credentials.swarmKey,
         coordinator: network.peerId,
-        addresses: [...network.addresses()],
+        addresses: addresses ? [...network.addresses()] : [],
         expiresAtMs: clock.nowMs() + 1_000 * expiresInSeconds,
       }),
     close: async () => {

@@ -1,4 +1,10 @@
-import { type ClusterAuthority, createAuthority } from "../protocol/credentials.ts";
+import {
+  type ClusterAuthority,
+  createAuthority,
+  issueMembership,
+  verifyMembership,
+  verifyToken,
+} from "../protocol/credentials.ts";
 import type { Store } from "../protocol/ports.ts";
 import { collections } from "./state.ts";
 
@@ -7,6 +13,14 @@ export interface ClusterCredentials {
   /** libp2p pre-shared key file, as text. */
   readonly swarmKey: string;
 }
+
+/** Issues and checks what peers show: signatures outside the simulator, whose results do not depend on threads. */
+export interface Notary {
+  readonly verifyToken: typeof verifyToken;
+  readonly verifyMembership: typeof verifyMembership;
+  readonly issueMembership: typeof issueMembership;
+}
+export const signatureNotary: Notary = { verifyToken, verifyMembership, issueMembership };
 
 /** The cluster's secrets: made at the first start of its first coordinator, durable, and never sent anywhere. */
 export async function loadCredentials(

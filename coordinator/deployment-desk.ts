@@ -1,6 +1,7 @@
 import { RingfoldError } from "../protocol/errors.ts";
 import type { DeploymentView, DeployRequest } from "../protocol/messages/api.ts";
 import { type Placement, placeShards, type ShardReport } from "../protocol/messages/serving.ts";
+import type { StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
 import {
   type DeploymentRecord,
@@ -11,12 +12,12 @@ import {
   recordShardReport,
 } from "./decide/placement.ts";
 import { cutIntoShards } from "./decide/sharding.ts";
-import { collections } from "./state.ts";
+import { collections, padded } from "./state.ts";
 
 /** The shell around `decidePlacement`: keeps every agent's routing table equal to the decided one. */
 export class DeploymentDesk {
   readonly #context: CoordinatorContext;
-  readonly #deployments: Map<string, DeploymentRecord>;
+  readonly #deployments: Map<number, DeploymentRecord>;
   /** Grows with every change of any deployment within this term. */
   #tableRevision = 1;
   /** The table revision that each peer has confirmed, in this life of it. */
@@ -25,68 +26,65 @@ export class DeploymentDesk {
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
+    const records = collections.deployments.readAll(context.store);
     // After a restart nothing is known to be loaded; agents report again when they get the table.
-    this.#deployments = new Map(
-      collections.deployments.readAll(context.store).map((record) => [record.name, record]),
-    );
+    this.#deployments = new Map(records.map((record) => [record.deployment, record]));
   }
 
   views(): DeploymentView[] {
-    return [...this.#deployments.values()].map((record) => ({
-      name: record.name,
-      version: record.version,
-      shardCount: record.shards.length,
-      replicaCount: record.replicaCount,
-      ...deploymentState(record),
-      revision: record.revision,
-      shards: record.shards,
-    }));
+    return [...this.#deployments.values()].map(deploymentView);
   }
 
-  /** @throws RingfoldError NOT_FOUND | REQUEST_INVALID */
+  /**
+   * Places a version. What is live under that name stays live until the new deployment is ready, and then makes way.
+   * @throws RingfoldError NOT_FOUND | REQUEST_INVALID | INSUFFICIENT_WORKERS
+   */
   async deploy(name: string, request: DeployRequest): Promise<DeploymentView> {
-    const { versions, events } = this.#context;
-    const { manifest } = versions.get(name, request.version);
-    const ranges = cutIntoShards(manifest.model.layers, request.shards);
-    const servers = this.#hosts(name).length;
-    if (servers < request.replicas) {
+    const { versions, events, store } = this.#context;
+    const { version, shards, replicas: replicaCount } = request;
+    const ranges = cutIntoShards(versions.get(name, version).manifest.model.layers, shards);
+    const live = this.#find(name, true);
+    if (live?.version === version && live.shards.length === shards && live.replicaCount === replicaCount) {
+      return deploymentView(live);
+    }
+    const hosts = this.#hosts();
+    if (hosts.length < replicaCount) {
       throw new RingfoldError(
         "INSUFFICIENT_WORKERS",
-        `${request.replicas} replicas need as many agents; ${servers} are live`,
-        {
-          servers,
-        },
+        `${replicaCount} replicas need as many agents; ${hosts.length} are live`,
+        { servers: hosts.length },
       );
     }
-    const revision = (this.#deployments.get(name)?.revision ?? 0) + 1;
-    const { version, replicas: replicaCount } = request;
-    const record = decidePlacement(
-      newDeployment({ name, version, replicaCount, revision }, ranges),
-      this.#hosts(name),
+    const deployment = (collections.counters.read(store, "deployment") ?? 0) + 1;
+    const fresh = newDeployment(
+      { deployment, name, version, replicaCount, live: live === undefined },
+      ranges,
     );
-    const told = `deploys ${name}@${version} as ${request.shards} shards x ${replicaCount} replicas`;
-    await this.#commit(record, events.append(`deployment ${name}`, told));
-    return this.views().find((view) => view.name === name)!;
+    const told = `deploys ${name}@${version} as ${shards} shards x ${replicaCount} replicas`;
+    const superseded = this.#find(name, false);
+    await this.#commit(decidePlacement(fresh, hosts), superseded ? [superseded] : [], [
+      collections.counters.put("deployment", deployment),
+      ...events.append(`deployment ${name}`, told),
+    ]);
+    return deploymentView(this.#deployments.get(deployment)!);
   }
 
   /** @throws RingfoldError NOT_FOUND */
   async remove(name: string): Promise<void> {
     const { store, events, changed } = this.#context;
-    if (!this.#deployments.has(name))
-      throw new RingfoldError("NOT_FOUND", `there is no deployment ${name}`, { name });
-    await store.write([
-      collections.deployments.remove(name),
-      ...events.append(`deployment ${name}`, "removed"),
-    ]);
-    this.#deployments.delete(name);
+    const gone = [...this.#deployments.values()].filter((record) => record.name === name);
+    if (gone.length === 0) throw new RingfoldError("NOT_FOUND", `there is no deployment ${name}`, { name });
+    const removals = gone.map(({ deployment }) => collections.deployments.remove(padded(deployment)));
+    await store.write([...removals, ...events.append(`deployment ${name}`, "removed")]);
+    for (const { deployment } of gone) this.#deployments.delete(deployment);
     this.#tableRevision++;
     changed();
     this.#sendTables();
   }
 
   async report(from: string, report: ShardReport): Promise<void> {
-    const record = this.#deployments.get(report.name);
-    if (!record || record.version !== report.version) return;
+    const record = this.#deployments.get(report.deployment);
+    if (!record) return;
     const ready = report.state === "ready";
     const next = recordShardReport(record, { peerId: from, shardIndex: report.shardIndex, ready });
     if (next === record) return;
@@ -95,25 +93,35 @@ export class DeploymentDesk {
     const told = ready
       ? `shard ${report.shardIndex} is ready on ${who}`
       : `shard ${report.shardIndex} failed on ${who}: ${report.detail}`;
-    await this.#commit(next, events.append(`deployment ${report.name}`, told));
+    const subject = `deployment ${report.name}@${report.version}`;
+    const writes = events.append(subject, told);
+    if (next.live || deploymentState(next).state !== "ready") return this.#commit(next, [], writes);
+    const replaced = this.#find(next.name, true);
+    const news = replaced ? `takes over from ${replaced.name}@${replaced.version}` : "is live";
+    await this.#commit({ ...next, live: true }, replaced ? [replaced] : [], [
+      ...writes,
+      ...events.append(subject, news),
+    ]);
   }
 
   /** Membership may have changed: replaces lost replicas and brings the tables of all agents up to date. */
   async lookAround(): Promise<void> {
     for (const record of this.#deployments.values()) {
-      const next = decidePlacement(record, this.#hosts(record.name));
+      const next = decidePlacement(record, this.#hosts(record.deployment));
       if (next === record) continue;
       const { reason } = deploymentState(next);
       await this.#commit(
         next,
-        this.#context.events.append(`deployment ${record.name}`, `placed anew; ${reason}`),
+        [],
+        this.#context.events.append(`deployment ${record.name}@${record.version}`, `placed anew; ${reason}`),
       );
     }
     this.#sendTables();
   }
 
-  /** Whether a deployment would lose its last ready replica of a shard without this peer. */
+  /** Whether a deployment would lose its last ready replica of a shard without this peer, and another can take it. */
   dependsOn(peerId: string): boolean {
+    if (this.#hosts().every((host) => host.peerId === peerId)) return false;
     return [...this.#deployments.values()].some(({ shards }) =>
       shards.some(({ replicas }) => {
         const ready = replicas.filter((replica) => replica.ready);
@@ -122,24 +130,36 @@ export class DeploymentDesk {
     );
   }
 
+  /** One write: the new record, the end of those that it replaces, and what people are told. */
   async #commit(
     record: DeploymentRecord,
-    events: ReturnType<CoordinatorContext["events"]["append"]>,
+    replaced: readonly DeploymentRecord[],
+    extra: readonly StoreWrite[],
   ): Promise<void> {
-    await this.#context.store.write([collections.deployments.put(record.name, record), ...events]);
-    this.#deployments.set(record.name, record);
+    const removals = replaced.map(({ deployment }) => collections.deployments.remove(padded(deployment)));
+    await this.#context.store.write([
+      collections.deployments.put(padded(record.deployment), record),
+      ...removals,
+      ...extra,
+    ]);
+    for (const { deployment } of replaced) this.#deployments.delete(deployment);
+    this.#deployments.set(record.deployment, record);
     this.#tableRevision++;
     this.#context.changed();
     this.#sendTables();
   }
 
+  #find(name: string, live: boolean): DeploymentRecord | undefined {
+    return [...this.#deployments.values()].find((record) => record.name === name && record.live === live);
+  }
+
   /** Live peers that may serve; a leaving one still hosts what it has until its shards stand elsewhere. */
-  #hosts(name: string): Host[] {
+  #hosts(except?: number): Host[] {
     const { peers, clock } = this.#context;
     const nowMs = clock.nowMs();
     const counts = new Map<string, number>();
     for (const record of this.#deployments.values()) {
-      if (record.name === name) continue;
+      if (record.deployment === except) continue;
       for (const { peerId } of record.shards.flatMap(({ replicas }) => replicas)) {
         counts.set(peerId, (counts.get(peerId) ?? 0) + 1);
       }
@@ -185,12 +205,26 @@ export class DeploymentDesk {
   }
 
   #placements(): Placement[] {
-    return [...this.#deployments.values()].map(({ name, version, revision, shards }) => ({
-      name,
-      version,
-      revision,
-      manifest: this.#context.versions.get(name, version).manifest,
-      shards,
+    return [...this.#deployments.values()].map(({ replicaCount: _, ...placement }) => ({
+      ...placement,
+      manifest: this.#context.versions.get(placement.name, placement.version).manifest,
     }));
   }
+}
+
+function deploymentView(record: DeploymentRecord): DeploymentView {
+  const { deployment, name, version, live, replicaCount, revision, shards } = record;
+  const { state, reason } = deploymentState(record);
+  return {
+    deployment,
+    name,
+    version,
+    live,
+    shardCount: shards.length,
+    replicaCount,
+    state,
+    reason,
+    revision,
+    shards,
+  };
 }

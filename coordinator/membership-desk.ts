@@ -1,4 +1,3 @@
-import { issueMembership, verifyMembership, verifyToken } from "../protocol/credentials.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { Role } from "../protocol/ids.ts";
 import {
@@ -9,17 +8,19 @@ import {
   protocolRange,
 } from "../protocol/messages/membership.ts";
 import type { CoordinatorContext } from "./context.ts";
-import type { ClusterCredentials } from "./credentials.ts";
+import type { ClusterCredentials, Notary } from "./credentials.ts";
 import { collections, type MemberRecord } from "./state.ts";
 
 /** Who is a member, and how each one is: joins, presence, sockets, goodbyes. */
 export class MembershipDesk {
   readonly #context: CoordinatorContext;
   readonly #credentials: ClusterCredentials;
+  readonly #notary: Notary;
 
-  constructor(context: CoordinatorContext, credentials: ClusterCredentials) {
+  constructor(context: CoordinatorContext, credentials: ClusterCredentials, notary: Notary) {
     this.#context = context;
     this.#credentials = credentials;
+    this.#notary = notary;
   }
 
   /**
@@ -52,7 +53,7 @@ export class MembershipDesk {
     const { peers, clock, changed } = this.#context;
     if (from !== presence.hello.peerId || !peers.get(from)) return;
     const { publicJwk } = this.#credentials.authority;
-    await verifyMembership(publicJwk, presence.membership, from, clock.nowMs());
+    await this.#notary.verifyMembership(publicJwk, presence.membership, from, clock.nowMs());
     if (peers.hear(presence, clock.nowMs())) changed();
   }
 
@@ -97,19 +98,24 @@ export class MembershipDesk {
         { theirs, ours: `${protocolRange.min}-${protocolRange.max}` },
       );
     }
-    const known = this.#context.peers.get(from);
-    const alive = known?.connected && this.#context.peers.isLive(known, this.#context.clock.nowMs());
-    if (
-      alive &&
-      known.hello.incarnation !== hello.incarnation &&
-      known.hello.capabilities.hostname !== hello.capabilities.hostname
-    ) {
-      throw new RingfoldError(
-        "DUPLICATE_IDENTITY",
-        `${known.hello.capabilities.hostname} already runs this identity`,
-        { peer: from },
-      );
-    }
+    this.#checkOneLife(hello);
+  }
+
+  /**
+   * Two lives of one identity at the same time are a copied data folder. A restart is not that: the sockets of the old
+   * life close with its process, and when the network ate that news, the old life falls silent.
+   */
+  #checkOneLife({ peerId, incarnation, capabilities }: Hello): void {
+    const { peers, clock } = this.#context;
+    const known = peers.get(peerId);
+    if (!known || known.parted || known.hello.incarnation === incarnation) return;
+    if (peers.state(known, clock.nowMs()) !== "alive") return;
+    const { name, capabilities: theirs } = known.hello;
+    throw new RingfoldError(
+      "DUPLICATE_IDENTITY",
+      `${name} on ${theirs.hostname} runs with this identity already`,
+      { peer: peerId, name, hostname: theirs.hostname, refused: capabilities.hostname },
+    );
   }
 
   async #admit({ hello, token, membership }: JoinRequest, from: string): Promise<MemberRecord> {
@@ -118,12 +124,12 @@ export class MembershipDesk {
     const nowMs = clock.nowMs();
     // A certificate that this authority signed is believed even if the store was restored from before the join.
     const roles: Role[] = membership
-      ? (await verifyMembership(authority.publicJwk, membership, from, nowMs)).roles
-      : [(await verifyToken(authority.publicJwk, token, nowMs)).role];
+      ? (await this.#notary.verifyMembership(authority.publicJwk, membership, from, nowMs)).roles
+      : [(await this.#notary.verifyToken(authority.publicJwk, token, nowMs)).role];
     const record: MemberRecord = {
       peerId: hello.peerId,
       roles,
-      membership: membership ?? (await issueMembership(authority, { peerId: from, roles })),
+      membership: membership ?? (await this.#notary.issueMembership(authority, { peerId: from, roles })),
       admittedAtMs: nowMs,
     };
     await store.write([collections.members.put(from, record)]);

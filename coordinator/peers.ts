@@ -8,6 +8,8 @@ export interface Peer {
   hello: Hello;
   readonly roles: readonly Role[];
   connected: boolean;
+  /** Its last socket has closed since it joined: who connects now may be its next life. */
+  parted: boolean;
   leaving: boolean;
   left: boolean;
   lastSeenMs: number;
@@ -36,6 +38,7 @@ export class PeerTable {
       hello,
       roles,
       connected: true,
+      parted: false,
       leaving: sameLife ? known.leaving : false,
       left: false,
       lastSeenMs: nowMs,
@@ -64,6 +67,7 @@ export class PeerTable {
     if (!peer || peer.connected === connected) return false;
     peer.connected = connected;
     if (connected) peer.lastSeenMs = nowMs;
+    else peer.parted = true;
     return true;
   }
 

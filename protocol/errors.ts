@@ -153,6 +153,12 @@ export function toRingfoldError(cause: unknown, fallback: ErrorCode = "INTERNAL"
     return new RingfoldError("REQUEST_TIMEOUT", "no answer in time", {}, { cause });
   }
   if (name === "AbortError") return new RingfoldError("CANCELLED", "it was cancelled", {}, { cause });
+  return new RingfoldError(fallback, firstLine(cause), {}, { cause });
+}
+
+function firstLine(cause: unknown): string {
+  if (typeof cause === "object" && !(cause instanceof Error))
+    return "something other than an error was thrown";
   const message = cause instanceof Error ? cause.message : String(cause);
-  return new RingfoldError(fallback, message.split("\n")[0] ?? "unknown", {}, { cause });
+  return /^[^\r\n]*/.exec(message)![0];
 }

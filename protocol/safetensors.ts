@@ -27,14 +27,14 @@ export function encodeSafetensors(
   tensors: readonly NamedTensor[],
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
-  const header: Record<string, unknown> = {};
-  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
+  const header: [name: string, entry: object][] = [];
+  if (Object.keys(metadata).length > 0) header.push(["__metadata__", metadata]);
   let offset = 0;
   for (const { name, shape, data } of tensors) {
-    header[name] = { dtype: "F32", shape, data_offsets: [offset, offset + data.byteLength] };
+    header.push([name, { dtype: "F32", shape, data_offsets: [offset, offset + data.byteLength] }]);
     offset += data.byteLength;
   }
-  const json = new TextEncoder().encode(JSON.stringify(header));
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
   const headerBytes = Math.ceil(json.byteLength / alignment) * alignment;
   const bytes = new Uint8Array(8 + headerBytes + offset);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(headerBytes), true);
@@ -49,7 +49,7 @@ export function encodeSafetensors(
 }
 
 /**
- * The tensors, copied out of `bytes`, in file order, and the metadata.
+ * The tensors, copied out of `bytes`, in the order of their data, and the metadata.
  * @throws RingfoldError ARTEFACT_CORRUPT on anything that is not exactly such a file
  */
 export function decodeSafetensors(bytes: Uint8Array): {
@@ -57,15 +57,15 @@ export function decodeSafetensors(bytes: Uint8Array): {
   metadata: Record<string, string>;
 } {
   const { header, dataStart } = readHeader(bytes);
+  const { __metadata__ = {}, ...rest } = header;
+  const metadata = parsed(z.record(z.string(), z.string()), __metadata__, "__metadata__");
+  // Entries may stand in any order; JavaScript itself moves a name like "7" to the front.
+  const entries = Object.entries(rest)
+    .map(([name, value]) => ({ name, ...parsed(entrySchema, value, name) }))
+    .sort((a, b) => a.data_offsets[0] - b.data_offsets[0] || a.data_offsets[1] - b.data_offsets[1]);
   const tensors: NamedTensor[] = [];
-  let metadata: Record<string, string> = {};
   let expectedStart = 0;
-  for (const [name, value] of Object.entries(header)) {
-    if (name === "__metadata__") {
-      metadata = parsed(z.record(z.string(), z.string()), value, "__metadata__");
-      continue;
-    }
-    const { shape, data_offsets } = parsed(entrySchema, value, name);
+  for (const { name, shape, data_offsets } of entries) {
     const [start, end] = data_offsets;
     const elementCount = shape.reduce((product, dimension) => product * dimension, 1);
     if (start !== expectedStart || end - start !== 4 * elementCount || dataStart + end > bytes.byteLength) {

@@ -11,12 +11,14 @@ import * as peers from "./commands/peers.ts";
 import * as predict from "./commands/predict.ts";
 import * as token from "./commands/token.ts";
 import * as train from "./commands/train.ts";
+import * as up from "./commands/up.ts";
 
 /**
  * Every command of `ringfold`, in the order of its help. A module registers names and options; whatever is heavy it
  * imports only when its command runs, so that `--help` stays quick.
  */
 const commandModules: readonly { register(program: Command, io: CommandIo): void }[] = [
+  up,
   coordinator,
   agent,
   train,

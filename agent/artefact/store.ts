@@ -114,7 +114,7 @@ function openDatabase(path: string): RootDatabase<Buffer, string> {
 /** One transaction, flushed to disk before it resolves. */
 async function durably(database: RootDatabase<Buffer, string>, writes: () => void): Promise<void> {
   try {
-    await database.transaction(writes);
+    await database.childTransaction(writes); // all of it or, when a write fails, nothing
     await database.flushed;
   } catch (cause) {
     throw toRingfoldError(cause, "STORE_FAILED");

@@ -19,7 +19,7 @@ export function serveArtefacts(network: ClusterNetwork, store: ArtefactStore): v
 
 /**
  * The artefact from our own store, else from the first of `holders` that has it whole and true; kept here afterwards.
- * @throws RingfoldError ARTEFACT_MISSING with what each peer said
+ * @throws RingfoldError ARTEFACT_MISSING with what each peer said; the reason of `signal` when that aborts
  */
 export async function fetchArtefact(
   digest: string,
@@ -32,7 +32,8 @@ export async function fetchArtefact(
   signal: AbortSignal,
 ): Promise<Uint8Array> {
   const { network, store, holders, log } = from;
-  if (store.stat(digest) !== undefined) return store.get(digest);
+  const own = await readOwn(digest, store);
+  if (own) return own;
   const refusals: string[] = [];
   for (const peerId of holders) {
     signal.throwIfAborted();
@@ -42,6 +43,7 @@ export async function fetchArtefact(
       log.info({ digest, peer: peerId, bytes: bytes.byteLength }, "Fetched an artefact");
       return bytes;
     } catch (cause) {
+      signal.throwIfAborted();
       const error = toRingfoldError(cause);
       refusals.push(`${peerId.slice(-6)}: ${error.message}`);
     }
@@ -50,6 +52,18 @@ export async function fetchArtefact(
   throw new RingfoldError("ARTEFACT_MISSING", `cannot fetch artefact ${digest.slice(0, 12)}: ${detail}`, {
     digest,
   });
+}
+
+/** Our own copy; a damaged one is removed, so that a good one takes its place. */
+async function readOwn(digest: string, store: ArtefactStore): Promise<Uint8Array | undefined> {
+  if (store.stat(digest) === undefined) return undefined;
+  try {
+    return store.get(digest);
+  } catch (error) {
+    if (!(error instanceof RingfoldError && error.code.startsWith("ARTEFACT_"))) throw error;
+    await store.remove(digest);
+    return undefined;
+  }
 }
 
 async function download(

@@ -5,11 +5,12 @@ import {
   type JoinResponse,
   join,
   leave,
+  type Presence,
   presenceTopic,
 } from "../../protocol/messages/membership.ts";
 import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
+import { openDeadline } from "../deadline.ts";
 import type { AgentCredentials } from "./credentials-file.ts";
-import { createLoadMeter } from "./machine.ts";
 
 export interface MembershipModules {
   readonly network: ClusterNetwork;
@@ -17,6 +18,9 @@ export interface MembershipModules {
   /** Built anew each time, as addresses change. */
   readonly hello: () => Hello;
   readonly artefacts: () => string[];
+  readonly measureLoad: () => Presence["load"];
+  /** A connection to the coordinator stands; called before each hello to it. */
+  readonly onReached: () => Promise<void>;
   readonly onJoined: (response: JoinResponse) => Promise<void>;
   readonly clock: Clock;
   readonly log: Log;
@@ -37,10 +41,17 @@ export class Membership {
   #sequence = 0;
   #cancelBeat: (() => void) | undefined;
   #rejoining = false;
+  #endPause: (() => void) | undefined;
 
   constructor(modules: MembershipModules) {
     this.#modules = modules;
     this.#membership = modules.credentials.membership;
+    modules.network.onConnection(({ peerId, connected }) => {
+      if (peerId !== this.coordinatorPeerId) return;
+      if (connected)
+        this.#endPause?.(); // mDNS or the coordinator itself was quicker than our next attempt
+      else if (this.#cancelBeat) void this.#rejoin();
+    });
   }
 
   get coordinatorPeerId(): string {
@@ -119,9 +130,10 @@ export class Membership {
   }
 
   async #joinOnce(signal: AbortSignal): Promise<void> {
-    const { network, credentials, hello, onJoined } = this.#modules;
+    const { network, credentials, hello, onReached, onJoined } = this.#modules;
     const { coordinator, addresses } = credentials.claims;
     if (!network.connectedPeers().includes(coordinator)) await this.#reach(coordinator, addresses, signal);
+    await onReached();
     const request = { hello: hello(), token: credentials.token, membership: this.#membership };
     const response = await network.request(coordinator, join, request, { signal, timeoutMs: 5_000 });
     this.#membership = response.membership;
@@ -130,13 +142,28 @@ export class Membership {
 
   async #reach(coordinator: string, addresses: readonly string[], signal: AbortSignal): Promise<void> {
     const { network } = this.#modules;
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(limits.dialTimeoutMs)]);
     try {
       if (addresses.length === 0) throw new RingfoldError("PEER_UNREACHABLE", "the token holds no address");
-      await network.connect(addresses, deadline);
+      await this.#dial(addresses, signal);
     } catch (cause) {
-      // mDNS or the DHT may have found it meanwhile, at an address that the token does not know.
-      if (!network.connectedPeers().includes(coordinator)) throw cause;
+      const connected = network.connectedPeers();
+      if (connected.includes(coordinator)) return; // mDNS has found it meanwhile
+      if (connected.length === 0) throw cause;
+      // It may have moved to an address that the token does not know; the members around us can say where to.
+      await this.#dial([`/p2p/${coordinator}`], signal);
+    }
+  }
+
+  async #dial(addresses: readonly string[], signal: AbortSignal): Promise<void> {
+    const { network, clock } = this.#modules;
+    const deadline = openDeadline(
+      { timeoutMs: limits.dialTimeoutMs, what: "dialling the coordinator", parent: signal },
+      clock,
+    );
+    try {
+      await network.connect(addresses, deadline.signal);
+    } finally {
+      deadline.release();
     }
   }
 
@@ -151,24 +178,17 @@ export class Membership {
       for (const [digest, holders] of this.#holders) if (holders.size === 0) this.#holders.delete(digest);
       this.#meet(from, hello.addresses);
     });
-    network.onConnection(({ peerId, connected }) => {
-      if (peerId === this.coordinatorPeerId && !connected) void this.#rejoin();
-    });
-    const measureLoad = createLoadMeter();
-    this.#measureLoad = measureLoad;
     this.#beat();
   }
 
-  #measureLoad: ReturnType<typeof createLoadMeter> = () => ({ cpu: 0, residentBytes: 0 });
-
   #beat(): void {
-    const { network, hello, artefacts, clock, log } = this.#modules;
+    const { network, hello, artefacts, measureLoad, clock, log } = this.#modules;
     if (this.#closed.signal.aborted || this.#membership === null) return;
     const presence = {
       hello: hello(),
       membership: this.#membership,
       sequence: this.#sequence++,
-      load: this.#measureLoad(),
+      load: measureLoad(),
       artefacts: artefacts(),
     };
     network
@@ -179,14 +199,18 @@ export class Membership {
 
   /** Members keep a socket to each other; of two that meet, the one with the smaller id dials. */
   #meet(peerId: string, addresses: readonly string[]): void {
-    const { network, log } = this.#modules;
+    const { network, clock, log } = this.#modules;
     const connected = network.connectedPeers();
     if (network.peerId > peerId || connected.includes(peerId) || connected.length >= limits.knownPeersMax)
       return;
-    const signal = AbortSignal.any([this.#closed.signal, AbortSignal.timeout(limits.dialTimeoutMs)]);
+    const deadline = openDeadline(
+      { timeoutMs: limits.dialTimeoutMs, what: "dialling a member", parent: this.#closed.signal },
+      clock,
+    );
     network
-      .connect(addresses, signal)
-      .catch((error) => log.debug({ err: error, peer: peerId }, "A member cannot be dialled"));
+      .connect(addresses, deadline.signal)
+      .catch((error) => log.debug({ err: error, peer: peerId }, "A member cannot be dialled"))
+      .finally(() => deadline.release());
   }
 
   async #rejoin(): Promise<void> {
@@ -208,12 +232,14 @@ export class Membership {
   #pause(delayMs: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
+        this.#endPause = undefined;
         cancel();
         signal.removeEventListener("abort", done);
         resolve();
       };
       const cancel = this.#modules.clock.after(delayMs, done);
       signal.addEventListener("abort", done);
+      this.#endPause = done;
     });
   }
 }

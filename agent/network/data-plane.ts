@@ -9,7 +9,9 @@ import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { peerIdSchema } from "../../protocol/ids.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Log } from "../../protocol/ports.ts";
-import { DataSocket, type Frame, frameKind } from "./data-socket.ts";
+import { Arrivals, type Purpose } from "./arrivals.ts";
+import { DataSocket } from "./data-socket.ts";
+import { type Frame, type FrameSocket, frameKind } from "./frame-socket.ts";
 
 /**
  * Dedicated sockets for bulk data, beside libp2p (whose streams reach 0.08-0.17 of Gloo; MEASURED, section B): TLS 1.3
@@ -23,11 +25,11 @@ export interface DataPlane {
     to: { readonly peerId: string; readonly host: string; readonly port: number },
     purpose: Purpose,
     signal: AbortSignal,
-  ): Promise<DataSocket>;
+  ): Promise<FrameSocket>;
   /** Resolves when `from` has dialled for exactly this purpose. @throws RingfoldError REQUEST_TIMEOUT */
-  accept(from: string, purpose: Purpose, signal: AbortSignal): Promise<DataSocket>;
+  accept(from: string, purpose: Purpose, signal: AbortSignal): Promise<FrameSocket>;
   /** Serves every dial of this kind; one handler. */
-  serve(kind: Purpose["kind"], handler: (socket: DataSocket, purpose: Purpose) => Promise<void>): void;
+  serve(kind: Purpose["kind"], handler: (socket: FrameSocket, purpose: Purpose) => Promise<void>): void;
   close(): Promise<void>;
 }
 
@@ -35,8 +37,7 @@ const purposeSchema = z.object({
   kind: z.enum(["ring", "heal"]),
   jobId: z.string().max(64),
   generation: z.number().int().nonnegative(),
-});
-export type Purpose = z.infer<typeof purposeSchema>;
+}) satisfies z.ZodType<Purpose>;
 
 export interface DataPlaneOptions {
   readonly peerId: string;
@@ -50,13 +51,9 @@ export interface DataPlaneOptions {
 const helloSchema = z.object({ from: peerIdSchema, to: peerIdSchema, purpose: purposeSchema });
 type Hello = z.infer<typeof helloSchema>;
 const alpnProtocol = "ringfold-data/1";
-/** Dials that came before the plan that explains them. */
-const waitingSocketsMax = 64;
 
 export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
-  const waiting = new Map<string, DataSocket>();
-  const acceptors = new Map<string, (socket: DataSocket) => void>();
-  const handlers = new Map<Purpose["kind"], (socket: DataSocket, purpose: Purpose) => Promise<void>>();
+  const arrivals = new Arrivals<DataSocket>();
   const sockets = new Set<Socket>();
   const closed = new AbortController();
   const { log } = options;
@@ -64,17 +61,14 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
   const arrive = async (socket: Socket): Promise<void> => {
     track(sockets, socket);
     const { data, hello } = await greet(socket, options, closed.signal);
-    const handler = handlers.get(hello.purpose.kind);
-    const acceptor = acceptors.get(key(hello.from, hello.purpose));
+    const { from, purpose } = hello;
+    const handler = arrivals.handlerOf(purpose.kind);
     if (handler) {
       acknowledge(data, options.peerId, hello);
-      await handler(data, hello.purpose);
-    } else if (acceptor) acceptor(data);
-    else if (waiting.size < waitingSocketsMax) {
-      waiting.get(key(hello.from, hello.purpose))?.destroy();
-      waiting.set(key(hello.from, hello.purpose), data);
-      socket.once("close", () => waiting.delete(key(hello.from, hello.purpose)));
-    } else data.destroy();
+      return handler(data, purpose);
+    }
+    socket.once("close", () => arrivals.forget(data, from, purpose));
+    arrivals.arrive(data, from, purpose);
   };
   const server = await listen(options, (socket) => {
     arrive(socket).catch((error) => {
@@ -88,14 +82,11 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
     dial: (to, purpose, signal) =>
       dial(options, { to, purpose }, AbortSignal.any([signal, closed.signal]), sockets),
     accept: async (from, purpose, signal) => {
-      const id = key(from, purpose);
-      const socket =
-        waiting.get(id) ?? (await nextArrival(acceptors, id, AbortSignal.any([signal, closed.signal]), from));
-      waiting.delete(id);
+      const socket = await arrivals.accept(from, purpose, AbortSignal.any([signal, closed.signal]));
       acknowledge(socket, options.peerId, { from, to: options.peerId, purpose });
       return socket;
     },
-    serve: (kind, handler) => void handlers.set(kind, handler),
+    serve: (kind, handler) => arrivals.serve(kind, handler),
     close: async () => {
       closed.abort();
       for (const socket of sockets) socket.destroy();
@@ -104,9 +95,6 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
     },
   };
 }
-
-const key = (from: string, { kind, jobId, generation }: Purpose): string =>
-  `${kind}/${jobId}/${generation}/${from}`;
 
 function track(sockets: Set<Socket>, socket: Socket): void {
   sockets.add(socket);
@@ -227,27 +215,6 @@ async function certifiedPeer(socket: Socket, expected?: string): Promise<string 
       { cause },
     );
   }
-}
-
-function nextArrival(
-  acceptors: Map<string, (socket: DataSocket) => void>,
-  id: string,
-  signal: AbortSignal,
-  from: string,
-): Promise<DataSocket> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      acceptors.delete(id);
-      reject(new RingfoldError("REQUEST_TIMEOUT", `${from} did not dial in time`, { peer: from }));
-    };
-    if (signal.aborted) return onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    acceptors.set(id, (socket) => {
-      acceptors.delete(id);
-      signal.removeEventListener("abort", onAbort);
-      resolve(socket);
-    });
-  });
 }
 
 const acknowledge = (socket: DataSocket, self: string, hello: Hello): void =>

@@ -1,22 +1,7 @@
 import type { Socket } from "node:net";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-
-/**
- * Frames over one dedicated socket (TLS or plain): a 24-byte header of six little-endian u32, then the payload.
- * Pull-based: bytes wait in a bounded buffer, the socket is paused beyond it, and `receive` hands out one frame a call.
- */
-export interface Frame {
-  readonly kind: number;
-  readonly a: number;
-  readonly b: number;
-  readonly c: number;
-  readonly d: number;
-  /** Valid until the next `receive`. */
-  readonly payload: Uint8Array;
-}
-
-export const frameKind = { hello: 1, segment: 2, state: 3 } as const;
+import type { Frame, FrameSocket } from "./frame-socket.ts";
 
 const headerBytes = 24;
 /** Pause reading beyond four segments: enough to keep the pipe full, small enough to stay in cache. */
@@ -24,8 +9,11 @@ const bufferedBytesMax = 4 * limits.segmentBytes;
 /** A frame is a segment, a hello or a piece of state: never more. */
 const payloadBytesMax = limits.segmentBytes;
 
-export class DataSocket {
-  /** Proven by the certificate; over plain TCP only claimed by the hello. */
+/**
+ * Frames over one dedicated socket (TLS or plain): a 24-byte header of six little-endian u32, then the payload.
+ * Pull-based: bytes wait in a bounded buffer, the socket is paused beyond it, and `receive` hands out one frame a call.
+ */
+export class DataSocket implements FrameSocket {
   peerId: string;
   readonly #socket: Socket;
   readonly #hopTimeoutMs: number;
@@ -51,7 +39,6 @@ export class DataSocket {
     socket.on("end", () => this.#close());
   }
 
-  /** Queues a frame. The payload is referenced, not copied, until it has left this process. */
   send(frame: Frame): void {
     if (this.#closed) return; // the reader learns of it; a writer in the middle of an operation need not
     const header = Buffer.allocUnsafe(headerBytes);
@@ -68,7 +55,6 @@ export class DataSocket {
     this.#socket.uncork();
   }
 
-  /** @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_TOO_LARGE | CANCELLED */
   async receive(signal: AbortSignal): Promise<Frame> {
     await this.#until(() => this.#bufferedBytes >= headerBytes, "reader", signal);
     const header = Buffer.allocUnsafe(headerBytes);
@@ -95,12 +81,10 @@ export class DataSocket {
     return { kind, a, b, c, d, payload };
   }
 
-  /** Resolves when every queued frame has left. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED */
   async drained(signal: AbortSignal): Promise<void> {
     await this.#until(() => this.#pendingWrites === 0, "writer", signal);
   }
 
-  /** A polite end: what is queued still leaves. */
   end(): void {
     this.#socket.end();
   }

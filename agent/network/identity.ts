@@ -2,6 +2,7 @@ import { chmod, mkdir, open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys";
 import type { Ed25519PrivateKey } from "@libp2p/interface";
+import { generateCertificate } from "@libp2p/tls/utils";
 import { RingfoldError } from "../../protocol/errors.ts";
 
 /**
@@ -31,6 +32,10 @@ export async function loadIdentity(path: string): Promise<Ed25519PrivateKey> {
     );
   }
 }
+
+/** A certificate for the data plane: a key of its own, signed by the identity (libp2p TLS specification). */
+export const certifyIdentity = (privateKey: Ed25519PrivateKey): Promise<{ cert: string; key: string }> =>
+  generateCertificate(privateKey);
 
 /** Writes a file that only its owner can read, whole or not at all, and on disk before it returns. */
 export async function writePrivateFile(path: string, content: Uint8Array | string): Promise<void> {

@@ -148,7 +148,8 @@ function requestError(
     return new RingfoldError("CANCELLED", "the request was cancelled", data, { cause });
   }
   if (cause instanceof Error && cause.name === "UnsupportedProtocolError") {
-    return new RingfoldError("PROTOCOL_RANGE", `${at.to} does not speak ${at.protocol}`, data, { cause });
+    // It may just be starting: retryable. A release that does not fit says so itself, in its answer to the hello.
+    return new RingfoldError("PEER_UNREACHABLE", `${at.to} does not speak ${at.protocol}`, data, { cause });
   }
   return new RingfoldError("PEER_UNREACHABLE", `cannot reach ${at.to}`, data, { cause });
 }

@@ -1,9 +1,9 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { DownstreamLink, UpstreamLink } from "../ring/link.ts";
-import { type DataSocket, frameKind } from "./data-socket.ts";
+import { type FrameSocket, frameKind } from "./frame-socket.ts";
 
 /** A data socket as the receiving end of a ring hop. */
-export function upstreamLink(socket: DataSocket): UpstreamLink {
+export function upstreamLink(socket: FrameSocket): UpstreamLink {
   return {
     peerId: socket.peerId,
     receive: async (signal) => {
@@ -18,7 +18,7 @@ export function upstreamLink(socket: DataSocket): UpstreamLink {
 }
 
 /** A data socket as the sending end of a ring hop. */
-export function downstreamLink(socket: DataSocket): DownstreamLink {
+export function downstreamLink(socket: FrameSocket): DownstreamLink {
   return {
     peerId: socket.peerId,
     send: ({ operation, stage, segmentIndex, elementCount, payload }) =>

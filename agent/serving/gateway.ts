@@ -51,7 +51,7 @@ export function createGateway(options: GatewayOptions, modules: GatewayModules):
 function addHealth(app: Hono, { release }: GatewayOptions, table: PlacementTable): void {
   /** An agent that has heard no coordinator yet knows no model; one that lost its coordinator later serves on. */
   const knowsModels = () => table.known;
-  const everyModelReady = () => knowsModels() && table.all().every(isReady);
+  const everyModelReady = () => knowsModels() && table.live().every(isReady);
   app.get("/healthz", (context) => context.json({ status: "ok" }));
   app.get("/readyz", (context) =>
     knowsModels()

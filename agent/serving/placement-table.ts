@@ -19,7 +19,7 @@ export interface AssignedShard extends ShardId {
 export class PlacementTable {
   #term = -1;
   #revision = -1;
-  #placements: ReadonlyMap<string, Placement> = new Map();
+  #placements: readonly Placement[] = [];
 
   /**
    * Takes a newer table over, whole. Returns false when it is not newer than the one held.
@@ -32,7 +32,7 @@ export class PlacementTable {
       });
     }
     if (message.term === this.#term && message.revision <= this.#revision) return false;
-    const placements = new Map(message.placements.map((placement) => [placement.name, inOrder(placement)]));
+    const placements = message.placements.map(inOrder);
     this.#term = message.term;
     this.#revision = message.revision;
     this.#placements = placements;
@@ -46,21 +46,27 @@ export class PlacementTable {
 
   /** The live version of a model; undefined when it is not deployed, or another version is. */
   find(name: string, version?: number): Placement | undefined {
-    const placement = this.#placements.get(name);
-    return version === undefined || placement?.version === version ? placement : undefined;
+    const live = this.#placements.find((placement) => placement.name === name && placement.live);
+    return version === undefined || live?.version === version ? live : undefined;
   }
 
-  all(): Placement[] {
-    return [...this.#placements.values()];
+  /** A deployment that was current when a request came, as it is now. */
+  current(deployment: number): Placement | undefined {
+    return this.#placements.find((placement) => placement.deployment === deployment);
+  }
+
+  live(): Placement[] {
+    return this.#placements.filter((placement) => placement.live);
   }
 
   /** The shards that should be loaded on this peer. */
   assignedTo(peerId: string): AssignedShard[] {
-    return this.all().flatMap((placement) =>
+    return this.#placements.flatMap((placement) =>
       placement.shards
         .filter((shard) => shard.replicas.some((replica) => replica.peerId === peerId))
         .map((shard) => {
-          const id = { name: placement.name, version: placement.version, shardIndex: shard.shardIndex };
+          const { deployment, name, version } = placement;
+          const id = { deployment, name, version, shardIndex: shard.shardIndex };
           return { ...id, key: shardKey(id), placement, shard };
         }),
     );

@@ -2,7 +2,7 @@ import { type ErrorCode, errorRules, RingfoldError, toRingfoldError } from "../.
 import { limits } from "../../protocol/limits.ts";
 import { inferShard, type Placement, type Shard, type WireTensor } from "../../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
-import { abortError, type Deadline, openDeadline } from "./deadline.ts";
+import { abortError, type Deadline, openDeadline } from "../deadline.ts";
 import type { ShardHost } from "./host/shard-host.ts";
 import type { InferResult } from "./host/shard-host-messages.ts";
 import { missingShards, type PlacementTable } from "./placement-table.ts";
@@ -141,9 +141,8 @@ export class Predictor {
   /** Who could pass the shard now. The table may have changed since the request came, so it is asked each time. */
   #replicas({ placement, shard }: Hop, key: string): string[] {
     const { host, network, table } = this.#modules;
-    const now = table.find(placement.name, placement.version)?.shards[shard.shardIndex];
-    const sameCut = now?.fromLayer === shard.fromLayer && now.toLayer === shard.toLayer;
-    const ready = (sameCut ? now : shard).replicas.filter((replica) => replica.ready);
+    const now = table.current(placement.deployment)?.shards[shard.shardIndex];
+    const ready = (now ?? shard).replicas.filter((replica) => replica.ready);
     const remote = ready.map(({ peerId }) => peerId).filter((peerId) => peerId !== network.peerId);
     // What is loaded here is known better here than in any table.
     return host.has(key) ? [network.peerId, ...remote] : remote;
@@ -154,7 +153,7 @@ export class Predictor {
     const { placement, shard, input, deadline } = hop;
     // Half of what is left: a replica that hangs without a closed socket must leave time for another one.
     const timeoutMs = Math.ceil(isLast ? deadline.remainingMs() : deadline.remainingMs() / 2);
-    const { name, version } = placement;
+    const { deployment, name, version } = placement;
     const { shardIndex } = shard;
     const what = `shard ${shardIndex} of ${name}@${version} on ${peerId}`;
     const attempt = openDeadline({ timeoutMs, what, parent: deadline.signal }, clock);
@@ -162,11 +161,11 @@ export class Predictor {
       const { signal } = attempt;
       const result =
         peerId === network.peerId
-          ? await host.infer(shardKey({ name, version, shardIndex }), input, signal)
+          ? await host.infer(shardKey({ deployment, name, version, shardIndex }), input, signal)
           : await network.request(
               peerId,
               inferShard,
-              { name, version, shardIndex, input },
+              { deployment, name, version, shardIndex, input },
               { signal, timeoutMs },
             );
       checkOutput(placement, shard, input, result.output);

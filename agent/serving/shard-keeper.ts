@@ -74,7 +74,6 @@ export class ShardKeeper {
     const { table, network, log } = this.#modules;
     if (this.#lifetime.signal.aborted || !table.apply(message)) return;
     const assigned = table.assignedTo(network.peerId);
-    this.#forgetRecut(assigned);
     const { load, unload } = diffShards(assigned, this.#kept.keys());
     if (load.length + unload.length > 0) {
       log.info({ revision: message.revision, load: load.map(({ key }) => key), unload }, "Shards change");
@@ -116,14 +115,17 @@ export class ShardKeeper {
   /** Never throws: what goes wrong is reported, and tried again later. */
   async #load(kept: KeptShard, failuresBefore: number): Promise<void> {
     const { host, log } = this.#modules;
-    const { key, name, version, shardIndex, placement, shard } = kept.assigned;
+    const { key, deployment, name, version, shardIndex, placement, shard } = kept.assigned;
     const { signal } = kept.stop;
     kept.report = null;
     try {
       const { manifest } = placement;
       const weights = await this.#weights.get(manifest.weights.digest, signal);
       const { fromLayer, toLayer } = shard;
-      await host.load({ name, version, shardIndex, manifest, fromLayer, toLayer, weights }, signal);
+      await host.load(
+        { deployment, name, version, shardIndex, manifest, fromLayer, toLayer, weights },
+        signal,
+      );
       log.info({ shard: key, fromLayer, toLayer }, "Shard loaded");
       this.#say(kept, "ready", `layers ${fromLayer} to ${toLayer - 1}`);
     } catch (cause) {
@@ -161,22 +163,6 @@ export class ShardKeeper {
     this.#leaving.set(key, cancel);
   }
 
-  /** Same key, other layers: the deployment was cut anew. The host replaces the shard when it loads it again. */
-  #forgetRecut(assigned: readonly AssignedShard[]): void {
-    for (const { key, shard, placement } of assigned) {
-      const kept = this.#kept.get(key);
-      if (kept === undefined) continue;
-      const before = kept.assigned;
-      const same =
-        before.shard.fromLayer === shard.fromLayer &&
-        before.shard.toLayer === shard.toLayer &&
-        before.placement.manifest.weights.digest === placement.manifest.weights.digest;
-      if (same) continue;
-      stop(kept);
-      this.#kept.delete(key);
-    }
-  }
-
   /** A coordinator that did not hear our report, or lost it, places us with the wrong readiness. */
   #correctTable({ key, shard }: AssignedShard): void {
     const kept = this.#kept.get(key);
@@ -185,8 +171,8 @@ export class ShardKeeper {
   }
 
   #say(kept: KeptShard, state: ShardReport["state"], detail: string): void {
-    const { name, version, shardIndex } = kept.assigned;
-    kept.report = { name, version, shardIndex, state, detail: detail.slice(0, 2_000) };
+    const { deployment, name, version, shardIndex } = kept.assigned;
+    kept.report = { deployment, name, version, shardIndex, state, detail: detail.slice(0, 2_000) };
     this.#send(kept, kept.report, 0);
   }
 

@@ -1,4 +1,4 @@
-import { untilAborted } from "./deadline.ts";
+import { untilAborted } from "../deadline.ts";
 
 export type FetchArtefact = (digest: string, signal: AbortSignal) => Promise<Uint8Array>;
 

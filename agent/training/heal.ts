@@ -4,7 +4,7 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import { digestSchema } from "../../protocol/ids.ts";
 import { limits } from "../../protocol/limits.ts";
 import { sha256 } from "../artefact/store.ts";
-import { type DataSocket, type Frame, frameKind } from "../network/data-socket.ts";
+import { type Frame, type FrameSocket, frameKind } from "../network/frame-socket.ts";
 
 /**
  * Healing: a rank that is behind, or new, copies the whole training state (parameters and optimizer) from one that has
@@ -18,7 +18,7 @@ const announcementSchema = z.object({
 const announcementIndex = 0;
 
 /** Sends `state` (an encoded checkpoint). @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED */
-export async function sendState(socket: DataSocket, state: Uint8Array, signal: AbortSignal): Promise<void> {
+export async function sendState(socket: FrameSocket, state: Uint8Array, signal: AbortSignal): Promise<void> {
   socket.send(stateFrame(announcementIndex, encode({ bytes: state.byteLength, digest: sha256(state) })));
   for (let start = 0, index = 1; start < state.byteLength; start += limits.segmentBytes, index++) {
     socket.send(stateFrame(index, state.subarray(start, start + limits.segmentBytes)));
@@ -29,7 +29,7 @@ export async function sendState(socket: DataSocket, state: Uint8Array, signal: A
 }
 
 /** @throws RingfoldError ARTEFACT_CORRUPT | MESSAGE_INVALID | RING_BROKEN | HOP_TIMEOUT | CANCELLED */
-export async function receiveState(socket: DataSocket, signal: AbortSignal): Promise<Uint8Array> {
+export async function receiveState(socket: FrameSocket, signal: AbortSignal): Promise<Uint8Array> {
   const first = await nextFrame(socket, announcementIndex, signal);
   const announced = decode(first, announcementSchema, limits.segmentBytes);
   const state = new Uint8Array(announced.bytes);
@@ -47,13 +47,13 @@ export async function receiveState(socket: DataSocket, signal: AbortSignal): Pro
   return state;
 }
 
-async function nextFrame(socket: DataSocket, index: number, signal: AbortSignal): Promise<Uint8Array> {
+async function nextFrame(socket: FrameSocket, index: number, signal: AbortSignal): Promise<Uint8Array> {
   const frame = await socket.receive(signal);
   if (frame.kind !== frameKind.state || frame.a !== index) throw unexpected(socket, index);
   return frame.payload;
 }
 
-const unexpected = (socket: DataSocket, index: number): RingfoldError =>
+const unexpected = (socket: FrameSocket, index: number): RingfoldError =>
   new RingfoldError("MESSAGE_INVALID", `frame ${index} of a state from ${socket.peerId} is out of place`, {
     peer: socket.peerId,
   });

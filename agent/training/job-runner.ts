@@ -7,6 +7,7 @@ import {
   stopJob,
 } from "../../protocol/messages/job.ts";
 import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
+import type { ChildProgram } from "../child-program.ts";
 import type { TermFence } from "../membership/term-fence.ts";
 import { ReportOutbox } from "./report-outbox.ts";
 import { TrainerChild } from "./trainer-child.ts";
@@ -17,9 +18,13 @@ export interface JobRunnerModules {
   readonly fence: TermFence;
   readonly coordinatorPeerId: string;
   /** What every trainer of this agent shares. */
-  readonly setup: Omit<TrainerSetup, "jobId" | "spec">;
+  readonly setup: Omit<TrainerSetup, "jobId" | "spec" | "host">;
+  /** The address of this machine that other trainers dial now. */
+  readonly host: () => string;
   readonly log: Log;
   readonly clock: Clock;
+  /** Starts a trainer process. */
+  readonly fork: () => ChildProgram;
 }
 
 /**
@@ -64,7 +69,10 @@ export class JobRunner {
       if (present) present.announce();
       else {
         log.info({ jobId, name: spec.name }, "Starting a trainer");
-        this.#trainers.set(jobId, this.#startTrainer({ ...this.#modules.setup, jobId, spec }));
+        this.#trainers.set(
+          jobId,
+          this.#startTrainer({ ...this.#modules.setup, host: this.#modules.host(), jobId, spec }),
+        );
       }
       return { ok: true };
     });
@@ -89,6 +97,7 @@ export class JobRunner {
   #startTrainer(setup: TrainerSetup): TrainerChild {
     const trainer: TrainerChild = new TrainerChild(setup, {
       clock: this.#modules.clock,
+      fork: this.#modules.fork,
       onReport: (report) => this.#onReport(trainer, report),
     });
     return trainer;

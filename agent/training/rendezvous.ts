@@ -1,8 +1,11 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import type { Clock } from "../../protocol/ports.ts";
+import { openDeadline } from "../deadline.ts";
 import type { ParameterSlot } from "../engine/port.ts";
-import type { DataPlane, Purpose } from "../network/data-plane.ts";
+import type { Purpose } from "../network/arrivals.ts";
+import type { DataPlane } from "../network/data-plane.ts";
 import { downstreamLink, upstreamLink } from "../network/ring-links.ts";
 import { Ring } from "../ring/ring.ts";
 import { receiveState, sendState } from "./heal.ts";
@@ -22,39 +25,56 @@ export interface Healing {
  */
 export async function joinGeneration(
   plan: GenerationPlan,
-  self: {
-    readonly peerId: string;
-    readonly plane: DataPlane;
-    readonly trainer: Trainer;
-    readonly layout: readonly ParameterSlot[];
-  },
+  self: Rendezvous,
   cancel: AbortSignal,
 ): Promise<{ ring: Ring; healing: Healing }> {
-  const signal = AbortSignal.any([cancel, AbortSignal.timeout(limits.rendezvousTimeoutMs)]);
-  const healing = await heal(plan, self, signal);
-  const ring = await link(plan, self, signal);
+  const deadline = openDeadline(
+    { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: cancel },
+    self.clock,
+  );
   try {
-    await ring.barrier(signal);
+    const healing = await heal(plan, self, deadline.signal);
+    const ring = await link(plan, self, deadline.signal);
+    await ring.barrier(deadline.signal); // destroys the ring when it throws
     return { ring, healing };
-  } catch (cause) {
-    ring.destroy();
-    throw cause;
+  } finally {
+    deadline.release();
   }
 }
 
+/** What a rank brings to a rendezvous. */
+export interface Rendezvous {
+  readonly peerId: string;
+  readonly plane: DataPlane;
+  readonly trainer: Trainer;
+  readonly layout: readonly ParameterSlot[];
+  readonly clock: Clock;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
+}
+
 /** Answers ranks that heal from this one; the state cannot change while any of them still waits. */
-export function serveHealing(plane: DataPlane, trainer: Trainer, layout: readonly ParameterSlot[]): void {
-  plane.serve("heal", (socket) =>
-    sendState(socket, encodeState(trainer.state, layout), AbortSignal.timeout(limits.rendezvousTimeoutMs)),
-  );
+export function serveHealing({ plane, trainer, layout, clock }: Omit<Rendezvous, "peerId" | "nowMs">): void {
+  const never = new AbortController().signal; // the socket closes with the plane
+  plane.serve("heal", async (socket) => {
+    const deadline = openDeadline(
+      { timeoutMs: limits.rendezvousTimeoutMs, what: "healing", parent: never },
+      clock,
+    );
+    try {
+      await sendState(socket, encodeState(trainer.state, layout), deadline.signal);
+    } finally {
+      deadline.release();
+    }
+  });
 }
 
 async function heal(
   plan: GenerationPlan,
-  { peerId, plane, trainer, layout }: Parameters<typeof joinGeneration>[1],
+  { peerId, plane, trainer, layout, nowMs }: Rendezvous,
   signal: AbortSignal,
 ): Promise<Healing> {
-  const startedAtMs = performance.now();
+  const startedAtMs = nowMs();
   const own = trainingPoint(trainer.state);
   if (own.step === plan.start.step && own.hash === plan.start.hash) return { bytes: 0, durationMs: 0 };
   const source = plan.ranks.find((rank) => rank.peerId === plan.source);
@@ -81,7 +101,7 @@ async function heal(
         },
       );
     }
-    return { bytes: bytes.byteLength, durationMs: performance.now() - startedAtMs };
+    return { bytes: bytes.byteLength, durationMs: nowMs() - startedAtMs };
   } finally {
     socket.destroy();
   }
@@ -89,7 +109,7 @@ async function heal(
 
 async function link(
   plan: GenerationPlan,
-  { peerId, plane }: Parameters<typeof joinGeneration>[1],
+  { peerId, plane }: Rendezvous,
   signal: AbortSignal,
 ): Promise<Ring> {
   const worldSize = plan.ranks.length;

@@ -1,21 +1,28 @@
-import type { ChildProcess } from "node:child_process";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
-import { endProgram, forkProgram } from "../child-program.ts";
+import { type ChildProgram, endProgram, forkProgram } from "../child-program.ts";
 import type { FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";
+
+export const forkTrainer = (): ChildProgram =>
+  forkProgram(new URL("./trainer-process.ts", import.meta.url), [], "inherit");
 
 /** The trainer process of one job, seen from the agent. */
 export class TrainerChild {
-  readonly #child: ChildProcess;
+  readonly #child: ChildProgram;
   readonly #clock: Clock;
   #closing = false;
 
   constructor(
     setup: TrainerSetup,
-    { onReport, clock }: { readonly onReport: (report: JobReport) => void; readonly clock: Clock },
+    modules: {
+      readonly onReport: (report: JobReport) => void;
+      readonly clock: Clock;
+      readonly fork: () => ChildProgram;
+    },
   ) {
+    const { onReport, clock, fork } = modules;
     this.#clock = clock;
-    this.#child = forkProgram(new URL("./trainer-process.ts", import.meta.url), [], "inherit");
+    this.#child = fork();
     this.#child.on("message", ({ report }: FromTrainer) => onReport(report));
     this.#child.on("error", () => {}); // a failed fork or send also shows as an exit
     this.#child.once("exit", (code, signal) => {

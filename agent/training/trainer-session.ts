@@ -1,48 +1,25 @@
-import { type RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import type { Evaluation, GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
-import type { Log } from "../../protocol/ports.ts";
-import { type ArtefactStore, openArtefactStore } from "../artefact/store.ts";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { JobReport } from "../../protocol/messages/job.ts";
+import { type Log, systemClock } from "../../protocol/ports.ts";
+import { openArtefactStore } from "../artefact/store.ts";
 import { openDataset } from "../data/dataset.ts";
 import { openEngine } from "../engine/engine.ts";
-import type { Engine, TrainableModel } from "../engine/port.ts";
-import { type DataPlane, openDataPlane } from "../network/data-plane.ts";
+import { openDataPlane } from "../network/data-plane.ts";
 import { Checkpointer } from "./checkpointer.ts";
-import { ProgressMeter } from "./progress-meter.ts";
-import { joinGeneration, serveHealing } from "./rendezvous.ts";
+import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
+import { serveHealing } from "./rendezvous.ts";
 import { type StepReport, Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
-import { encodeWeights, trainingPoint } from "./training-state.ts";
 
-/** One job on one agent: runs the generations that the coordinator plans, one after the other. */
-export interface TrainerSession {
-  /** Ends a generation that may still run, then starts this one. Returns at once; reports tell the rest. */
-  start(plan: GenerationPlan): void;
-  quiesce(generation: number): void;
-  /** Reports readiness, unless a generation is under way. */
-  announce(): void;
-  close(): Promise<void>;
-}
-
-interface Parts {
-  readonly dataDigest: string;
-  readonly setup: TrainerSetup;
-  readonly send: (report: JobReport) => void;
-  readonly log: Log;
-  readonly engine: Engine;
-  readonly model: TrainableModel;
-  readonly plane: DataPlane;
-  readonly store: ArtefactStore;
-  readonly trainer: Trainer;
-  readonly checkpointer: Checkpointer;
-  readonly meter: ProgressMeter;
-}
-
-/** @throws RingfoldError DATA_INVALID | FILE_NOT_FOUND | JOB_INVALID | ENGINE_UNAVAILABLE | STORE_FAILED */
+/**
+ * Opens everything that a trainer works with on this machine, then says `ready`.
+ * @throws RingfoldError DATA_INVALID | FILE_NOT_FOUND | JOB_INVALID | ENGINE_UNAVAILABLE | STORE_FAILED
+ */
 export async function openTrainerSession(
   setup: TrainerSetup,
-  { send, log }: Pick<Parts, "send" | "log">,
+  { send, log }: { readonly send: (report: JobReport) => void; readonly log: Log },
 ): Promise<TrainerSession> {
-  const { spec, jobId } = setup;
+  const { spec } = setup;
   const data = await openDataset(spec.data);
   const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
   const model = engine.openModel(spec.model, {
@@ -52,180 +29,37 @@ export async function openTrainerSession(
   });
   const store = openArtefactStore(setup.artefactPath);
   const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
-  const meter = new ProgressMeter();
-  const session: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
-  const trainer = await Trainer.open({
-    spec,
-    data,
-    model,
-    nowMs: () => performance.now(),
-    onStep: (report) => session.onStep(report),
-  });
-  const checkpointer = new Checkpointer({
-    jobId,
-    store,
-    layout: model.layout,
-    everySteps: spec.checkpoint.everySteps,
-  });
-  if (checkpointer.restore(trainer.state)) trainer.adoptState();
-  serveHealing(plane, trainer, model.layout);
-
-  const runner = new GenerationRunner({
-    dataDigest: data.digest,
-    setup,
-    send,
-    log,
-    engine,
-    model,
-    plane,
-    store,
-    trainer,
-    checkpointer,
-    meter,
-  });
-  session.onStep = (report) => runner.onStep(report);
-  runner.announce();
-  return runner;
-}
-
-class GenerationRunner implements TrainerSession {
-  readonly #parts: Parts;
-  #current:
-    | { readonly plan: GenerationPlan; readonly cancel: AbortController; readonly ended: Promise<void> }
-    | undefined;
-  /** Set until the first step of a re-formed ring is committed. */
-  #resuming = false;
-  #running = false;
-
-  constructor(parts: Parts) {
-    this.#parts = parts;
-  }
-
-  start(plan: GenerationPlan): void {
-    const previous = this.#current;
-    if (previous && previous.plan.generation >= plan.generation) return; // a repeated or late command
-    previous?.cancel.abort();
-    const cancel = new AbortController();
-    const ended = (previous?.ended ?? Promise.resolve()).then(() => this.#run(plan, cancel.signal));
-    this.#current = { plan, cancel, ended };
-  }
-
-  quiesce(generation: number): void {
-    if (this.#current?.plan.generation === generation) this.#parts.trainer.requestPause();
-  }
-
-  announce(): void {
-    if (this.#running) return;
-    const { setup, send, plane, trainer, dataDigest, engine, model } = this.#parts;
-    send({
-      kind: "ready",
-      jobId: setup.jobId,
-      host: setup.host,
-      port: plane.port,
-      point: trainingPoint(trainer.state),
-      dataDigest,
-      engine: engine.name,
-      model: model.description,
-      totalSteps: trainer.totalSteps,
-    });
-  }
-
-  async close(): Promise<void> {
-    const { plane, model, engine, store } = this.#parts;
-    this.#current?.cancel.abort();
-    await this.#current?.ended;
-    await plane.close();
+  const closeModel = () => {
     model.close();
     engine.close();
-    await store.close();
-  }
+  };
+  const { session } = await assembleSession({
+    ...{ setup, send, log, data, model, plane, store, closeModel },
+    engineName: engine.name,
+    clock: systemClock,
+    nowMs: () => performance.now(),
+    nextTurn: () => nextTurn(),
+  });
+  session.announce();
+  return session;
+}
 
-  async onStep(step: StepReport): Promise<void> {
-    const { setup, send, meter, trainer, checkpointer } = this.#parts;
-    const plan = this.#current!.plan;
-    const at = { jobId: setup.jobId, generation: plan.generation };
-    if (this.#resuming) {
-      this.#resuming = false;
-      send({ kind: "resumed", ...at, step: step.step });
-    }
-    if (checkpointer.isDue(step.step)) {
-      const artefact = await checkpointer.save(trainer.state);
-      send({ kind: "checkpoint", ...at, point: trainingPoint(trainer.state), artefact });
-    }
-    meter.add(step);
-    const isRankZero = plan.ranks[0]!.peerId === setup.peerId;
-    if (!isRankZero || !(meter.isDue(performance.now()) || step.step === trainer.totalSteps)) return;
-    send({
-      kind: "progress",
-      ...at,
-      progress: meter.take(performance.now(), { trainer, worldSize: plan.ranks.length }),
-    });
-  }
-
-  /** One generation from rendezvous to its end; every ending is a report, so this never throws. */
-  async #run(plan: GenerationPlan, signal: AbortSignal): Promise<void> {
-    const { setup, send, log, plane, model, trainer, meter } = this.#parts;
-    const at = { jobId: setup.jobId, generation: plan.generation };
-    this.#running = true;
-    try {
-      const self = { peerId: setup.peerId, plane, trainer, layout: model.layout };
-      const { ring, healing } = await joinGeneration(plan, self, signal);
-      try {
-        log.info(
-          { ...at, worldSize: ring.worldSize, rank: ring.rank, step: trainer.state.step, healing },
-          "Ring formed",
-        );
-        send({ kind: "started", ...at, healedBytes: healing.bytes, healMs: healing.durationMs });
-        this.#resuming = plan.generation > 1;
-        meter.reset(performance.now());
-        if ((await trainer.run(ring, signal)) === "paused") {
-          send({
-            kind: "ended",
-            ...at,
-            cause: "quiesced",
-            point: trainingPoint(trainer.state),
-            suspect: null,
-            detail: "",
-          });
-          return;
-        }
-        const evaluation = await trainer.evaluate(ring, signal);
-        await this.#finish(plan, evaluation);
-      } finally {
-        ring.destroy();
-      }
-    } catch (cause) {
-      this.#reportFailure(plan, toRingfoldError(cause));
-    } finally {
-      this.#running = false;
-    }
-  }
-
-  async #finish(plan: GenerationPlan, evaluation: Evaluation): Promise<void> {
-    const { setup, send, store, trainer, model } = this.#parts;
-    const bytes = encodeWeights(trainer.state, model.layout);
-    const weights = await store.put(bytes); // durable on every rank before anyone hears of it
-    send({
-      kind: "finished",
-      jobId: setup.jobId,
-      generation: plan.generation,
-      point: trainingPoint(trainer.state),
-      weights,
-      weightsBytes: bytes.byteLength,
-      evaluation,
-    });
-  }
-
-  #reportFailure(plan: GenerationPlan, error: RingfoldError): void {
-    const { setup, send, log, trainer } = this.#parts;
-    const at = { jobId: setup.jobId, generation: plan.generation };
-    log.warn({ err: error, ...at, step: trainer.state.step }, "Generation ended");
-    if (error.code === "NOT_FINITE") {
-      send({ kind: "failed", jobId: setup.jobId, code: error.code, message: error.message, fatal: true });
-      return;
-    }
-    const suspect = typeof error.data.peer === "string" ? error.data.peer : null;
-    const detail = `${error.code}: ${error.message}`.slice(0, 2_000);
-    send({ kind: "ended", ...at, cause: "broken", point: trainingPoint(trainer.state), suspect, detail });
-  }
+/** Puts a trainer together from its parts: restored from its newest checkpoint, and ready to heal others. */
+export async function assembleSession(
+  parts: SessionParts,
+): Promise<{ session: TrainerSession; trainer: Trainer }> {
+  const { setup, data, model, store, plane, clock, nowMs, nextTurn } = parts;
+  const { jobId, spec } = setup;
+  const { layout } = model;
+  const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
+  const trainer = await Trainer.open({
+    ...{ spec, data, model, nowMs, nextTurn },
+    onStep: (report) => observer.onStep(report),
+  });
+  const checkpointer = new Checkpointer({ jobId, store, layout, everySteps: spec.checkpoint.everySteps });
+  if (checkpointer.restore(trainer.state)) trainer.adoptState();
+  serveHealing({ plane, trainer, layout, clock });
+  const runner = new GenerationRunner({ ...parts, trainer, checkpointer });
+  observer.onStep = (report) => runner.onStep(report);
+  return { session: runner, trainer };
 }

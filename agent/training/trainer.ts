@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
@@ -34,6 +33,8 @@ export interface TrainerOptions {
   readonly model: TrainableModel;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
+  /** Lets sockets and messages have their turn; `setImmediate` outside the simulator. */
+  readonly nextTurn: () => Promise<void>;
   /** Called after each committed step; a step is not followed by the next before it resolves. */
   readonly onStep: (report: StepReport) => Promise<void>;
 }
@@ -118,7 +119,7 @@ export class Trainer {
     const communicationStartedAtMs = nowMs();
     await ring.allReduce(this.#vector, signal);
     const communicationMs = nowMs() - communicationStartedAtMs;
-    if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
+    if (ring.worldSize === 1) await this.#options.nextTurn(); // a ring of one waits for nothing, and must still hear its agent
 
     const exampleCount = totals[tail.exampleCount]!;
     const loss = totals[tail.lossSum]! / exampleCount;
@@ -144,7 +145,7 @@ export class Trainer {
    * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
    */
   async evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation> {
-    const { model, data } = this.#options;
+    const { model, data, nextTurn } = this.#options;
     const { start, end } = evenShare({ count: data.test.count, rank: ring.rank, worldSize: ring.worldSize });
     const totals = new Float32Array(tail.length);
     for (let from = start; from < end; from += evaluationBatch) {

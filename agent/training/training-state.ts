@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { TrainingPoint } from "../../protocol/messages/job.ts";
 import { decodeSafetensors, encodeSafetensors, type NamedTensor } from "../../protocol/safetensors.ts";
@@ -64,14 +65,31 @@ export function restoreState(
     slot,
     data: take(`optimizer/${name}`, slot.length),
   }));
-  const step = Number(metadata.step);
-  if (!Number.isSafeInteger(step) || step < 0)
-    throw new RingfoldError("ARTEFACT_CORRUPT", "checkpoint: no step");
+  const { step, scalars } = readScalars(metadata, Object.keys(state.scalars));
   // Nothing is touched before everything fits: a bad checkpoint leaves the state as it was.
   for (const { offset, data } of parameters) state.parameters.set(data, offset);
   for (const { slot, data } of slots) slot.set(data);
-  Object.assign(state.scalars, JSON.parse(metadata.scalars ?? "{}"));
+  Object.assign(state.scalars, scalars);
   state.step = step;
+}
+
+/** The numbers of a checkpoint; `names` are those that the optimizer needs, no more and no less. */
+function readScalars(metadata: Readonly<Record<string, string>>, names: readonly string[]) {
+  const schema = z.object({
+    step: z
+      .string()
+      .regex(/^\d{1,15}$/)
+      .transform(Number),
+    scalars: z
+      .string()
+      .transform((text) => JSON.parse(text))
+      .pipe(z.strictObject(Object.fromEntries(names.map((name) => [name, z.number()])))),
+  });
+  try {
+    return schema.parse(metadata);
+  } catch (cause) {
+    throw new RingfoldError("ARTEFACT_CORRUPT", "checkpoint: step or scalars do not fit", {}, { cause });
+  }
 }
 
 function parameterTensors(state: TrainingState, layout: readonly ParameterSlot[]): NamedTensor[] {

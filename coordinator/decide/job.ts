@@ -100,7 +100,7 @@ class JobDraft {
         return;
       }
       case "checkpoint":
-        return this.#applyCheckpoint(member, report);
+        return current ? this.#applyCheckpoint(member, report) : undefined;
       case "finished": {
         if (!current) return;
         this.#setPhase(member, "finished");
@@ -201,6 +201,7 @@ class JobDraft {
       job.state = "running";
       return this.#pauseForChange(running);
     }
+    if (job.result) return; // the others are about to say that they have finished, too
     if (job.plan && running.length > 0) {
       // Some have ended: the others' sockets are closing at this moment.
       this.#interrupt();
@@ -257,6 +258,8 @@ class JobDraft {
     job.silent = [];
     job.recoveringSinceMs ??= job.interruptedAtMs; // a ring that breaks before its first step: still the same outage
     job.interruptedAtMs = null;
+    // Later ones died with their owners; trained again in another world, those steps have other bits.
+    job.checkpoints = job.checkpoints.filter(({ step }) => step <= plan.start.step);
     job.generations.push({
       generation: plan.generation,
       ranks: plan.ranks.map(({ peerId }) => peerId),
@@ -292,7 +295,7 @@ class JobDraft {
       .filter(({ peerId }) => (job.failures[peerId] ?? 0) < failuresMax)
       .sort((a, b) => (a.peerId < b.peerId ? -1 : 1));
     for (const { peerId, incarnation } of eligible) {
-      if (Object.keys(job.members).length >= job.spec.workers.max) return;
+      if (Object.keys(job.members).length >= job.spec.workers.max) break;
       const sinceMs = this.#world.nowMs;
       job.members[peerId] = {
         peerId,
@@ -306,7 +309,11 @@ class JobDraft {
       };
       this.effects.push({ kind: "prepare", peerId });
     }
-    if (!job.plan && Object.keys(job.members).length > 0 && job.state === "waiting") job.state = "preparing";
+    const members = Object.values(job.members);
+    const preparing = members.filter(({ phase }) => phase === "preparing").length;
+    if (job.plan || preparing === 0 || job.state !== "waiting") return;
+    job.state = "preparing";
+    job.reason = `${members.length - preparing} of ${members.length} workers are ready`;
   }
 
   #succeed(): void {

@@ -6,19 +6,27 @@ import type { LayerRange } from "./sharding.ts";
 
 /** What the coordinator knows of a deployment; persisted whole with each decision. */
 export const deploymentRecordSchema = z.object({
+  /** Never used again, so that an answer of an earlier deployment is never taken for one of this. */
+  deployment: z.number().int().positive(),
   name: nameSchema,
   version: z.number().int().positive(),
   replicaCount: z.number().int().positive(),
   revision: z.number().int().positive(),
   shards: z.array(shardSchema),
+  /** Requests go to the live deployment of a name; another one of that name is about to replace it. */
+  live: z.boolean(),
 });
 export type DeploymentRecord = z.infer<typeof deploymentRecordSchema>;
 
 export function newDeployment(
-  of: Pick<DeploymentRecord, "name" | "version" | "replicaCount"> & { readonly revision: number },
+  of: Pick<DeploymentRecord, "deployment" | "name" | "version" | "replicaCount" | "live">,
   ranges: readonly LayerRange[],
 ): DeploymentRecord {
-  return { ...of, shards: ranges.map((range, shardIndex) => ({ shardIndex, ...range, replicas: [] })) };
+  return {
+    ...of,
+    revision: 1,
+    shards: ranges.map((range, shardIndex) => ({ shardIndex, ...range, replicas: [] })),
+  };
 }
 
 /** A peer that may host shards, and how many it hosts already, over all deployments. */

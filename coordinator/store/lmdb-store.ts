@@ -22,7 +22,8 @@ export async function openLmdbStore(path: string): Promise<Store> {
     },
     write: async (writes) => {
       try {
-        await database.transaction(() => {
+        // A plain transaction would commit what came before a write that fails.
+        await database.childTransaction(() => {
           for (const { key, value } of writes) {
             if (value === undefined) void database.remove(key);
             else void database.put(key, Buffer.from(value));
@@ -57,12 +58,10 @@ async function checkFormat(store: Store, path: string): Promise<void> {
   const format = Number(new TextDecoder().decode(stored));
   if (format <= storeFormat) return;
   await store.close();
+  if (Number.isNaN(format)) throw new RingfoldError("STORE_FAILED", `${path} is not a store`, { path });
   throw new RingfoldError(
     "STORE_NEWER",
     `${path} has store format ${format}; this release reads up to ${storeFormat}`,
-    {
-      path,
-      format,
-    },
+    { path, format },
   );
 }

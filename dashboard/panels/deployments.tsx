@@ -30,7 +30,7 @@ export function Deployments({ deployments, versions, peers }: DeploymentsProps) 
       ) : (
         <ul class="deployments">
           {deployments.map((deployment) => (
-            <DeploymentItem key={deployment.name} deployment={deployment} peers={peers} />
+            <DeploymentItem key={deployment.deployment} deployment={deployment} peers={peers} />
           ))}
         </ul>
       )}
@@ -39,12 +39,18 @@ export function Deployments({ deployments, versions, peers }: DeploymentsProps) 
 }
 
 const DeploymentItem = ({ deployment, peers }: { deployment: Deployment; peers: readonly Peer[] }) => (
-  <li data-testid="deployment-row" data-deployment={deployment.name} data-state={deployment.state}>
+  <li
+    data-testid="deployment-row"
+    data-deployment={deployment.name}
+    data-live={String(deployment.live)}
+    data-state={deployment.state}
+  >
     <div class="deployment-header">
       <h3 class="clip">
         {deployment.name}@{deployment.version}
       </h3>
       <StateBadge state={deployment.state} />
+      {deployment.live ? null : <span class="muted">takes over when it is ready</span>}
       <span class="muted">
         {deployment.shardCount} {deployment.shardCount === 1 ? "shard" : "shards"} × {deployment.replicaCount}{" "}
         {deployment.replicaCount === 1 ? "replica" : "replicas"} · revision {deployment.revision}

@@ -49,7 +49,6 @@ export const jobStateSchema = z.enum([
   "failed",
   "cancelled",
 ]);
-export type JobState = z.infer<typeof jobStateSchema>;
 
 export const generationViewSchema = z.object({
   generation: z.number().int(),
@@ -61,7 +60,6 @@ export const generationViewSchema = z.object({
   /** From the event that broke the generation before to the first step committed in this one; null for the first. */
   recoveryMs: z.number().nullable(),
 });
-export type GenerationView = z.infer<typeof generationViewSchema>;
 
 export const jobViewSchema = z.object({
   id: z.string(),
@@ -108,8 +106,11 @@ export const deployRequestSchema = z.strictObject({
 export type DeployRequest = z.infer<typeof deployRequestSchema>;
 
 export const deploymentViewSchema = z.object({
+  deployment: z.number().int().positive(),
   name: nameSchema,
   version: z.number().int().positive(),
+  /** Answers requests. One that is not live yet takes over from the live one of its name when it is ready. */
+  live: z.boolean(),
   shardCount: z.number().int(),
   replicaCount: z.number().int(),
   /** `ready`: every shard has all replicas; `degraded`: each shard has one; `unavailable`: a shard has none. */
@@ -145,6 +146,8 @@ export type ClusterView = z.infer<typeof clusterViewSchema>;
 export const tokenRequestSchema = z.strictObject({
   role: roleSchema.default("worker"),
   expiresInSeconds: z.number().int().positive().max(31_536_000).default(86_400),
+  /** Whether the token names the coordinator's addresses. Without them only mDNS finds it, whatever address it gets. */
+  addresses: z.boolean().default(true),
 });
 export type TokenRequest = z.infer<typeof tokenRequestSchema>;
 

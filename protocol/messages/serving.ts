@@ -16,13 +16,16 @@ export type Shard = z.infer<typeof shardSchema>;
 
 /** A deployment as the coordinator decided it; agents cache it, so predictions go on without a coordinator. */
 export const placementSchema = z.object({
-  /** The model's name is the deployment's name: one version of a name is live at a time (canaries come later). */
+  /** Number of the deployment, never used again: two of one name stand side by side while one replaces the other. */
+  deployment: z.number().int().positive(),
   name: nameSchema,
   version: z.number().int().positive(),
   /** Grows with every change of this deployment; agents keep the newest. */
   revision: z.number().int().positive(),
   manifest: versionManifestSchema,
   shards: z.array(shardSchema).min(1).max(64),
+  /** Requests go to the live deployment of a name; one that is not live yet only loads. */
+  live: z.boolean(),
 });
 export type Placement = z.infer<typeof placementSchema>;
 
@@ -53,6 +56,7 @@ export const placeShards: Conversation<
 export const reportShard: Conversation<ShardReport, { ok: true }> = {
   protocol: "/ringfold/serving/report/1",
   request: z.object({
+    deployment: z.number().int().positive(),
     name: nameSchema,
     version: z.number().int().positive(),
     shardIndex: z.number().int().nonnegative(),
@@ -65,6 +69,7 @@ export const reportShard: Conversation<ShardReport, { ok: true }> = {
   timeoutMs: limits.requestTimeoutMs,
 };
 export interface ShardReport {
+  deployment: number;
   name: string;
   version: number;
   shardIndex: number;
@@ -83,6 +88,7 @@ export type WireTensor = z.infer<typeof wireTensorSchema>;
 export const inferShard: Conversation<InferShardRequest, { output: WireTensor; computeMs: number }> = {
   protocol: "/ringfold/serving/infer/1",
   request: z.object({
+    deployment: z.number().int().positive(),
     name: nameSchema,
     version: z.number().int().positive(),
     shardIndex: z.number().int().nonnegative(),
@@ -94,6 +100,7 @@ export const inferShard: Conversation<InferShardRequest, { output: WireTensor; c
   timeoutMs: limits.predictTimeoutMs,
 };
 export interface InferShardRequest {
+  deployment: number;
   name: string;
   version: number;
   shardIndex: number;

@@ -1,15 +1,15 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { hostAndPort, positiveInteger } from "./arguments.ts";
+import { type Endpoint, hostAndPort, positiveInteger } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface AgentOptions {
   readonly join?: string;
   readonly data?: string;
   readonly name?: string;
-  readonly listen: { readonly host: string; readonly port: number };
-  readonly gateway: { readonly host: string; readonly port: number };
+  readonly listen: Endpoint;
+  readonly gateway: Endpoint;
   readonly engine: string;
   readonly joinTimeout: number;
 }

@@ -55,8 +55,13 @@ export function duration(text: string): number {
   return Number(match[1]) * unitSeconds;
 }
 
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
 /** `127.0.0.1:7070`, or `:7070` for every address of this machine. */
-export function hostAndPort(value: string): { host: string; port: number } {
+export function hostAndPort(value: string): Endpoint {
   const match = /^([0-9.]*):([0-9]{1,5})$/.exec(value);
   const port = Number(match?.[2]);
   if (!match || port > 65_535) throw new InvalidArgumentError("give HOST:PORT, for example 0.0.0.0:7071.");

@@ -1,13 +1,13 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { hostAndPort } from "./arguments.ts";
+import { type Endpoint, hostAndPort } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface CoordinatorOptions {
   readonly data?: string;
   readonly name: string;
-  readonly listen: { readonly host: string; readonly port: number };
-  readonly http: { readonly host: string; readonly port: number };
+  readonly listen: Endpoint;
+  readonly http: Endpoint;
 }
 
 export function register(program: Command, io: CommandIo): void {

@@ -59,7 +59,7 @@ async function deploy(
   const { connectApi } = await import("./api-client.ts");
   const api = await connectApi(context);
   const placed = await api.deploy(name, { version, shards, replicas });
-  if (!wait || placed.state === "ready") return deploymentResult(placed);
+  if (!wait || (placed.live && placed.state === "ready")) return deploymentResult(placed);
   context.note(`${name}@${version} placed, waiting: ${placed.reason}`);
   return deploymentResult(await waitUntilReady(api, placed, context, timeout * 1_000));
 }
@@ -79,17 +79,16 @@ async function waitUntilReady(
   try {
     return await waitForView(api, { signal, note: context.note }, async ({ deployments }) => {
       // A view from before our request may still be on its way, so absence is asked for, not inferred.
-      const ours = ({ name }: DeploymentView): boolean => name === placed.name;
+      const ours = ({ deployment }: DeploymentView): boolean => deployment === placed.deployment;
       const found = deployments.find(ours) ?? (await api.deployments()).find(ours);
-      if (found && found.revision < placed.revision) return undefined;
-      if (found?.version !== placed.version) {
+      if (!found) {
         throw new RingfoldError("CONFLICT", `${label} was removed or replaced while it loaded`, {
           name: placed.name,
         });
       }
       if (found.reason !== last.reason) context.note(`${label} ${found.state}: ${found.reason}`);
       last = found;
-      return found.state === "ready" ? found : undefined;
+      return found.live && found.state === "ready" ? found : undefined;
     });
   } catch (cause) {
     if (!deadline.aborted || context.signal.aborted) throw cause;

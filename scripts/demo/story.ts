@@ -123,7 +123,9 @@ async function deploy(api: ApiClient, reference: string, { stage, signal }: Modu
   await api.deploy(name, { version: Number(version), shards: 2, replicas: 2 });
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(60_000)]);
   const ready = await waitForView(api, { signal: deadline, note: stage.say }, (view) =>
-    view.deployments.find((deployment) => deployment.name === name && deployment.state === "ready"),
+    view.deployments.find(
+      ({ name: deployed, live, state }) => deployed === name && live && state === "ready",
+    ),
   );
   for (const { shardIndex, fromLayer, toLayer, replicas } of ready.shards) {
     const hosts = replicas.map(({ peerId }) => peerId.slice(-6)).join(" and ");

@@ -20,6 +20,15 @@ const agentReadySchema = z.object({
 export type CoordinatorProcess = ReadyProcess<z.infer<typeof coordinatorReadySchema>>;
 export type AgentProcess = ReadyProcess<z.infer<typeof agentReadySchema>>;
 
+/** Starts one agent process. @throws RingfoldError what the agent failed with */
+export const startAgentProcess = (
+  options: { readonly parameters: readonly string[] } & Omit<
+    Parameters<typeof startReadyProcess>[1],
+    "schema"
+  >,
+): Promise<AgentProcess> =>
+  startReadyProcess(["agent", ...options.parameters], { ...options, schema: agentReadySchema });
+
 export interface LocalClusterOptions {
   /** Data folders and logs of all processes. */
   readonly folder: string;

@@ -52,7 +52,6 @@ export async function runCoordinator(config: CoordinatorConfig, log: Log): Promi
     const network = await openNetwork({
       privateKey: await loadIdentity(join(config.dataPath, "identity.key")),
       swarmKey: credentials.swarmKey,
-      clusterName,
       listen: config.listen,
       relay: true,
       log,
@@ -79,7 +78,7 @@ export async function runCoordinator(config: CoordinatorConfig, log: Log): Promi
       httpUrl: `http://${config.http.host}:${listener.port}`,
       addresses: network.addresses(),
       operatorToken,
-      joinToken: await coordinator.createToken({ role: "worker", expiresInSeconds: 86_400 }),
+      joinToken: await coordinator.createToken({ role: "worker", expiresInSeconds: 86_400, addresses: true }),
       close,
     };
   } catch (cause) {

@@ -228,5 +228,5 @@ test("when the last replica of a shard is gone, the answer says what is missing"
   const response = await post(bodyOf(1));
   expect(response.status).toBe(503);
   expect(response.headers.get("retry-after")).toBe("1");
-  expect(await response.json()).toEqual({ error: expect.stringContaining("replicas of shard digits@1/1") });
+  expect(await response.json()).toEqual({ error: expect.stringContaining("replicas of shard digits@1#1/1") });
 });

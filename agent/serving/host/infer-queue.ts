@@ -1,8 +1,8 @@
 import { limits } from "../../../protocol/limits.ts";
 import type { WireTensor } from "../../../protocol/messages/serving.ts";
 import type { Clock } from "../../../protocol/ports.ts";
+import { openDeadline, untilAborted } from "../../deadline.ts";
 import { Admission } from "../admission.ts";
-import { openDeadline, untilAborted } from "../deadline.ts";
 import type { ShardChild } from "./shard-child.ts";
 import type { InferResult } from "./shard-host-messages.ts";
 

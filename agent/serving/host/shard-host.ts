@@ -4,7 +4,7 @@ import { limits } from "../../../protocol/limits.ts";
 import type { VersionManifest } from "../../../protocol/messages/model.ts";
 import type { WireTensor } from "../../../protocol/messages/serving.ts";
 import { type Clock, type Log, systemClock } from "../../../protocol/ports.ts";
-import { openDeadline, untilAborted } from "../deadline.ts";
+import { openDeadline, untilAborted } from "../../deadline.ts";
 import { type ShardId, shardKey } from "../shard-key.ts";
 import { InferQueue } from "./infer-queue.ts";
 import { ShardChild } from "./shard-child.ts";

@@ -151,7 +151,7 @@ describe("the operator token", () => {
       RINGFOLD_HOME: home,
     });
     expect({ stdout, stderr }).toEqual({ stdout: "join-me\n", stderr: "" });
-    expect(server.requests[0]?.body).toEqual({ role: "server", expiresInSeconds: 7_200 });
+    expect(server.requests[0]?.body).toEqual({ role: "server", expiresInSeconds: 7_200, addresses: true });
   });
 });
 

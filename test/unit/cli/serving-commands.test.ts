@@ -31,8 +31,9 @@ describe("deploy", () => {
     const { outcome } = startRingfold(["deploy", "digits@1", "--shards", "2", "--replicas", "3"], {
       env: env(),
     });
+    server.routes.set("GET /api/deployments", () => ({ body: [deploymentView({ state: "loading" })] }));
     const events = await server.nextSubscriber();
-    const stale = deploymentView({ version: 7, revision: 2, state: "ready" });
+    const stale = deploymentView({ deployment: 6, version: 7, revision: 2, state: "ready" });
     events.publish(clusterView({ deployments: [stale] }));
     events.publish(
       clusterView({ deployments: [deploymentView({ state: "degraded", reason: "1 of 2 ready" })] }),
@@ -47,7 +48,8 @@ describe("deploy", () => {
 
   test("that is replaced meanwhile is a conflict: 65", async () => {
     const { outcome } = startRingfold(["deploy", "digits@1"], { env: env() });
-    const newer = deploymentView({ version: 2, revision: 4 });
+    const newer = deploymentView({ deployment: 2, version: 2, revision: 4 });
+    server.routes.set("GET /api/deployments", () => ({ body: [newer] }));
     (await server.nextSubscriber()).publish(clusterView({ deployments: [newer] }));
     expect((await outcome).exitCode).toBe(65);
   });

@@ -134,8 +134,10 @@ export const manifest = {
 } as const;
 
 export const deploymentView = (changes: Partial<DeploymentView> = {}): DeploymentView => ({
+  deployment: 1,
   name: "digits",
   version: 1,
+  live: true,
   shardCount: 1,
   replicaCount: 1,
   state: "loading",

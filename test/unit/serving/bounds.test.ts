@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { openDeadline, untilAborted } from "../../../agent/deadline.ts";
 import { Admission } from "../../../agent/serving/admission.ts";
-import { openDeadline, untilAborted } from "../../../agent/serving/deadline.ts";
 import { fromWire, toWire } from "../../../agent/serving/wire-tensor.ts";
 import { FakeClock } from "../../simulation/fake-clock.ts";
 

@@ -29,7 +29,7 @@ describe("PlacementTable", () => {
     );
     expect(table.find("digits")?.version).toBe(5);
     expect(table.apply({ term: 3, revision: 1, placements: [] })).toBe(true);
-    expect(table.all()).toEqual([]);
+    expect(table.live()).toEqual([]);
   });
 
   test("ends with the newest of one coordinator's tables in whatever order they come", () => {
@@ -73,8 +73,8 @@ describe("PlacementTable", () => {
   test("knows which shards a peer should hold", () => {
     const table = new PlacementTable();
     table.apply({ term: 1, revision: 1, placements: [placement(1, [["a"], ["a", "c"]])] });
-    expect(table.assignedTo("a").map(({ key }) => key)).toEqual(["digits@1/0", "digits@1/1"]);
-    expect(table.assignedTo("c").map(({ key }) => key)).toEqual(["digits@1/1"]);
+    expect(table.assignedTo("a").map(({ key }) => key)).toEqual(["digits@1#1/0", "digits@1#1/1"]);
+    expect(table.assignedTo("c").map(({ key }) => key)).toEqual(["digits@1#1/1"]);
     expect(table.assignedTo("b")).toEqual([]);
   });
 });
@@ -82,9 +82,9 @@ describe("PlacementTable", () => {
 test("diffShards loads what is new and unloads what is gone", () => {
   const table = new PlacementTable();
   table.apply({ term: 1, revision: 1, placements: [placement(2, [["a"], ["a"]])] });
-  const { load, unload } = diffShards(table.assignedTo("a"), ["digits@2/0", "digits@1/0"]);
-  expect(load.map(({ key }) => key)).toEqual(["digits@2/1"]);
-  expect(unload).toEqual(["digits@1/0"]);
+  const { load, unload } = diffShards(table.assignedTo("a"), ["digits@2#2/0", "digits@1#1/0"]);
+  expect(load.map(({ key }) => key)).toEqual(["digits@2#2/1"]);
+  expect(unload).toEqual(["digits@1#1/0"]);
 });
 
 test("missingShards names the shards without a ready replica", () => {

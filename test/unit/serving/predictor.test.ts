@@ -134,7 +134,7 @@ describe("a prediction", () => {
     table.apply({
       term: 1,
       revision: 2,
-      placements: [placementOf({ manifest: wide, cuts: [2, 3], replicas: [[a], [d]] })],
+      placements: [placementOf({ manifest: wide, cuts: [2, 3], replicas: [[a], [d]], deployment: 2 })],
     });
     cluster.crash(c);
     await refused;

@@ -15,7 +15,7 @@ import { silentLog } from "../../fixtures/silent-log.ts";
 import { FakeClock } from "../../simulation/fake-clock.ts";
 
 const never = new AbortController().signal;
-const key = "digits@1/0";
+const key = "digits@1#1/0";
 const input = { shape: [2, 8, 8, 1], data: Float32Array.from({ length: 128 }, (_, i) => Math.sin(i)) };
 let engine: Engine;
 let version: TrainedVersion;
@@ -32,6 +32,7 @@ beforeEach(() => {
 afterEach(() => host.close());
 
 const whole = (change: Partial<ShardToLoad> = {}): ShardToLoad => ({
+  deployment: 1,
   name: "digits",
   version: 1,
   shardIndex: 0,
@@ -132,7 +133,7 @@ test("refuses weights that are not safetensors, and serves on", async () => {
   await expect(host.load(whole({ weights: new Uint8Array(100) }), never)).rejects.toMatchObject({
     code: "ARTEFACT_CORRUPT",
   });
-  expect(host.loaded()).toEqual(["digits@1/1"]);
+  expect(host.loaded()).toEqual(["digits@1#1/1"]);
 });
 
 test("bounds its queue, and has room again when callers leave", async () => {

@@ -58,9 +58,9 @@ function openKeeper(options: { reportsRefused?: number; fetchesRefused?: number 
       if (fetchesRefused-- > 0) throw new RingfoldError("ARTEFACT_MISSING", "nobody has it");
       return new Uint8Array(8);
     },
-    report: async ({ name, version, shardIndex, state }: ShardReport) => {
+    report: async ({ deployment, name, version, shardIndex, state }: ShardReport) => {
       if (reportsRefused-- > 0) throw new RingfoldError("COORDINATOR_UNREACHABLE", "no coordinator");
-      reports.push(`${name}@${version}/${shardIndex} ${state}`);
+      reports.push(`${name}@${version}#${deployment}/${shardIndex} ${state}`);
     },
     isCoordinator: (peerId) => peerId === coordinator,
     clock,
@@ -82,7 +82,7 @@ describe("ShardKeeper", () => {
       [1, 3],
     ]);
     expect(fetched).toEqual([manifest.weights.digest]);
-    expect(reports).toEqual(["digits@1/0 ready", "digits@1/1 ready"]);
+    expect(reports).toEqual(["digits@1#1/0 ready", "digits@1#1/1 ready"]);
   });
 
   test("unloads a replaced version only after requests on their way have passed", async () => {
@@ -90,9 +90,9 @@ describe("ShardKeeper", () => {
     await send(1, place(1));
     await send(2, place(2));
     await clock.advance(limits.predictTimeoutMs - 1);
-    expect([...host.shards.keys()]).toEqual(["digits@1/0", "digits@1/1", "digits@2/0", "digits@2/1"]);
+    expect([...host.shards.keys()]).toEqual(["digits@1#1/0", "digits@1#1/1", "digits@2#2/0", "digits@2#2/1"]);
     await clock.advance(1);
-    expect([...host.shards.keys()]).toEqual(["digits@2/0", "digits@2/1"]);
+    expect([...host.shards.keys()]).toEqual(["digits@2#2/0", "digits@2#2/1"]);
   });
 
   test("keeps a shard that is placed here again before it has left", async () => {
@@ -101,31 +101,31 @@ describe("ShardKeeper", () => {
     await send(2);
     await send(3, place(1));
     await clock.advance(limits.predictTimeoutMs);
-    expect([...host.shards.keys()]).toEqual(["digits@1/0", "digits@1/1"]);
+    expect([...host.shards.keys()]).toEqual(["digits@1#1/0", "digits@1#1/1"]);
   });
 
-  test("loads shards anew when the same version is cut anew", async () => {
+  test("another cut of the same version is another deployment, loaded beside the first", async () => {
     const { send, host } = openKeeper();
-    await send(1, place(1, [1, 3]));
-    await send(2, place(1, [2, 3]));
-    expect(host.shards.get("digits@1/0")).toMatchObject({ fromLayer: 0, toLayer: 2 });
-    expect(host.shards.get("digits@1/1")).toMatchObject({ fromLayer: 2, toLayer: 3 });
+    const [first, second] = [place(1, [1, 3]), { ...place(1, [2, 3]), deployment: 2, live: false }];
+    await send(1, first, second);
+    expect(host.shards.get("digits@1#1/0")).toMatchObject({ fromLayer: 0, toLayer: 1 });
+    expect(host.shards.get("digits@1#2/0")).toMatchObject({ fromLayer: 0, toLayer: 2 });
   });
 
   test("reports what could not be loaded, and tries again by itself", async () => {
     const { send, clock, reports } = openKeeper({ fetchesRefused: 1 });
     await send(1, place(1, [3]));
-    expect(reports).toEqual(["digits@1/0 failed"]);
+    expect(reports).toEqual(["digits@1#1/0 failed"]);
     await clock.advance(1_000);
-    expect(reports).toEqual(["digits@1/0 failed", "digits@1/0 ready"]);
+    expect(reports).toEqual(["digits@1#1/0 failed", "digits@1#1/0 ready"]);
   });
 
   test("reports a shard that the host gave up, and tries again", async () => {
     const { send, host, clock, reports } = openKeeper();
     await send(1, place(1, [3]));
-    host.lose("digits@1/0", new RingfoldError("ENGINE_UNAVAILABLE", "it died six times"));
+    host.lose("digits@1#1/0", new RingfoldError("ENGINE_UNAVAILABLE", "it died six times"));
     await clock.advance(1_000);
-    expect(reports).toEqual(["digits@1/0 ready", "digits@1/0 failed", "digits@1/0 ready"]);
+    expect(reports).toEqual(["digits@1#1/0 ready", "digits@1#1/0 failed", "digits@1#1/0 ready"]);
   });
 
   test("repeats a report until the coordinator takes it", async () => {
@@ -134,14 +134,14 @@ describe("ShardKeeper", () => {
     await clock.advance(499);
     expect(reports).toEqual([]);
     await clock.advance(60_000);
-    expect(reports).toEqual(["digits@1/0 ready"]);
+    expect(reports).toEqual(["digits@1#1/0 ready"]);
   });
 
   test("reports again when a table forgets that a shard is ready", async () => {
     const { send, reports } = openKeeper();
     await send(1, place(1, [3]));
     await send(2, place(1, [3]));
-    expect(reports).toEqual(["digits@1/0 ready", "digits@1/0 ready"]);
+    expect(reports).toEqual(["digits@1#1/0 ready", "digits@1#1/0 ready"]);
   });
 
   test("takes tables from a coordinator only", async () => {
@@ -159,7 +159,9 @@ describe("ShardKeeper", () => {
     const { cluster } = openKeeper();
     const input = { shape: [1], data: new Uint8Array(4) };
     await expect(
-      cluster.open(stranger).request(self, inferShard, { name: "digits", version: 1, shardIndex: 0, input }),
+      cluster
+        .open(stranger)
+        .request(self, inferShard, { deployment: 1, name: "digits", version: 1, shardIndex: 0, input }),
     ).rejects.toMatchObject({ code: "NOT_FOUND" });
   });
 

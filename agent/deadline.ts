@@ -1,5 +1,5 @@
-import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import type { Clock } from "../../protocol/ports.ts";
+import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
+import type { Clock } from "../protocol/ports.ts";
 
 /** A signal that aborts with its parent, or when time is up. Whoever opens it releases it: the timer must not outlive the wait. */
 export interface Deadline {

@@ -1,0 +1,183 @@
+import { type RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
+import type { Evaluation, GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
+import type { Clock, Log } from "../../protocol/ports.ts";
+import type { ArtefactStore } from "../artefact/store.ts";
+import type { Dataset } from "../data/dataset.ts";
+import type { TrainableModel } from "../engine/port.ts";
+import type { DataPlane } from "../network/data-plane.ts";
+import type { Checkpointer } from "./checkpointer.ts";
+import { ProgressMeter } from "./progress-meter.ts";
+import { joinGeneration } from "./rendezvous.ts";
+import type { StepReport, Trainer } from "./trainer.ts";
+import type { TrainerSetup } from "./trainer-messages.ts";
+import { encodeWeights, trainingPoint } from "./training-state.ts";
+
+/** One job on one agent: runs the generations that the coordinator plans, one after the other. */
+export interface TrainerSession {
+  /** Ends a generation that may still run, then starts this one. Returns at once; reports tell the rest. */
+  start(plan: GenerationPlan): void;
+  quiesce(generation: number): void;
+  /** Reports readiness, unless a generation is under way. */
+  announce(): void;
+  close(): Promise<void>;
+}
+
+/** What a session works with; all of it is real in trainer-session.ts, and all but the outside in the simulator. */
+export interface SessionParts {
+  readonly setup: Pick<TrainerSetup, "jobId" | "spec" | "peerId" | "host">;
+  readonly send: (report: JobReport) => void;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
+  readonly nextTurn: () => Promise<void>;
+  readonly data: Dataset;
+  readonly engineName: string;
+  readonly model: TrainableModel;
+  readonly plane: DataPlane;
+  readonly store: ArtefactStore;
+  /** Frees the model and its engine. */
+  readonly closeModel: () => void;
+}
+
+/** Runs the generations of one job on one agent, one after the other; every ending of one is a report. */
+export class GenerationRunner implements TrainerSession {
+  readonly #parts: ConstructorParameters<typeof GenerationRunner>[0] & { readonly meter: ProgressMeter };
+  #current:
+    | { readonly plan: GenerationPlan; readonly cancel: AbortController; readonly ended: Promise<void> }
+    | undefined;
+  /** Set until the first step of a re-formed ring is committed. */
+  #resuming = false;
+  #running = false;
+
+  constructor(parts: SessionParts & { readonly trainer: Trainer; readonly checkpointer: Checkpointer }) {
+    this.#parts = { ...parts, meter: new ProgressMeter() };
+  }
+
+  start(plan: GenerationPlan): void {
+    const previous = this.#current;
+    if (previous && previous.plan.generation >= plan.generation) return; // a repeated or late command
+    previous?.cancel.abort();
+    const cancel = new AbortController();
+    const ended = (previous?.ended ?? Promise.resolve()).then(() => this.#run(plan, cancel.signal));
+    this.#current = { plan, cancel, ended };
+  }
+
+  quiesce(generation: number): void {
+    if (this.#current?.plan.generation === generation) this.#parts.trainer.requestPause();
+  }
+
+  announce(): void {
+    if (this.#running) return;
+    const { setup, send, plane, trainer, engineName, data, model } = this.#parts;
+    send({
+      kind: "ready",
+      jobId: setup.jobId,
+      host: setup.host,
+      port: plane.port,
+      point: trainingPoint(trainer.state),
+      dataDigest: data.digest,
+      engine: engineName,
+      model: model.description,
+      totalSteps: trainer.totalSteps,
+    });
+  }
+
+  async close(): Promise<void> {
+    const { plane, closeModel, store } = this.#parts;
+    this.#current?.cancel.abort();
+    await this.#current?.ended;
+    await plane.close();
+    closeModel();
+    await store.close();
+  }
+
+  async onStep(step: StepReport): Promise<void> {
+    const { setup, send, meter, trainer, checkpointer, nowMs } = this.#parts;
+    const plan = this.#current!.plan;
+    const at = { jobId: setup.jobId, generation: plan.generation };
+    if (this.#resuming) {
+      this.#resuming = false;
+      send({ kind: "resumed", ...at, step: step.step });
+    }
+    if (checkpointer.isDue(step.step)) {
+      const artefact = await checkpointer.save(trainer.state);
+      send({ kind: "checkpoint", ...at, point: trainingPoint(trainer.state), artefact });
+    }
+    meter.add(step);
+    const isRankZero = plan.ranks[0]!.peerId === setup.peerId;
+    if (!isRankZero || !(meter.isDue(nowMs()) || step.step === trainer.totalSteps)) return;
+    send({
+      kind: "progress",
+      ...at,
+      progress: meter.take(nowMs(), { trainer, worldSize: plan.ranks.length }),
+    });
+  }
+
+  /** One generation from rendezvous to its end; every ending is a report, so this never throws. */
+  async #run(plan: GenerationPlan, signal: AbortSignal): Promise<void> {
+    const { setup, send, log, plane, model, trainer, meter, clock, nowMs } = this.#parts;
+    const at = { jobId: setup.jobId, generation: plan.generation };
+    this.#running = true;
+    try {
+      const self = { peerId: setup.peerId, plane, trainer, layout: model.layout, clock, nowMs };
+      const { ring, healing } = await joinGeneration(plan, self, signal);
+      try {
+        log.info(
+          { ...at, worldSize: ring.worldSize, rank: ring.rank, step: trainer.state.step, healing },
+          "Ring formed",
+        );
+        send({ kind: "started", ...at, healedBytes: healing.bytes, healMs: healing.durationMs });
+        this.#resuming = plan.generation > 1;
+        meter.reset(nowMs());
+        if ((await trainer.run(ring, signal)) === "paused") {
+          send({
+            kind: "ended",
+            ...at,
+            cause: "quiesced",
+            point: trainingPoint(trainer.state),
+            suspect: null,
+            detail: "",
+          });
+          return;
+        }
+        const evaluation = await trainer.evaluate(ring, signal);
+        await this.#finish(plan, evaluation);
+      } finally {
+        ring.destroy();
+      }
+    } catch (cause) {
+      this.#reportFailure(plan, toRingfoldError(cause));
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async #finish(plan: GenerationPlan, evaluation: Evaluation): Promise<void> {
+    const { setup, send, store, trainer, model } = this.#parts;
+    const bytes = encodeWeights(trainer.state, model.layout);
+    const weights = await store.put(bytes); // durable on every rank before anyone hears of it
+    send({
+      kind: "finished",
+      jobId: setup.jobId,
+      generation: plan.generation,
+      point: trainingPoint(trainer.state),
+      weights,
+      weightsBytes: bytes.byteLength,
+      evaluation,
+    });
+  }
+
+  #reportFailure(plan: GenerationPlan, error: RingfoldError): void {
+    const { setup, send, log, trainer } = this.#parts;
+    const at = { jobId: setup.jobId, generation: plan.generation };
+    log.warn({ err: error, ...at, step: trainer.state.step }, "Generation ended");
+    if (error.code === "NOT_FINITE") {
+      send({ kind: "failed", jobId: setup.jobId, code: error.code, message: error.message, fatal: true });
+      return;
+    }
+    const suspect = typeof error.data.peer === "string" ? error.data.peer : null;
+    const detail = `${error.code}: ${error.message}`.slice(0, 2_000);
+    send({ kind: "ended", ...at, cause: "broken", point: trainingPoint(trainer.state), suspect, detail });
+  }
+}

@@ -1,0 +1,82 @@
+import { join } from "node:path";
+import type { Command } from "commander";
+import { type Endpoint, hostAndPort } from "./arguments.ts";
+import { type CommandContext, type CommandIo, ringfoldHome, runCommand } from "./command.ts";
+
+interface UpOptions {
+  readonly data?: string;
+  readonly http: Endpoint;
+  readonly listen: Endpoint;
+  readonly gateway: Endpoint;
+  readonly engine: string;
+}
+
+export function register(program: Command, io: CommandIo): void {
+  program
+    .command("up")
+    .description("run a coordinator, an agent and the dashboard on this machine")
+    .option("--data <folder>", "where everything is kept; ~/.ringfold unless told")
+    .option("--http <host:port>", "API and dashboard", hostAndPort, { host: "127.0.0.1", port: 7070 })
+    .option("--listen <host:port>", "where more agents reach the coordinator", hostAndPort, {
+      host: "0.0.0.0",
+      port: 7071,
+    })
+    .option("--gateway <host:port>", "HTTP predictions", hostAndPort, { host: "127.0.0.1", port: 7080 })
+    .option("--engine <engine>", "auto, tensorflow, webgpu, wasm or cpu", "auto")
+    .action((_options: unknown, command: Command) => runCommand<UpOptions>(command, io, up));
+}
+
+/** The coordinator lives in this process, the agent in a child that ends with it. */
+async function up({ io, common, signal, note }: CommandContext, options: UpOptions): Promise<undefined> {
+  const { startAgentProcess } = await import("../local-cluster/local-cluster.ts");
+  const { createLog } = await import("../run/logger.ts");
+  const { runCoordinator } = await import("../run/run-coordinator.ts");
+  const { untilStopped } = await import("../run/until-stopped.ts");
+  const home = options.data ?? ringfoldHome(io.env);
+  const coordinator = await runCoordinator(
+    {
+      dataPath: join(home, "coordinator"),
+      clusterName: "ringfold",
+      listen: options.listen,
+      http: options.http,
+    },
+    createLog("coordinator", io.env.RINGFOLD_LOG ?? "warn"),
+  );
+  try {
+    const agent = await startAgentProcess({
+      parameters: [
+        ...["--join", coordinator.joinToken, "--data", join(home, "agent"), "--engine", options.engine],
+        ...[
+          "--listen",
+          `${options.listen.host}:0`,
+          "--gateway",
+          `${options.gateway.host}:${options.gateway.port}`,
+        ],
+      ],
+      logPath: join(home, "agent.log"),
+      env: { ...io.env, RINGFOLD_HOME: home },
+      signal,
+    });
+    try {
+      const { httpUrl, clusterName, joinToken } = coordinator;
+      const { gatewayUrl, engine } = agent.ready;
+      if (common.json) {
+        io.stdout.write(
+          `${JSON.stringify({ ready: true, dashboardUrl: httpUrl, gatewayUrl, clusterName, joinToken, engine: engine.name })}\n`,
+        );
+      } else {
+        note(`Dashboard    ${httpUrl}`);
+        note(`Predictions  ${gatewayUrl}`);
+        note(engine.reason);
+        note(`Next: ringfold train examples/digits.yaml`);
+        note(`To add a machine, run there:\n  ringfold agent --join ${joinToken}`);
+      }
+      await untilStopped(signal);
+      if (!common.json) note("Stopping ...");
+    } finally {
+      await agent.stop();
+    }
+  } finally {
+    await coordinator.close();
+  }
+}

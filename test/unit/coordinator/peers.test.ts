@@ -1,0 +1,84 @@
+import { beforeEach, expect, test } from "vitest";
+import { PeerTable } from "../../../coordinator/peers.ts";
+import { limits } from "../../../protocol/limits.ts";
+import type { Presence } from "../../../protocol/messages/membership.ts";
+import { exampleHello, examplePresence } from "../../fixtures/messages.ts";
+
+const hello = exampleHello();
+const { peerId } = hello;
+let table: PeerTable;
+const peer = () => table.get(peerId)!;
+const presence = (changes: Partial<Presence> = {}): Presence => ({ ...examplePresence(), ...changes });
+
+beforeEach(() => {
+  table = new PeerTable();
+  table.admit(hello, ["worker"], 0);
+});
+
+test.each([
+  { silentMs: 0, state: "alive", live: true },
+  { silentMs: limits.heartbeatTimeoutMs, state: "alive", live: true },
+  { silentMs: limits.heartbeatTimeoutMs + 1, state: "suspect", live: false },
+])("a connected peer silent for $silentMs ms is $state", ({ silentMs, state, live }) => {
+  expect(table.state(peer(), silentMs)).toBe(state);
+  expect(table.isLive(peer(), silentMs)).toBe(live);
+});
+
+test("a closed socket is a death at once, and a new one a return", () => {
+  expect(table.setConnected(peerId, false, 1)).toBe(true);
+  expect(table.state(peer(), 1)).toBe("dead");
+  expect(table.setConnected(peerId, false, 2)).toBe(false);
+  expect(table.setConnected(peerId, true, 9_000)).toBe(true);
+  expect(table.state(peer(), 9_000)).toBe("alive");
+});
+
+test("a leaver gets no more work, and has left once it is released", () => {
+  peer().leaving = true;
+  expect(table.isLive(peer(), 0)).toBe(false);
+  expect(table.state(peer(), 0)).toBe("alive");
+  peer().left = true;
+  expect(table.state(peer(), 0)).toBe("left");
+});
+
+test("presence is taken in order, once", () => {
+  expect(table.hear(presence({ sequence: 3, artefacts: ["new"] }), 100)).toBe(true);
+  expect(table.hear(presence({ sequence: 3, artefacts: ["again"] }), 200)).toBe(false);
+  expect(table.hear(presence({ sequence: 2, artefacts: ["old"] }), 300)).toBe(false);
+  expect(peer()).toMatchObject({ artefacts: ["new"], lastSeenMs: 100 });
+});
+
+test("presence of a stranger, of an earlier life, or after leaving is dropped", () => {
+  expect(table.hear(examplePresence(2), 1)).toBe(false);
+  expect(table.hear(presence({ hello: { ...hello, incarnation: "before" } }), 1)).toBe(false);
+  peer().left = true;
+  expect(table.hear(presence({ sequence: 9 }), 1)).toBe(false);
+});
+
+test("a return in the same life keeps the sequence and the wish to leave; a new life starts anew", () => {
+  table.hear(presence({ sequence: 7 }), 1);
+  peer().leaving = true;
+  table.admit(hello, ["worker"], 2);
+  expect(peer()).toMatchObject({ sequence: 7, leaving: true });
+  table.admit({ ...hello, incarnation: "second" }, ["worker"], 3);
+  expect(peer()).toMatchObject({ sequence: -1, leaving: false, connected: true });
+});
+
+test("who is gone for long is forgotten; who is connected never is", () => {
+  table.admit(exampleHello(2), ["worker"], 0);
+  table.setConnected(peerId, false, 0);
+  expect(table.sweep(limits.peerForgetMs - 1)).toBe(false);
+  expect(table.sweep(limits.peerForgetMs)).toBe(true);
+  expect(table.all().map((known) => known.hello.peerId)).toEqual([exampleHello(2).peerId]);
+});
+
+test("the view carries what people see, and nothing else", () => {
+  table.hear(presence(), 5);
+  const { peerId: _id, name, release, addresses, gatewayUrl, capabilities } = hello;
+  expect(table.view(peer(), 6)).toEqual({
+    ...{ peerId, name, release, addresses, gatewayUrl, capabilities },
+    roles: ["worker"],
+    state: "alive",
+    load: presence().load,
+    lastSeenMs: 5,
+  });
+});

@@ -1,0 +1,66 @@
+import { expect, test } from "vitest";
+import { jobSpecSchema } from "../../../protocol/job-spec.ts";
+
+const least = { name: "digits", model: { architecture: "cnn" }, data: { source: "mnist" } };
+const mistakesOf = (changes: object): string[] => {
+  const result = jobSpecSchema.safeParse({ ...least, ...changes });
+  return result.success ? [] : result.error.issues.map(({ path }) => path.join("."));
+};
+
+test("three lines are a job; everything else has a default", () => {
+  expect(jobSpecSchema.parse(least)).toEqual({
+    name: "digits",
+    model: { architecture: "cnn", filters: [32], kernelSize: 3, hidden: [] },
+    data: { source: "mnist" },
+    optimizer: { kind: "adam", learningRate: 0.001, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 },
+    schedule: { kind: "constant" },
+    batchSize: 64,
+    epochs: 1,
+    workers: { min: 1, max: 4 },
+    seed: 1,
+    checkpoint: { everySteps: 200 },
+    engine: "auto",
+    transport: "encrypted",
+  });
+});
+
+test("a job that was read is read again to the same job", () => {
+  const job = jobSpecSchema.parse(least);
+  expect(jobSpecSchema.parse(JSON.parse(JSON.stringify(job)))).toEqual(job);
+});
+
+test.each([
+  [{ name: "" }, "name"],
+  [{ name: "Digits" }, "name"],
+  [{ name: "../etc" }, "name"],
+  [{ name: "a".repeat(64) }, "name"],
+  [{ model: { architecture: "rnn" } }, "model.architecture"],
+  [{ model: { architecture: "cnn", filters: [] } }, "model.filters"],
+  [{ data: { source: "idx" } }, "data.trainImages"],
+  [{ optimizer: { kind: "adam", beta1: 1 } }, "optimizer.beta1"],
+  [{ optimizer: { kind: "sgd", learningRate: 0 } }, "optimizer.learningRate"],
+  [{ optimizer: { kind: "sgd", learningRate: Number.NaN } }, "optimizer.learningRate"],
+  [{ schedule: { kind: "step", everySteps: 10 } }, "schedule.factor"],
+  [{ batchSize: 0 }, "batchSize"],
+  [{ batchSize: 1.5 }, "batchSize"],
+  [{ epochs: -1 }, "epochs"],
+  [{ workers: { min: 3, max: 2 } }, "workers.min"],
+  [{ workers: { min: 1, max: 257 } }, "workers.max"],
+  [{ seed: 2 ** 32 }, "seed"],
+  [{ checkpoint: { everySteps: 0 } }, "checkpoint.everySteps"],
+  [{ engine: "torch" }, "engine"],
+  [{ transport: "carrier pigeon" }, "transport"],
+  [{ learningrate: 1 }, ""],
+])("%j is a mistake at %s", (changes, path) => {
+  expect(mistakesOf(changes)).toContain(path);
+});
+
+test.each([
+  [{ optimizer: { kind: "sgd" } }, { kind: "sgd", learningRate: 0.01, momentum: 0 }],
+  [
+    { optimizer: { kind: "adam" } },
+    { kind: "adam", learningRate: 0.001, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 },
+  ],
+])("%j is filled up with the defaults of its kind", (changes, optimizer) => {
+  expect(jobSpecSchema.parse({ ...least, ...changes }).optimizer).toEqual(optimizer);
+});

@@ -1,0 +1,236 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { openEngine } from "../../../agent/engine/engine.ts";
+import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
+import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
+import { memoryRings, openRank, type Rank, type RankOptions, tinyData } from "../../fixtures/trainers.ts";
+
+const never = new AbortController().signal;
+/** 5 steps an epoch, the last one of 5 examples: uneven among any world of several. */
+const data = tinyData(37);
+const spec = { batchSize: 8, epochs: 3 };
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = await openEngine({ prefer: "cpu" });
+});
+afterAll(() => engine.close());
+
+async function openWorld(worldSize: number, options: Partial<RankOptions> = {}): Promise<Rank[]> {
+  const ranks: Rank[] = [];
+  for (let rank = 0; rank < worldSize; rank++) ranks.push(await openRank({ engine, data, spec, ...options }));
+  onTestFinished(() => {
+    for (const { model } of ranks) model.close();
+  });
+  return ranks;
+}
+
+const runAll = (ranks: readonly Rank[], rings = memoryRings(ranks.length)) =>
+  Promise.all(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never)));
+const settleAll = (ranks: readonly Rank[], rings = memoryRings(ranks.length)) =>
+  Promise.allSettled(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never)));
+const lossesOf = ({ reports }: Rank) => reports.map(({ loss }) => loss);
+
+/** Sums in another order differ in the last bits of f32, and training amplifies that a little. */
+function expectSameCurve(losses: readonly number[], reference: readonly number[]): void {
+  expect(losses).toHaveLength(reference.length);
+  losses.forEach((loss, i) => {
+    expect(Math.abs(loss - reference[i]!)).toBeLessThan(1e-4);
+  });
+}
+
+describe("a global batch over several ranks", () => {
+  let reference: Rank;
+  beforeAll(async () => {
+    reference = await openRank({ engine, data, spec });
+    await runAll([reference]);
+  });
+  afterAll(() => reference.model.close());
+
+  test("one rank learns", () => {
+    const losses = lossesOf(reference);
+    expect(losses).toHaveLength(15);
+    expect(losses.at(-1)!).toBeLessThan(0.8 * losses[0]!);
+  });
+
+  test.each([2, 3, 4])(
+    "%i ranks follow the curve of one, with equal parameters after every step",
+    async (worldSize) => {
+      const ranks = await openWorld(worldSize);
+      expect(await runAll(ranks)).toEqual(Array(worldSize).fill("done"));
+      for (const rank of ranks) {
+        expectSameCurve(lossesOf(rank), lossesOf(reference));
+        expect(rank.reports.map(({ examples }) => examples)).toEqual(Array(3).fill([8, 8, 8, 8, 5]).flat());
+        expect(rank.hashes).toEqual(ranks[0]!.hashes);
+        expect(rank.hashes.size).toBe(15);
+      }
+    },
+  );
+
+  test("more ranks than examples in a batch: some have nothing to do, and nothing changes", async () => {
+    const small = { spec: { batchSize: 3, epochs: 1 }, data: tinyData(10) };
+    const [alone] = await openWorld(1, small);
+    const ranks = await openWorld(4, small);
+    await runAll([alone!]);
+    await runAll(ranks);
+    for (const rank of ranks) {
+      expectSameCurve(lossesOf(rank), lossesOf(alone!));
+      expect(rank.hashes).toEqual(ranks[0]!.hashes);
+    }
+  });
+
+  test("a world that changes at step boundaries follows the same curve", async () => {
+    const ranks = await openWorld(3);
+    const pauseAt = (step: number) => {
+      ranks[0]!.onStep = (done) => {
+        if (done === step) ranks[0]!.trainer.requestPause();
+      };
+    };
+    pauseAt(3);
+    expect(await runAll(ranks.slice(0, 2))).toEqual(["paused", "paused"]);
+    // The third rank joins: it copies the whole state, optimizer included.
+    const checkpoint = encodeState(ranks[0]!.trainer.state, ranks[0]!.model.layout);
+    restoreState(ranks[2]!.trainer.state, checkpoint, ranks[2]!.model.layout);
+    ranks[2]!.trainer.adoptState();
+    pauseAt(8);
+    expect(await runAll(ranks)).toEqual(["paused", "paused", "paused"]);
+    expect(await runAll(ranks.slice(0, 1))).toEqual(["done"]);
+    expectSameCurve(lossesOf(ranks[0]!), lossesOf(reference));
+    expect(ranks[2]!.hashes.get(9)).toBe(ranks[0]!.hashes.get(9));
+  });
+});
+
+describe("a pause", () => {
+  test.each([0, 1, 2])("asked of rank %i ends all ranks after the same step", async (asked) => {
+    const ranks = await openWorld(3);
+    ranks[asked]!.onStep = (step) => {
+      if (step === 4) ranks[asked]!.trainer.requestPause();
+    };
+    expect(await runAll(ranks)).toEqual(["paused", "paused", "paused"]);
+    expect(ranks.map(({ trainer }) => trainingPoint(trainer.state))).toEqual(
+      Array(3).fill({ step: 5, hash: ranks[0]!.hashes.get(5) }),
+    );
+  });
+
+  test("is over with the next run", async () => {
+    const [rank] = await openWorld(1);
+    rank!.onStep = (step) => {
+      if (step === 2) rank!.trainer.requestPause();
+    };
+    expect(await runAll([rank!])).toEqual(["paused"]);
+    expect(await runAll([rank!])).toEqual(["done"]);
+    expect(rank!.trainer.state.step).toBe(rank!.trainer.totalSteps);
+    expect(await runAll([rank!])).toEqual(["done"]);
+  });
+});
+
+describe("a step that fails", () => {
+  /** The real model, whose gradient has one NaN in its third step. */
+  const poisoned = (model: TrainableModel): TrainableModel => {
+    let steps = 0;
+    return {
+      ...model,
+      gradient: async (batch, gradient) => {
+        const result = await model.gradient(batch, gradient);
+        if (++steps === 3) gradient[1] = Number.NaN;
+        return result;
+      },
+    };
+  };
+
+  test("NaN on one rank names the step on every rank and touches no state", async () => {
+    const ranks = [...(await openWorld(2)), ...(await openWorld(1, { wrap: poisoned }))];
+    for (const outcome of await settleAll(ranks)) {
+      expect(outcome).toMatchObject({
+        status: "rejected",
+        reason: { code: "NOT_FINITE", data: { step: 2 } },
+      });
+    }
+    for (const { trainer, hashes } of ranks) {
+      expect(trainingPoint(trainer.state)).toEqual({ step: 2, hash: ranks[0]!.hashes.get(2) });
+      expect(hashes.size).toBe(2);
+    }
+  });
+
+  test("an infinite loss is not finite either", async () => {
+    const [rank] = await openWorld(1, {
+      wrap: (model) => ({
+        ...model,
+        gradient: async (...parameters) => ({
+          ...(await model.gradient(...parameters)),
+          lossSum: Number.POSITIVE_INFINITY,
+        }),
+      }),
+    });
+    await expect(runAll([rank!])).rejects.toMatchObject({ code: "NOT_FINITE", data: { step: 0 } });
+    expect(rank!.trainer.state.step).toBe(0);
+  });
+
+  test.each([0, 1, 2])(
+    "when the ring breaks at rank %i, each rank stands at its last complete step",
+    async (broken) => {
+      const ranks = await openWorld(3);
+      const rings = memoryRings(3);
+      ranks[broken]!.onStep = (step) => {
+        if (step === 3) rings[broken]!.destroy();
+      };
+      for (const outcome of await settleAll(ranks, rings)) {
+        expect(outcome).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
+      }
+      for (const { trainer } of ranks) {
+        const { step, hash } = trainingPoint(trainer.state);
+        expect([2, 3]).toContain(step);
+        expect(hash).toBe(ranks[broken]!.hashes.get(step));
+      }
+    },
+  );
+
+  test("who was interrupted trains on from there, in step with the others", async () => {
+    const ranks = await openWorld(2);
+    const rings = memoryRings(2);
+    ranks[0]!.onStep = (step) => {
+      if (step === 3) rings[0]!.destroy();
+    };
+    await settleAll(ranks, rings);
+    const [first, second] = ranks.map(({ trainer }) => trainer);
+    if (second!.state.step < first!.state.step) {
+      restoreState(second!.state, encodeState(first!.state, ranks[0]!.model.layout), ranks[1]!.model.layout);
+      second!.adoptState();
+    }
+    expect(await runAll(ranks)).toEqual(["done", "done"]);
+    expect(trainingPoint(first!.state)).toEqual(trainingPoint(second!.state));
+  });
+});
+
+test("the evaluation counts every held-out example once, in any world", async () => {
+  const [alone] = await openWorld(1);
+  await runAll([alone!]);
+  const ringOfOne = memoryRings(1)[0]!;
+  const expected = await alone!.trainer.evaluate(ringOfOne, never);
+  expect(expected.examples).toBe(31);
+  for (const worldSize of [2, 3, 40]) {
+    const ranks = await openWorld(worldSize);
+    const checkpoint = encodeState(alone!.trainer.state, alone!.model.layout);
+    for (const { trainer, model } of ranks) {
+      restoreState(trainer.state, checkpoint, model.layout);
+      trainer.adoptState();
+    }
+    const rings = memoryRings(worldSize);
+    const evaluations = await Promise.all(
+      ranks.map(({ trainer }, rank) => trainer.evaluate(rings[rank]!, never)),
+    );
+    for (const evaluation of evaluations) {
+      expect(evaluation).toEqual({ ...expected, loss: expect.closeTo(expected.loss, 5) });
+    }
+  }
+});
+
+test("no tensor leaks over a run", async () => {
+  const before = engine.tensorCount();
+  const rank = await openRank({ engine, data, spec });
+  const opened = engine.tensorCount();
+  await runAll([rank]);
+  await rank.trainer.evaluate(memoryRings(1)[0]!, never);
+  expect(engine.tensorCount()).toBe(opened);
+  rank.model.close();
+  expect(engine.tensorCount()).toBe(before);
+});
