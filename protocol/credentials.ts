@@ -39,7 +39,7 @@ export async function createAuthority(clusterName: string): Promise<ClusterAutho
 
 const jwkSchema = z.object({ kty: z.literal("OKP"), crv: z.literal("Ed25519"), x: z.string().max(64) });
 
-const tokenClaimsSchema = z.object({
+export const tokenClaimsSchema = z.object({
   iss: nameSchema,
   role: roleSchema,
   exp: z.number(),

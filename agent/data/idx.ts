@@ -44,6 +44,8 @@ export async function readIdx(path: string, dimensionCount: number, countMax: nu
     const data = new Uint8Array(taken * entryBytes);
     await file.read(data, 0, data.byteLength, headerBytes);
     return { shape: [taken, ...rest], data };
+  } catch (cause) {
+    throw toRingfoldError(cause, "DATA_INVALID"); // a folder, or a disk that cannot read
   } finally {
     await file.close();
   }

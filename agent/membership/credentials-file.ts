@@ -1,13 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { readToken, type TokenClaims } from "../../protocol/credentials.ts";
+import { readToken, tokenClaimsSchema } from "../../protocol/credentials.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { writePrivateFile } from "../network/identity.ts";
 
 /** What an agent keeps of its joining, so that it comes back after a restart without a token. */
 const fileSchema = z.object({
   token: z.string(),
-  claims: z.custom<TokenClaims>((value) => typeof value === "object" && value !== null),
+  claims: tokenClaimsSchema,
   membership: z.string().nullable(),
 });
 export type AgentCredentials = z.infer<typeof fileSchema>;

@@ -234,7 +234,7 @@ test.skipIf(obstacle)(
     const [lan] = await openNetwork([3], { routed: false });
     const cluster = new TestCluster("copied", lan![0]!);
     const { joinToken } = (await cluster.start()).ready;
-    await cluster.startAgent("anna", lan![1]!, joinToken);
+    const anna = await cluster.startAgent("anna", lan![1]!, joinToken);
     await expect(cluster.startCopy("anna", lan![2]!, joinToken)).rejects.toMatchObject({
       code: "DUPLICATE_IDENTITY",
       message: expect.stringContaining("anna on "),
@@ -248,6 +248,10 @@ test.skipIf(obstacle)(
       },
       { timeout: 10_000, interval: 200 },
     );
+    // A restart is no copy, however quick it is.
+    await anna.kill();
+    await cluster.startAgent("anna", lan![1]!, joinToken);
+    await cluster.untilAlive(["anna"]);
   },
   testTimeoutMs,
 );

@@ -1,0 +1,388 @@
+import { readFileSync } from "node:fs";
+import { beforeEach, describe, expect, test } from "vitest";
+import { z } from "zod";
+import { createApi } from "../../coordinator/api/app.ts";
+import type { Coordinator } from "../../coordinator/coordinator.ts";
+import { readToken } from "../../protocol/credentials.ts";
+import { errorRules, isErrorCode } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
+import {
+  clusterViewSchema,
+  deploymentViewSchema,
+  jobViewSchema,
+  peerViewSchema,
+  problemSchema,
+  versionViewSchema,
+} from "../../protocol/messages/api.ts";
+import { versionManifestSchema } from "../../protocol/messages/model.ts";
+import { type BenchWorker, CoordinatorBench, trainThrough } from "../fixtures/coordinator-bench.ts";
+import { exampleSpec } from "../fixtures/messages.ts";
+import { silentLog } from "../fixtures/silent-log.ts";
+
+const operatorToken = "operator-token-of-the-test-cluster";
+const spec = exampleSpec({ workers: { min: 1, max: 2 } });
+
+let bench: CoordinatorBench;
+let app: ReturnType<typeof createApi>;
+let coordinator: Coordinator;
+
+beforeEach(async () => {
+  bench = new CoordinatorBench();
+  coordinator = await bench.start();
+  app = createApi({ coordinator, operatorToken, log: silentLog });
+});
+
+const authorized = { authorization: `Bearer ${operatorToken}` };
+const send = (method: string, path: string, body?: unknown, headers: Record<string, string> = authorized) =>
+  app.request(path, {
+    method,
+    headers,
+    ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+  });
+
+async function read<T>(
+  response: Response | Promise<Response>,
+  schema: z.ZodType<T>,
+  status = 200,
+): Promise<T> {
+  const answer = await response;
+  expect(answer.status).toBe(status);
+  return schema.parse(await answer.json());
+}
+
+/** Checks a refusal against RFC 9457 and our table of errors. */
+async function refusal(response: Response | Promise<Response>) {
+  const answer = await response;
+  expect(answer.headers.get("content-type")).toBe("application/problem+json");
+  const problem = z.strictObject(problemSchema.shape).parse(await answer.json());
+  expect(isErrorCode(problem.code)).toBe(true);
+  expect(problem.status).toBe(answer.status);
+  expect(problem.status).toBe(errorRules[problem.code as keyof typeof errorRules].http);
+  expect(problem.remedy).not.toBe("");
+  expect(JSON.stringify(problem)).not.toMatch(/\bat .*\.ts:\d/);
+  return problem;
+}
+
+async function trained(): Promise<BenchWorker> {
+  const worker = await bench.worker(1);
+  await send("POST", "/api/jobs", spec);
+  await trainThrough(worker, "job-1");
+  return worker;
+}
+
+/** The routes that the contract lists, with `{}` for parameters. */
+const listedRoutes = [
+  ...readFileSync(new URL("../../protocol/messages/api.ts", import.meta.url), "utf8").matchAll(
+    /^ \* {3}(GET|POST|PUT|DELETE) +((?:\/\S+(?:, | )?)+)/gm,
+  ),
+].flatMap(([, method, paths]) =>
+  paths!
+    .trim()
+    .split(/,? +/)
+    .map((path) => `${method} ${path.replace(",", "").replaceAll(/:\w+/g, "{}")}`),
+);
+
+test("the routes are those that the contract lists", () => {
+  const served = app.routes
+    .filter(({ method, path }) => method !== "ALL" && !path.includes("*"))
+    .map(({ method, path }) => `${method} ${path.replaceAll(/:\w+/g, "{}")}`);
+  expect(listedRoutes.length).toBeGreaterThan(14);
+  expect(new Set(served)).toEqual(new Set(listedRoutes));
+});
+
+describe("reading", () => {
+  test("health and readiness", async () => {
+    expect(await read(app.request("/healthz"), z.unknown())).toEqual({ live: true });
+    expect(await read(app.request("/readyz"), z.unknown())).toEqual({ ready: true });
+  });
+
+  test("the cluster before anything happens", async () => {
+    const view = await read(app.request("/api/cluster"), z.strictObject(clusterViewSchema.shape));
+    expect(view).toMatchObject({ name: "lab", peers: [], jobs: [], versions: [], deployments: [] });
+    expect(view.coordinator.term).toBe(1);
+  });
+
+  test("the cluster after a job: peer, job, curve, version", async () => {
+    const worker = await trained();
+    const [peer] = await read(app.request("/api/peers"), z.array(peerViewSchema));
+    expect(peer).toMatchObject({
+      peerId: worker.peerId,
+      name: "worker-1",
+      roles: ["worker"],
+      state: "alive",
+    });
+    const [listed] = await read(app.request("/api/jobs"), z.array(jobViewSchema));
+    const job = await read(app.request("/api/jobs/job-1"), jobViewSchema);
+    expect(job).toEqual(listed);
+    expect(job).toMatchObject({ state: "succeeded", version: "digits@1", progress: { step: 4 } });
+    expect(await read(app.request("/api/jobs/job-1/curve"), z.unknown())).toEqual([
+      { step: 4, loss: 1, accuracy: 0.5 },
+    ]);
+    const [version] = await read(app.request("/api/models"), z.array(versionViewSchema));
+    const full = await read(
+      app.request("/api/models/digits/versions/1"),
+      versionViewSchema.extend({ manifest: versionManifestSchema }),
+    );
+    expect(full).toMatchObject({ ...version, manifest: { lineage: { jobId: "job-1" } } });
+    const cluster = await read(app.request("/api/cluster"), clusterViewSchema);
+    expect(cluster).toMatchObject({ peers: [peer], jobs: [job], versions: [version] });
+  });
+
+  test("holders are the live peers that say they have the weights", async () => {
+    const worker = await trained();
+    const holders = async () =>
+      (await read(app.request("/api/models"), z.array(versionViewSchema)))[0]!.holders;
+    expect(await holders()).toEqual([]);
+    await worker.beat({ artefacts: ["f".repeat(64)] });
+    expect(await holders()).toEqual([worker.peerId]);
+    worker.crash();
+    await bench.settle();
+    expect(await holders()).toEqual([]);
+  });
+
+  test.each([
+    "/api/jobs/job-7",
+    "/api/jobs/job-7/curve",
+    "/api/jobs/nonsense",
+    "/api/models/digits/versions/1",
+    "/api/models/digits/versions/one",
+    "/api/models/digits/versions/-1",
+    "/api/nothing",
+    "/api/jobs/%E0%A4%A",
+    "/api/jobs/__proto__",
+  ])("%s is not there", async (path) => {
+    expect(await refusal(app.request(path))).toMatchObject({ code: "NOT_FOUND", status: 404 });
+  });
+
+  test("answers carry headers that keep a browser from guessing", async () => {
+    const { headers } = await app.request("/api/cluster");
+    expect(headers.get("content-security-policy")).toContain("frame-ancestors 'none'");
+    expect(headers.get("x-content-type-options")).toBe("nosniff");
+  });
+
+  test("a defect answers without a stack", async () => {
+    const broken = createApi({
+      ...{ operatorToken, log: silentLog },
+      coordinator: {
+        ...coordinator,
+        view: () => {
+          throw new TypeError("x is undefined\n    at somewhere.ts:1");
+        },
+      },
+    });
+    expect(await refusal(broken.request("/api/cluster"))).toMatchObject({
+      code: "INTERNAL",
+      detail: "x is undefined",
+    });
+  });
+});
+
+const mutations = [
+  ["POST", "/api/jobs", spec],
+  ["POST", "/api/jobs/job-1/cancel", undefined],
+  ["PUT", "/api/deployments/digits", { version: 1 }],
+  ["DELETE", "/api/deployments/digits", undefined],
+  ["POST", "/api/tokens", {}],
+] as const;
+
+describe("changing", () => {
+  test("every route of the contract that changes something is tried here", () => {
+    const tried = mutations.map(
+      ([method, path]) => `${method} ${path.replace("job-1", "{}").replace("digits", "{}")}`,
+    );
+    expect(new Set(tried)).toEqual(new Set(listedRoutes.filter((route) => !route.startsWith("GET"))));
+  });
+
+  test.each(mutations)("%s %s needs the operator token", async (method, path, body) => {
+    const before = coordinator.view().events.length;
+    const wrong = ["", "Bearer", "Bearer ", `Bearer ${operatorToken.replace(/.$/, "x")}`, operatorToken];
+    for (const authorization of [...wrong, `Bearer ${operatorToken}x`, `Basic ${operatorToken}`]) {
+      expect(await refusal(send(method, path, body, { authorization }))).toMatchObject({
+        code: "UNAUTHENTICATED",
+        status: 401,
+      });
+    }
+    expect(await refusal(send(method, path, body, {}))).toMatchObject({ status: 401 });
+    expect(coordinator.view().events).toHaveLength(before);
+  });
+
+  test("an empty operator token opens nothing", async () => {
+    const open = createApi({ coordinator, operatorToken: "", log: silentLog });
+    for (const headers of [{}, { authorization: "Bearer " }]) {
+      expect(
+        await refusal(open.request("/api/tokens", { method: "POST", headers, body: "{}" })),
+      ).toMatchObject({
+        status: 401,
+      });
+    }
+  });
+
+  test("a job is submitted with its defaults, numbered, and cancelled once", async () => {
+    const { name, model, data } = spec;
+    const first = await read(send("POST", "/api/jobs", { name, model, data }), jobViewSchema, 201);
+    expect(first).toMatchObject({
+      id: "job-1",
+      state: "waiting",
+      spec: { batchSize: 64, transport: "encrypted" },
+    });
+    expect((await read(send("POST", "/api/jobs", spec), jobViewSchema, 201)).id).toBe("job-2");
+    const cancelled = await read(send("POST", "/api/jobs/job-1/cancel"), jobViewSchema);
+    expect(cancelled).toMatchObject({ state: "cancelled", endedAtMs: bench.clock.nowMs() });
+    expect(await refusal(send("POST", "/api/jobs/job-1/cancel"))).toMatchObject({ code: "CONFLICT" });
+    expect(await refusal(send("POST", "/api/jobs/job-9/cancel"))).toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  test.each([
+    [{ ...spec, epochz: 3 }, "body: "],
+    [{ ...spec, optimizer: { kind: "adam", lr: 1 } }, "optimizer: "],
+    [{ ...spec, batchSize: "64" }, "batchSize: "],
+    [{ ...spec, workers: { min: 2, max: 1 } }, "workers.min: "],
+    [[], "body: "],
+    [null, "body: "],
+  ])("a job with mistakes names them all: %#", async (body, where) => {
+    const problem = await refusal(send("POST", "/api/jobs", body));
+    expect(problem).toMatchObject({ code: "JOB_INVALID", status: 422 });
+    expect(problem.data.mistakes).toEqual([expect.stringContaining(where)]);
+    expect(coordinator.view().jobs).toEqual([]);
+  });
+
+  test.each(["", "{", "name: digits", "\u0000"])("a body that is not JSON is refused: %j", async (body) => {
+    for (const path of ["/api/jobs", "/api/tokens"]) {
+      expect(await refusal(send("POST", path, body))).toMatchObject({ code: "REQUEST_INVALID", status: 400 });
+    }
+  });
+
+  test("a body over the limit is refused, whether or not it says its length", async () => {
+    const large = `"${"x".repeat(limits.httpBodyBytes)}"`;
+    const streamed = new ReadableStream({
+      start: (controller) => {
+        controller.enqueue(new TextEncoder().encode(large));
+        controller.close();
+      },
+    });
+    const init = { method: "POST", headers: authorized, body: streamed, duplex: "half" };
+    for (const response of [
+      send("POST", "/api/jobs", large, { ...authorized, "content-length": `${large.length}` }),
+      app.request("/api/jobs", init as RequestInit),
+    ]) {
+      expect(await refusal(response)).toMatchObject({ code: "PAYLOAD_TOO_LARGE", status: 413 });
+    }
+  });
+
+  test("keys that reach for a prototype are mistakes like any other", async () => {
+    const body = JSON.stringify(spec).replace("{", '{"__proto__":{"admin":true},');
+    const response = await send("POST", "/api/jobs", body);
+    expect([201, 422]).toContain(response.status);
+    expect(({} as Record<string, unknown>).admin).toBeUndefined();
+  });
+
+  test("a version is deployed, becomes ready, and is removed", async () => {
+    const worker = await trained();
+    const deployed = await read(
+      send("PUT", "/api/deployments/digits", { version: 1, shards: 2 }),
+      deploymentViewSchema,
+    );
+    expect(deployed).toMatchObject({ version: 1, shardCount: 2, replicaCount: 1, state: "loading" });
+    await bench.settle();
+    await worker.loadShards();
+    const [ready] = await read(app.request("/api/deployments"), z.array(deploymentViewSchema));
+    expect(ready).toMatchObject({ state: "ready", reason: "2 of 2 replicas are ready" });
+    expect(await read(send("DELETE", "/api/deployments/digits"), z.unknown())).toEqual({});
+    expect(await read(app.request("/api/deployments"), z.unknown())).toEqual([]);
+    expect(await refusal(send("DELETE", "/api/deployments/digits"))).toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  test.each([
+    [{ version: 2 }, "NOT_FOUND"],
+    [{ version: 1, shards: 3 }, "REQUEST_INVALID"],
+    [{ version: 1, replicas: 2 }, "INSUFFICIENT_WORKERS"],
+    [{ version: 0 }, "REQUEST_INVALID"],
+    [{ version: 1, replica: 1 }, "REQUEST_INVALID"],
+    [{}, "REQUEST_INVALID"],
+  ])("a deployment of %j is refused with %s", async (body, code) => {
+    await trained();
+    expect(await refusal(send("PUT", "/api/deployments/digits", body))).toMatchObject({ code });
+    expect(coordinator.view().deployments).toEqual([]);
+  });
+
+  test("a token admits a worker for as long as it was asked for", async () => {
+    const token = async (body: object) =>
+      (await read(send("POST", "/api/tokens", body), z.strictObject({ token: z.string() }))).token;
+    const nowMs = bench.clock.nowMs();
+    const claims = await readToken(await token({}), nowMs);
+    expect(claims).toMatchObject({ iss: "lab", role: "worker", exp: nowMs / 1_000 + 86_400 });
+    const short = await token({ role: "server", expiresInSeconds: 60 });
+    expect(await readToken(short, nowMs)).toMatchObject({ role: "server" });
+    await expect(readToken(short, nowMs + 60_000)).rejects.toMatchObject({ code: "TOKEN_EXPIRED" });
+    for (const body of [{ role: "king" }, { expiresInSeconds: 0 }, { forever: true }]) {
+      expect(await refusal(send("POST", "/api/tokens", body))).toMatchObject({ code: "REQUEST_INVALID" });
+    }
+  });
+});
+
+describe("the event stream", () => {
+  let listeners: number;
+  let reader: ReadableStreamDefaultReader<Uint8Array>;
+
+  /** Opens the stream over a coordinator whose listeners are counted. */
+  async function openStream(): Promise<Response> {
+    listeners = 0;
+    const counted: Coordinator = {
+      ...coordinator,
+      onChange: (listener) => {
+        const stop = coordinator.onChange(listener);
+        listeners++;
+        return () => {
+          if (stop !== undefined && listeners > 0) listeners--;
+          stop();
+        };
+      },
+    };
+    const response = await createApi({ coordinator: counted, operatorToken, log: silentLog }).request(
+      "/api/events",
+    );
+    reader = response.body!.getReader();
+    return response;
+  }
+
+  async function nextView() {
+    const { value } = await reader.read();
+    const [, event, data] = /^event: (\w+)\ndata: (.*)\n\n$/.exec(new TextDecoder().decode(value))!;
+    expect(event).toBe("cluster");
+    return clusterViewSchema.parse(JSON.parse(data!));
+  }
+
+  test("begins with the whole cluster, and brings it again after changes", async () => {
+    const response = await openStream();
+    expect(response.headers.get("content-type")).toMatch(/^text\/event-stream/);
+    expect((await nextView()).jobs).toEqual([]);
+    await send("POST", "/api/jobs", spec);
+    await send("POST", "/api/jobs", spec);
+    const next = nextView();
+    await bench.clock.advance(250);
+    expect((await next).jobs.map(({ id }) => id)).toEqual(["job-1", "job-2"]);
+    await reader.cancel();
+  });
+
+  test("a reader that is slow finds one view, the newest, and not a queue of old ones", async () => {
+    await openStream();
+    await nextView();
+    for (let i = 0; i < 5; i++) {
+      await send("POST", "/api/jobs", spec);
+      await bench.clock.advance(250);
+    }
+    const seen: number[] = [];
+    while (seen.at(-1) !== 5) seen.push((await nextView()).jobs.length);
+    expect(seen.length).toBeLessThanOrEqual(3);
+    await reader.cancel();
+  });
+
+  test("a reader that goes away leaves nothing behind", async () => {
+    await openStream();
+    await nextView();
+    expect(listeners).toBe(1);
+    await reader.cancel();
+    await bench.settle();
+    expect(listeners).toBe(0);
+  });
+});
