@@ -1,11 +1,29 @@
 import { defineConfig } from "vitest/config";
 
+const common = { pool: "forks", testTimeout: 20_000, hookTimeout: 20_000 } as const;
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    pool: "forks",
     maxWorkers: 2,
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
+    projects: [
+      {
+        test: {
+          ...common,
+          name: "in-process",
+          include: ["test/{unit,property,contract,simulation}/**/*.test.ts"],
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: "whole-clusters",
+          // Each file runs a cluster of real processes: one at a time, or they would measure each other.
+          include: ["test/{e2e,browser}/**/*.test.ts"],
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });

@@ -118,9 +118,11 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       return { released };
     }),
   );
-  network.handle(reportJob, ({ report }, { from }) =>
-    queue.run(() => jobs.report(from, report)).then(() => ({ ok: true })),
-  );
+  network.handle(reportJob, async ({ report }, { from }) => {
+    context.peers.heardFrom(from, clock.nowMs());
+    await queue.run(() => jobs.report(from, report));
+    return { ok: true };
+  });
   network.handle(reportShard, (report, { from }) =>
     queue.run(() => deployments.report(from, report)).then(() => ({ ok: true })),
   );
@@ -136,6 +138,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     });
   });
   await opened;
+  jobs.resume();
   const stopTicking = repeat(clock, lookAroundIntervalMs, () =>
     inTurn(async () => {
       if (context.peers.sweep(clock.nowMs())) context.changed();
@@ -187,6 +190,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       announceChange.cancel();
       listeners.clear();
       await queue.close();
+      jobs.close();
     },
   };
 }

@@ -1,4 +1,5 @@
 import { RingfoldError } from "../protocol/errors.ts";
+import { limits } from "../protocol/limits.ts";
 import type { DeploymentView, DeployRequest } from "../protocol/messages/api.ts";
 import { type Placement, placeShards, type ShardReport } from "../protocol/messages/serving.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
@@ -14,6 +15,9 @@ import {
 import { cutIntoShards } from "./decide/sharding.ts";
 import { collections, padded } from "./state.ts";
 
+/** Agents look for a coordinator that was away at most this far apart, on a busy machine. */
+const gatheringMs = 2 * limits.heartbeatTimeoutMs;
+
 /** The shell around `decidePlacement`: keeps every agent's routing table equal to the decided one. */
 export class DeploymentDesk {
   readonly #context: CoordinatorContext;
@@ -23,11 +27,13 @@ export class DeploymentDesk {
   /** The table revision that each peer has confirmed, in this life of it. */
   readonly #confirmed = new Map<string, { readonly incarnation: string; readonly revision: number }>();
   readonly #sending = new Set<string>();
+  readonly #openedAtMs: number;
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
+    this.#openedAtMs = context.clock.nowMs();
     const records = collections.deployments.readAll(context.store);
-    // After a restart nothing is known to be loaded; agents report again when they get the table.
+    // What was ready before a restart still is: agents served on meanwhile.
     this.#deployments = new Map(records.map((record) => [record.deployment, record]));
   }
 
@@ -107,6 +113,7 @@ export class DeploymentDesk {
   /** Membership may have changed: replaces lost replicas and brings the tables of all agents up to date. */
   async lookAround(): Promise<void> {
     for (const record of this.#deployments.values()) {
+      if (this.#awaitsReturn(record)) continue;
       const next = decidePlacement(record, this.#hosts(record.deployment));
       if (next === record) continue;
       const { reason } = deploymentState(next);
@@ -151,6 +158,13 @@ export class DeploymentDesk {
 
   #find(name: string, live: boolean): DeploymentRecord | undefined {
     return [...this.#deployments.values()].find((record) => record.name === name && record.live === live);
+  }
+
+  /** Soon after a restart: hosts that have not found their way back yet are not dead. */
+  #awaitsReturn({ shards }: DeploymentRecord): boolean {
+    const { peers, clock } = this.#context;
+    if (clock.nowMs() - this.#openedAtMs > gatheringMs) return false;
+    return shards.some(({ replicas }) => replicas.some(({ peerId }) => !peers.get(peerId)));
   }
 
   /** Live peers that may serve; a leaving one still hosts what it has until its shards stand elsewhere. */

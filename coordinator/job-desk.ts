@@ -2,21 +2,16 @@ import { RingfoldError } from "../protocol/errors.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
 import type { JobView } from "../protocol/messages/api.ts";
-import {
-  type JobReport,
-  type LossPoint,
-  type Progress,
-  prepareJob,
-  quiesceJob,
-  startGeneration,
-  stopJob,
-} from "../protocol/messages/job.ts";
+import type { JobReport, LossPoint, Progress } from "../protocol/messages/job.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
-import type { Conversation, StoreWrite } from "../protocol/ports.ts";
+import type { StoreWrite } from "../protocol/ports.ts";
+import { CommandOutbox } from "./command-outbox.ts";
 import type { CoordinatorContext } from "./context.ts";
-import { decideJob, type JobEffect, type JobEvent, type PeerFact } from "./decide/job.ts";
+import { decideJob, effectsInForce, type JobEffect, type JobEvent, type PeerFact } from "./decide/job.ts";
 import { isOver, type JobRecord, newJob } from "./decide/job-record.ts";
+import { commandOfEffect } from "./job-commands.ts";
 import { collections } from "./state.ts";
+import type { VersionRegistry } from "./version-registry.ts";
 
 /** What runs ahead of the store: lost with the coordinator, and told again by the next report. */
 interface LiveProgress {
@@ -24,15 +19,32 @@ interface LiveProgress {
   curve: LossPoint[];
 }
 
+/** After its own start a coordinator takes nobody for dead for so long: agents look for it every five seconds. */
+const gatheringMs = 2 * limits.heartbeatTimeoutMs;
+
 /** The shell around `decideJob`: event in, pure decision, durable, then act. One event at a time. */
 export class JobDesk {
   readonly #context: CoordinatorContext;
   readonly #jobs: Map<string, JobRecord>;
   readonly #live = new Map<string, LiveProgress>();
+  readonly #commands: CommandOutbox;
+  readonly #startedAtMs: number;
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
+    this.#startedAtMs = context.clock.nowMs();
+    this.#commands = new CommandOutbox(context);
     this.#jobs = new Map(collections.jobs.readAll(context.store).map((job) => [job.id, job]));
+  }
+
+  /** After a restart: what was decided before it may not have been told. */
+  resume(): void {
+    for (const job of this.#jobs.values())
+      for (const effect of effectsInForce(job)) this.#act(job.id, effect);
+  }
+
+  close(): void {
+    this.#commands.close();
   }
 
   views(): JobView[] {
@@ -86,10 +98,14 @@ export class JobDesk {
 
   async #handle(jobId: string, event: JobEvent): Promise<void> {
     const before = this.#get(jobId);
-    const world = { peers: this.#peerFacts(jobId), nowMs: this.#context.clock.nowMs() };
+    const nowMs = this.#context.clock.nowMs();
+    const gathering = nowMs - this.#startedAtMs < gatheringMs;
+    const world = { peers: this.#peerFacts(jobId), nowMs, gathering };
     const { record, effects } = decideJob(before, event, world);
-    const writes = effects.some(({ kind }) => kind === "register") ? this.#register(record) : [];
-    await this.#commit(before, record, writes);
+    const registered = effects.some(({ kind }) => kind === "register");
+    const version = registered ? this.#context.versions.prepare(this.#manifest(record)) : undefined;
+    await this.#commit(before, record, version ? this.#register(record, version) : []);
+    if (version) this.#context.versions.commit(version.record);
     for (const effect of effects) this.#act(jobId, effect);
   }
 
@@ -126,15 +142,11 @@ export class JobDesk {
     return writes;
   }
 
-  #register(record: JobRecord): StoreWrite[] {
-    const { versions, events } = this.#context;
-    const { record: version, write } = versions.prepare(this.#manifest(record));
-    record.version = `${version.manifest.name}@${version.version}`;
-    versions.commit(version);
-    return [
-      write,
-      ...events.append(record.version, `registered by ${record.id}, digest ${version.digest.slice(0, 12)}`),
-    ];
+  /** Gives the job its version's name; the writes belong to the decision that ends it. */
+  #register(job: JobRecord, { record, write }: ReturnType<VersionRegistry["prepare"]>): StoreWrite[] {
+    job.version = `${record.manifest.name}@${record.version}`;
+    const told = `registered by ${job.id}, digest ${record.digest.slice(0, 12)}`;
+    return [write, ...this.#context.events.append(job.version, told)];
   }
 
   #manifest(job: JobRecord): VersionManifest {
@@ -160,39 +172,12 @@ export class JobDesk {
     };
   }
 
-  /** Commands are idempotent and not awaited: the answer that counts is the agent's report. */
+  /** Commands are not awaited: the answer that counts is the agent's report. */
   #act(jobId: string, effect: JobEffect): void {
-    const { term } = this.#context;
-    switch (effect.kind) {
-      case "prepare":
-        return this.#command([effect.peerId], prepareJob, { term, jobId, spec: this.#get(jobId).spec });
-      case "start":
-        return this.#command(
-          effect.plan.ranks.map(({ peerId }) => peerId),
-          startGeneration,
-          { term, plan: effect.plan },
-        );
-      case "quiesce":
-        return this.#command(effect.peerIds, quiesceJob, { term, jobId, generation: effect.generation });
-      case "stop":
-        return this.#command(effect.peerIds, stopJob, { term, jobId, reason: effect.reason });
-      case "register":
-        return; // written with the decision
-    }
-  }
-
-  #command<Request>(
-    peerIds: readonly string[],
-    conversation: Conversation<Request, { ok: true }>,
-    request: Request,
-  ): void {
-    const { network, log } = this.#context;
-    for (const peerId of peerIds) {
-      network.request(peerId, conversation, request).catch((error) => {
-        // A peer that cannot be reached shows as a closed socket, and the next decision does without it.
-        log.warn({ err: error, peer: peerId, protocol: conversation.protocol }, "A command did not arrive");
-      });
-    }
+    if (effect.kind === "register") return; // written with the decision
+    const spec = () => this.#get(jobId).spec;
+    const { peerIds, command } = commandOfEffect(effect, { term: this.#context.term, jobId, spec });
+    for (const peerId of peerIds) this.#commands.push({ peerId, jobId }, command);
   }
 
   #recordProgress({ jobId, generation, progress }: Extract<JobReport, { kind: "progress" }>): void {
@@ -201,7 +186,9 @@ export class JobDesk {
     const { points, ...rest } = progress;
     const live = this.#live.get(jobId) ?? { progress: null, curve: [] };
     live.progress = rest;
-    live.curve = thinned([...live.curve.filter(({ step }) => step < points[0]!.step), ...points]);
+    // Steps that a broken ring took back are told again.
+    const firstStep = points[0]?.step ?? Number.POSITIVE_INFINITY;
+    live.curve = thinned([...live.curve.filter(({ step }) => step < firstStep), ...points]);
     this.#live.set(jobId, live);
     this.#context.changed();
   }
@@ -221,7 +208,8 @@ export class JobDesk {
         // A socket that stands while its owner has been silent for long is half-open: the other side is gone.
         const connected =
           peer.connected && !peer.left && nowMs - peer.lastSeenMs < 2 * limits.heartbeatTimeoutMs;
-        return [peerId, { peerId, name, incarnation, connected, leaving: peer.leaving, eligible }];
+        const silentMs = nowMs - peer.lastSeenMs;
+        return [peerId, { peerId, name, incarnation, connected, silentMs, leaving: peer.leaving, eligible }];
       }),
     );
   }

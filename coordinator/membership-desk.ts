@@ -50,10 +50,19 @@ export class MembershipDesk {
   }
 
   async hear(presence: Presence, from: string): Promise<void> {
-    const { peers, clock, changed } = this.#context;
-    if (from !== presence.hello.peerId || !peers.get(from)) return;
+    const { peers, clock, network, store, events, changed } = this.#context;
+    const { hello, membership } = presence;
+    const isKnown = peers.get(from) !== undefined;
+    if (from !== hello.peerId || (!isKnown && !network.connectedPeers().includes(from))) return;
     const { publicJwk } = this.#credentials.authority;
-    await this.#notary.verifyMembership(publicJwk, presence.membership, from, clock.nowMs());
+    const nowMs = clock.nowMs();
+    const { roles } = await this.#notary.verifyMembership(publicJwk, membership, from, nowMs);
+    if (!isKnown) {
+      // A member of an earlier coordinator that has not noticed the change: its socket was replaced, never closed.
+      this.#checkHello(hello, from);
+      await store.write(events.append(hello.name, `is here: ${hello.capabilities.engine} engine`));
+      peers.admit(hello, roles, nowMs);
+    }
     if (peers.hear(presence, clock.nowMs())) changed();
   }
 

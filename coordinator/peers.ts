@@ -61,6 +61,12 @@ export class PeerTable {
     return true;
   }
 
+  /** A request is a sign of life as good as presence. */
+  heardFrom(peerId: string, nowMs: number): void {
+    const peer = this.#peers.get(peerId);
+    if (peer) peer.lastSeenMs = nowMs;
+  }
+
   /** Whether anything changed. */
   setConnected(peerId: string, connected: boolean, nowMs: number): boolean {
     const peer = this.#peers.get(peerId);

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { decode, encode } from "../protocol/codec.ts";
+import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
 import { digestSchema, peerIdSchema, roleSchema } from "../protocol/ids.ts";
 import { limits } from "../protocol/limits.ts";
 import { eventViewSchema } from "../protocol/messages/api.ts";
@@ -8,7 +9,10 @@ import type { Store, StoreWrite } from "../protocol/ports.ts";
 import { jobRecordSchema } from "./decide/job-record.ts";
 import { deploymentRecordSchema } from "./decide/placement.ts";
 
-/** One kind of record in the store: keys `kind/id`, values msgpack, validated when read. */
+/**
+ * One kind of record in the store: keys `kind/id`, values msgpack, validated when read.
+ * @throws RingfoldError STORE_FAILED on a record that is not what it should be
+ */
 export interface Collection<T> {
   read(store: Store, id: string): T | undefined;
   readAll(store: Store): T[];
@@ -17,13 +21,21 @@ export interface Collection<T> {
 }
 
 function collection<T>(kind: string, schema: z.ZodType<T>): Collection<T> {
-  const parse = (bytes: Uint8Array): T => decode(bytes, schema, limits.artefactBytes);
+  const parse = (key: string, bytes: Uint8Array): T => {
+    try {
+      return decode(bytes, schema, limits.artefactBytes);
+    } catch (cause) {
+      const { message } = toRingfoldError(cause);
+      throw new RingfoldError("STORE_FAILED", `record ${key} is damaged: ${message}`, { key }, { cause });
+    }
+  };
   return {
     read: (store, id) => {
-      const bytes = store.get(`${kind}/${id}`);
-      return bytes && parse(bytes);
+      const key = `${kind}/${id}`;
+      const bytes = store.get(key);
+      return bytes && parse(key, bytes);
     },
-    readAll: (store) => [...store.list(`${kind}/`)].map(({ value }) => parse(value)),
+    readAll: (store) => [...store.list(`${kind}/`)].map(({ key, value }) => parse(key, value)),
     put: (id, value) => ({ key: `${kind}/${id}`, value: encode(value) }),
     remove: (id) => ({ key: `${kind}/${id}`, value: undefined }),
   };

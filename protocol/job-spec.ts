@@ -80,38 +80,35 @@ export type ScheduleSpec = z.infer<typeof scheduleSchema>;
 export const engineNameSchema = z.enum(["auto", "tensorflow", "webgpu", "wasm", "cpu"]);
 export type EngineName = z.infer<typeof engineNameSchema>;
 
-export const jobSpecSchema = z
-  .strictObject({
-    /** Also the name of the version that the job registers. */
-    name: nameSchema,
-    model: modelSpecSchema,
-    data: dataSpecSchema,
-    optimizer: optimizerSpecSchema.default({
-      kind: "adam",
-      learningRate: 0.001,
-      beta1: 0.9,
-      beta2: 0.999,
-      epsilon: 1e-7,
-    }),
-    schedule: scheduleSchema.default({ kind: "constant" }),
-    /** Global: over all ranks, whatever their number. */
-    batchSize: positiveInteger.max(65_536).default(64),
-    epochs: positiveInteger.max(100_000).default(1),
-    workers: z
-      .strictObject({
-        min: positiveInteger.max(limits.worldSizeMax).default(1),
-        max: positiveInteger.max(limits.worldSizeMax).default(4),
-      })
-      .default({ min: 1, max: 4 }),
-    seed: z.number().int().min(0).max(0xffff_ffff).default(1),
-    checkpoint: z.strictObject({ everySteps: positiveInteger.default(200) }).default({ everySteps: 200 }),
-    engine: engineNameSchema.default("auto"),
-    /** `plaintext` is for a trusted LAN and must be asked for. */
-    transport: z.enum(["encrypted", "plaintext"]).default("encrypted"),
-  })
-  .refine((job) => job.workers.min <= job.workers.max, {
-    path: ["workers", "min"],
-    message: "workers.min is more than workers.max",
-  });
+export const jobSpecSchema = z.strictObject({
+  /** Also the name of the version that the job registers. */
+  name: nameSchema,
+  model: modelSpecSchema,
+  data: dataSpecSchema,
+  optimizer: optimizerSpecSchema.default({
+    kind: "adam",
+    learningRate: 0.001,
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-7,
+  }),
+  schedule: scheduleSchema.default({ kind: "constant" }),
+  /** Global: over all ranks, whatever their number. */
+  batchSize: positiveInteger.max(65_536).default(64),
+  epochs: positiveInteger.max(100_000).default(1),
+  workers: z
+    .strictObject({
+      min: positiveInteger.max(limits.worldSizeMax).default(1),
+      max: positiveInteger.max(limits.worldSizeMax).default(4),
+    })
+    // On this object, not on the whole job: zod skips a refinement of the whole while any key is wrong.
+    .refine(({ min, max }) => min <= max, { path: ["min"], message: "workers.min is more than workers.max" })
+    .default({ min: 1, max: 4 }),
+  seed: z.number().int().min(0).max(0xffff_ffff).default(1),
+  checkpoint: z.strictObject({ everySteps: positiveInteger.default(200) }).default({ everySteps: 200 }),
+  engine: engineNameSchema.default("auto"),
+  /** `plaintext` is for a trusted LAN and must be asked for. */
+  transport: z.enum(["encrypted", "plaintext"]).default("encrypted"),
+});
 
 export type JobSpec = z.infer<typeof jobSpecSchema>;

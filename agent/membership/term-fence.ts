@@ -4,6 +4,7 @@ import { shortPeer } from "../../protocol/ids.ts";
 /** Lets through only commands of the coordinator, and none of an older term: a deposed one may still be talking. */
 export class TermFence {
   readonly #coordinatorPeerId: string;
+  readonly #listeners: (() => void)[] = [];
   #term = 0;
 
   constructor(coordinatorPeerId: string) {
@@ -26,6 +27,13 @@ export class TermFence {
         term: this.#term,
       });
     }
+    const isNew = term > this.#term;
     this.#term = term;
+    if (isNew) for (const listener of this.#listeners) listener();
+  }
+
+  /** Calls back at the first command of each new term: another coordinator is in charge, or the same one anew. */
+  onNewTerm(listener: () => void): void {
+    this.#listeners.push(listener);
   }
 }

@@ -2,6 +2,7 @@ import { chmod, mkdir, open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys";
 import type { Ed25519PrivateKey } from "@libp2p/interface";
+import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { generateCertificate } from "@libp2p/tls/utils";
 import { RingfoldError } from "../../protocol/errors.ts";
 
@@ -36,6 +37,18 @@ export async function loadIdentity(path: string): Promise<Ed25519PrivateKey> {
 /** A certificate for the data plane: a key of its own, signed by the identity (libp2p TLS specification). */
 export const certifyIdentity = (privateKey: Ed25519PrivateKey): Promise<{ cert: string; key: string }> =>
   generateCertificate(privateKey);
+
+/** A peer that lives only as long as its process: for measurements. */
+export async function createTransientIdentity(): Promise<{
+  readonly peerId: string;
+  readonly certificate: { readonly cert: string; readonly key: string };
+}> {
+  const privateKey = await generateKeyPair("Ed25519");
+  return {
+    peerId: peerIdFromPrivateKey(privateKey).toString(),
+    certificate: await certifyIdentity(privateKey),
+  };
+}
 
 /** Writes a file that only its owner can read, whole or not at all, and on disk before it returns. */
 export async function writePrivateFile(path: string, content: Uint8Array | string): Promise<void> {

@@ -16,8 +16,9 @@ import { encodeWeights, trainingPoint } from "./training-state.ts";
 export interface TrainerSession {
   /** Ends a generation that may still run, then starts this one. Returns at once; reports tell the rest. */
   start(plan: GenerationPlan): void;
+  /** Ends this generation at its next step boundary: at once while it is still being linked. */
   quiesce(generation: number): void;
-  /** Reports readiness, unless a generation is under way. */
+  /** Reports readiness: at once, or when the generation that is under way has ended. */
   announce(): void;
   close(): Promise<void>;
 }
@@ -48,7 +49,9 @@ export class GenerationRunner implements TrainerSession {
     | undefined;
   /** Set until the first step of a re-formed ring is committed. */
   #resuming = false;
-  #running = false;
+  #stage: "idle" | "rendezvous" | "training" = "idle";
+  /** It was asked to say that it is ready while it was not. */
+  #announceWhenIdle = false;
 
   constructor(parts: SessionParts & { readonly trainer: Trainer; readonly checkpointer: Checkpointer }) {
     this.#parts = { ...parts, meter: new ProgressMeter() };
@@ -64,11 +67,14 @@ export class GenerationRunner implements TrainerSession {
   }
 
   quiesce(generation: number): void {
-    if (this.#current?.plan.generation === generation) this.#parts.trainer.requestPause();
+    if (this.#current?.plan.generation !== generation) return;
+    if (this.#stage === "training") this.#parts.trainer.requestPause();
+    else this.#current.cancel.abort(); // no step has begun, so this is a boundary
   }
 
   announce(): void {
-    if (this.#running) return;
+    this.#announceWhenIdle = this.#stage !== "idle";
+    if (this.#announceWhenIdle) return;
     const { setup, send, plane, trainer, engineName, data, model } = this.#parts;
     send({
       kind: "ready",
@@ -118,10 +124,11 @@ export class GenerationRunner implements TrainerSession {
   async #run(plan: GenerationPlan, signal: AbortSignal): Promise<void> {
     const { setup, send, log, plane, model, trainer, meter, clock, nowMs } = this.#parts;
     const at = { jobId: setup.jobId, generation: plan.generation };
-    this.#running = true;
+    this.#stage = "rendezvous";
     try {
       const self = { peerId: setup.peerId, plane, trainer, layout: model.layout, clock, nowMs };
       const { ring, healing } = await joinGeneration(plan, self, signal);
+      this.#stage = "training";
       try {
         log.info(
           { ...at, worldSize: ring.worldSize, rank: ring.rank, step: trainer.state.step, healing },
@@ -149,7 +156,8 @@ export class GenerationRunner implements TrainerSession {
     } catch (cause) {
       this.#reportFailure(plan, toRingfoldError(cause));
     } finally {
-      this.#running = false;
+      this.#stage = "idle";
+      if (this.#announceWhenIdle) this.announce();
     }
   }
 

@@ -44,12 +44,14 @@ export class JobRunner {
       clock,
       log,
     });
+    modules.fence.onNewTerm(() => this.coordinatorReturned());
     this.#listen();
   }
 
-  /** The coordinator is back: what waits for it goes now. */
+  /** The coordinator is back: what waits for it goes now, and it hears of every idle trainer. */
   coordinatorReturned(): void {
     this.#outbox.retryNow();
+    for (const trainer of this.#trainers.values()) trainer.announce();
   }
 
   trainerPids(): number[] {

@@ -107,11 +107,7 @@ async function heal(
   }
 }
 
-async function link(
-  plan: GenerationPlan,
-  { peerId, plane }: Rendezvous,
-  signal: AbortSignal,
-): Promise<Ring> {
+async function link(plan: GenerationPlan, { peerId, plane }: Rendezvous, signal: AbortSignal): Promise<Ring> {
   const worldSize = plan.ranks.length;
   const rank = plan.ranks.findIndex((member) => member.peerId === peerId);
   if (worldSize === 1) return new Ring({ rank, worldSize });

@@ -122,7 +122,7 @@ const tooLarge = () =>
   new RingfoldError("PAYLOAD_TOO_LARGE", `the body is larger than ${limits.httpBodyBytes} bytes`);
 
 function holdsToken(header: string | undefined, expected: string): boolean {
-  const given = Buffer.from(header?.replace(/^Bearer /, "") ?? "");
+  const given = Buffer.from(/^Bearer +(\S+)$/i.exec(header ?? "")?.[1] ?? "");
   const wanted = Buffer.from(expected);
-  return given.length === wanted.length && timingSafeEqual(given, wanted);
+  return wanted.length > 0 && given.length === wanted.length && timingSafeEqual(given, wanted);
 }

@@ -21,22 +21,32 @@ export interface PeerFact {
   readonly leaving: boolean;
   /** It may take part in this job: a worker that no other job holds. */
   readonly eligible: boolean;
+  /** Since it was last heard of. */
+  readonly silentMs?: number;
 }
 
 export interface JobWorld {
   readonly peers: ReadonlyMap<string, PeerFact>;
   readonly nowMs: number;
+  /** The coordinator has just started: a member that it does not know yet may be on its way back. */
+  readonly gathering?: boolean;
 }
 
 export type JobEffect =
   | { readonly kind: "prepare"; readonly peerId: string }
-  | { readonly kind: "start"; readonly plan: GenerationPlan }
+  /** To all ranks of the plan, unless some are named. */
+  | { readonly kind: "start"; readonly plan: GenerationPlan; readonly peerIds?: readonly string[] }
   | { readonly kind: "quiesce"; readonly peerIds: readonly string[]; readonly generation: number }
   | { readonly kind: "stop"; readonly peerIds: readonly string[]; readonly reason: string }
   | { readonly kind: "register" };
 
 /** After a ring broke, every survivor's socket has told it so; who has not reported after this long is stalled. */
 const reformGraceMs = 3_000;
+/** A ring of which nobody has been seen for this long is given up: as long as one rank waits for another. */
+const abandonedMs = limits.hopTimeoutMs;
+/** So many generations may start at one step without a pause between them. */
+const hastyGenerations = 4;
+const retryMs = { first: 500, most: 10_000 } as const;
 /** A trainer that died this often on one agent is not tried there again. */
 const failuresMax = 3;
 const checkpointsKept = 200;
@@ -53,6 +63,21 @@ export function decideJob(
   draft.advance();
   draft.recruit();
   return { record: draft.job, effects: draft.effects };
+}
+
+/** The commands that an earlier life of this coordinator has given, or was about to give. */
+export function effectsInForce(job: JobRecord): JobEffect[] {
+  if (isOver(job)) return [];
+  const inPhase = (phase: Member["phase"]) =>
+    Object.values(job.members)
+      .filter((member) => member.phase === phase)
+      .map(({ peerId }) => peerId);
+  const effects: JobEffect[] = inPhase("preparing").map((peerId) => ({ kind: "prepare", peerId }));
+  const peerIds = inPhase("running");
+  if (!job.plan || peerIds.length === 0) return effects;
+  effects.push({ kind: "start", plan: job.plan, peerIds });
+  if (job.pauseRequested) effects.push({ kind: "quiesce", peerIds, generation: job.plan.generation });
+  return effects;
 }
 
 /** A trainer that speaks up after the end of its job (its agent was away) is sent home. */
@@ -76,7 +101,7 @@ class JobDraft {
     if (event.kind !== "report") return;
     const member = this.job.members[event.from];
     if (member) this.#applyReport(member, event.report);
-    else if (event.report.kind === "ready")
+    else if (event.report.kind !== "failed")
       this.effects.push({ kind: "stop", peerIds: [event.from], reason: "not a member" });
   }
 
@@ -122,7 +147,12 @@ class JobDraft {
 
   #applyReady(member: Member, report: Extract<JobReport, { kind: "ready" }>): void {
     const { job } = this;
-    if (member.phase === "running") return; // an echo: the plan is on its way
+    if (member.phase === "running") {
+      if (member.host === report.host && member.port === report.port) return; // an echo: the plan is on its way
+      // Another trainer than the planned one, whose death nobody told us of.
+      this.#setPhase(member, "ended");
+      this.#interrupt();
+    }
     job.dataDigest ??= report.dataDigest;
     job.model ??= report.model;
     if (report.dataDigest !== job.dataDigest) {
@@ -157,8 +187,10 @@ class JobDraft {
   /** Members whose agent is gone. A running one is only lost once the ring has felt it, or its agent lives anew. */
   dropLost(): void {
     if (isOver(this.job)) return;
+    if (this.#isAbandoned()) this.#interrupt();
     for (const member of Object.values(this.job.members)) {
       const peer = this.#world.peers.get(member.peerId);
+      if (!peer && this.#world.gathering) continue;
       if (peer && peer.incarnation !== member.incarnation) this.#drop(member, `${peer.name} restarted`);
       else if (peer?.connected) continue;
       else if (member.phase !== "running" || this.job.interruptedAtMs !== null) {
@@ -166,6 +198,19 @@ class JobDraft {
       }
     }
     this.#dropOverdue();
+  }
+
+  /** Whether all who run the current generation have been gone for long: then no survivor will report its end. */
+  #isAbandoned(): boolean {
+    const running = Object.values(this.job.members).filter(({ phase }) => phase === "running");
+    return (
+      running.length > 0 &&
+      running.every(({ peerId, sinceMs }) => {
+        const peer = this.#world.peers.get(peerId);
+        const silentMs = peer ? (peer.silentMs ?? 0) : this.#world.nowMs - sinceMs;
+        return !peer?.connected && silentMs > abandonedMs;
+      })
+    );
   }
 
   #dropOverdue(): void {
@@ -203,10 +248,10 @@ class JobDraft {
     }
     if (job.result) return; // the others are about to say that they have finished, too
     if (job.plan && running.length > 0) {
-      // Some have ended: the others' sockets are closing at this moment.
+      // Some have ended: the others' sockets are closing at this moment, or wait to be linked with somebody who is gone.
       this.#interrupt();
       job.state = "reforming";
-      return;
+      return this.#requestPause(running);
     }
     this.#form();
   }
@@ -221,6 +266,13 @@ class JobDraft {
     );
     if (job.pauseRequested || (leaving.length === 0 && (joining.length === 0 || room <= 0))) return;
     for (const { peerId } of leaving) job.changes.push(`${this.#name(peerId)} leaves`);
+    this.#requestPause(running);
+  }
+
+  /** Once a generation. */
+  #requestPause(running: readonly Member[]): void {
+    const { job } = this;
+    if (job.pauseRequested) return;
     job.pauseRequested = true;
     const peerIds = running.map(({ peerId }) => peerId);
     this.effects.push({ kind: "quiesce", peerIds, generation: job.plan!.generation });
@@ -232,19 +284,41 @@ class JobDraft {
     const members = Object.values(job.members);
     const preparing = members.filter(({ phase }) => phase === "preparing").length;
     const candidates = members.filter(({ phase }) => phase === "ready" || phase === "ended");
-    const silent = job.silent.filter((peerId) => this.#world.peers.get(peerId)?.connected);
+    const answered = new Set(candidates.map(({ peerId }) => peerId));
+    const silent = job.silent.filter((peerId) => !answered.has(peerId) && this.#mayLive(peerId));
     if (!job.plan && preparing > 0) {
       job.state = "preparing";
       job.reason = `${candidates.length} of ${members.length} workers are ready`;
       return;
     }
+    const missing = candidates.filter(({ peerId }) => !this.#world.peers.has(peerId));
+    if (missing.length > 0) {
+      job.reason = `waits for ${missing.length} of its workers to come back to this coordinator`;
+      return;
+    }
     const { plan, reason } = computeQuorum(job, candidates, silent);
     job.reason = reason;
+    const waitMs = plan ? this.#untilRetryMs(plan) : 0;
+    if (waitMs > 0) {
+      job.state = "reforming";
+      job.reason = `the ring broke again before its first step; tries anew in ${Math.ceil(waitMs / 1_000)} s`;
+      return;
+    }
     if (!plan) {
       job.state = job.plan ? "reforming" : "waiting";
       return;
     }
     this.#adopt(plan);
+  }
+
+  /** Rings that break before their first step, again and again, are formed ever more slowly: two ranks may not reach each other. */
+  #untilRetryMs(plan: GenerationPlan): number {
+    const { generations, interruptedAtMs } = this.job;
+    const progressed = generations.findLastIndex(({ startStep }) => startStep !== plan.start.step);
+    const repeated = generations.length - 1 - progressed - hastyGenerations;
+    if (repeated <= 0 || interruptedAtMs === null) return 0;
+    const delayMs = Math.min(retryMs.most, retryMs.first * 2 ** (repeated - 1));
+    return interruptedAtMs + delayMs - this.#world.nowMs;
   }
 
   #adopt(plan: GenerationPlan): void {
@@ -327,7 +401,8 @@ class JobDraft {
     job.state = state;
     job.reason = reason;
     job.endedAtMs = this.#world.nowMs;
-    const peerIds = Object.keys(job.members);
+    // A rank that was taken for dead may still be there.
+    const peerIds = [...new Set([...Object.keys(job.members), ...job.peers])];
     if (peerIds.length > 0) this.effects.push({ kind: "stop", peerIds, reason });
     job.members = {};
   }
@@ -351,6 +426,11 @@ class JobDraft {
 
   #planned(peerId: string): boolean {
     return this.job.plan?.ranks.some((rank) => rank.peerId === peerId) ?? false;
+  }
+
+  #mayLive(peerId: string): boolean {
+    const peer = this.#world.peers.get(peerId);
+    return peer ? peer.connected : (this.#world.gathering ?? false);
   }
 
   #name(peerId: string): string {

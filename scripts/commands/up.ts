@@ -45,16 +45,12 @@ async function up({ io, common, signal, note }: CommandContext, options: UpOptio
   try {
     const agent = await startAgentProcess({
       parameters: [
-        ...["--join", coordinator.joinToken, "--data", join(home, "agent"), "--engine", options.engine],
-        ...[
-          "--listen",
-          `${options.listen.host}:0`,
-          "--gateway",
-          `${options.gateway.host}:${options.gateway.port}`,
-        ],
+        ...["--data", join(home, "agent"), "--engine", options.engine],
+        ...["--listen", `${options.listen.host}:0`],
+        ...["--gateway", `${options.gateway.host}:${options.gateway.port}`],
       ],
       logPath: join(home, "agent.log"),
-      env: { ...io.env, RINGFOLD_HOME: home },
+      env: { ...io.env, RINGFOLD_HOME: home, RINGFOLD_JOIN: coordinator.joinToken },
       signal,
     });
     try {

@@ -64,20 +64,10 @@ export class LocalCluster {
 
   /** Starts an agent, or starts it again with the identity that it had. */
   async startAgent(name: string): Promise<AgentProcess> {
-    const engine = this.#options.engine ? ["--engine", this.#options.engine] : [];
+    const { engine = "auto" } = this.#options;
+    const ports = ["--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0"];
     const agent = await this.#start(
-      [
-        "agent",
-        "--join",
-        this.coordinator.ready.joinToken,
-        "--name",
-        name,
-        "--listen",
-        "127.0.0.1:0",
-        "--gateway",
-        "127.0.0.1:0",
-        ...engine,
-      ],
+      ["agent", "--name", name, "--engine", engine, ...ports],
       name,
       agentReadySchema,
     );
@@ -121,7 +111,8 @@ export class LocalCluster {
     return startReadyProcess([...parameters, "--data", dataPath], {
       schema,
       logPath: this.logPath(name),
-      env: { ...process.env, RINGFOLD_HOME: folder },
+      // A token on the command line would stand in every user's process list.
+      env: { ...process.env, RINGFOLD_HOME: folder, RINGFOLD_JOIN: this.#coordinator?.ready.joinToken },
       signal,
     });
   }

@@ -125,6 +125,7 @@ test.each([
   ["dimensions of product not-a-number", file(entry({ shape: [...Array(40).fill(2 ** 52), 0] }), 8)],
   ["offsets the wrong way round", file(entry({ data_offsets: [8, 0] }), 8)],
   ["offsets past the end", file(entry({ data_offsets: [8, 16] }), 8)],
+  ["a tensor far larger than the file", file(entry({ shape: [2 ** 40], data_offsets: [0, 2 ** 42] }), 8)],
   ["a hole before the data", file(entry({ data_offsets: [4, 12] }), 12)],
   ["bytes left over", file(entry(), 9)],
   ["a byte too few", file(entry(), 7)],

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { SignJWT } from "jose";
+import { importJWK, SignJWT } from "jose";
 import { beforeAll, expect, test } from "vitest";
 import {
   type ClusterAuthority,
@@ -123,6 +123,24 @@ test("a join token is no membership, nor the other way round", async () => {
     code: "TOKEN_INVALID",
   });
   await expect(verifyMembership(authority.publicJwk, token, coordinator, nowMs)).rejects.toMatchObject({
+    code: "TOKEN_INVALID",
+  });
+});
+
+test("the type in the header decides, not the claims: a paper for another purpose is refused", async () => {
+  const signed = async (typ: string) =>
+    new SignJWT({ ...(await readToken(token, nowMs)), roles: ["worker"] })
+      .setProtectedHeader({ alg: "EdDSA", typ })
+      .setSubject(memoryPeerId(1))
+      .sign(await importJWK(authority.privateJwk, "EdDSA"));
+  for (const typ of ["jwt", "ringfold-join", "ringfold-member+jwt"]) {
+    await expect(verifyToken(authority.publicJwk, await signed(typ), nowMs)).rejects.toMatchObject({
+      code: "TOKEN_INVALID",
+    });
+  }
+  const joining = await signed("ringfold-join+jwt");
+  await expect(verifyToken(authority.publicJwk, joining, nowMs)).resolves.toBeDefined();
+  await expect(verifyMembership(authority.publicJwk, joining, memoryPeerId(1), nowMs)).rejects.toMatchObject({
     code: "TOKEN_INVALID",
   });
 });

@@ -136,6 +136,14 @@ test("only the newest progress is kept, and everything else stays in order aroun
   expect(gists()).toEqual([1, 3, 5]);
 });
 
+test("a progress that is on its way stays in its place", async () => {
+  outbox.push(progress(1));
+  outbox.push(progress(2));
+  outbox.push(failed("end"));
+  await allSent();
+  expect(gists()).toEqual([1, 2, "end"]);
+});
+
 test("a full box lets go of the oldest merely informative report, never of the end", async () => {
   away = true;
   outbox.push(failed("first"));

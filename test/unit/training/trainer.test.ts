@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { gatherBatch } from "../../../agent/data/dataset.ts";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
 import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
@@ -8,6 +9,8 @@ const never = new AbortController().signal;
 /** 5 steps an epoch, the last one of 5 examples: uneven among any world of several. */
 const data = tinyData(37);
 const spec = { batchSize: 8, epochs: 3 };
+
+const sgd = { kind: "sgd", learningRate: 0.5, momentum: 0 } as const;
 
 let engine: Engine;
 beforeAll(async () => {
@@ -96,6 +99,21 @@ describe("a global batch over several ranks", () => {
     expect(await runAll(ranks.slice(0, 1))).toEqual(["done"]);
     expectSameCurve(lossesOf(ranks[0]!), lossesOf(reference));
     expect(ranks[2]!.hashes.get(9)).toBe(ranks[0]!.hashes.get(9));
+  });
+});
+
+test("a step is the learning rate times the mean gradient, also of a batch that is not full", async () => {
+  const five = { data: tinyData(5), spec: { batchSize: 8, epochs: 1, optimizer: sgd } };
+  const [rank] = await openWorld(1, five);
+  const { trainer, model } = rank!;
+  const before = trainer.state.parameters.slice();
+  const gradient = new Float32Array(before.length);
+  const batch = { inputs: new Float32Array(5 * 16), labels: new Int32Array(5) };
+  gatherBatch(five.data.train, [0, 1, 2, 3, 4], batch);
+  await model.gradient({ exampleCount: 5, ...batch }, gradient);
+  await runAll([rank!]);
+  trainer.state.parameters.forEach((value, i) => {
+    expect(value).toBeCloseTo(before[i]! - (0.5 * gradient[i]!) / 5, 5);
   });
 });
 
