@@ -9,6 +9,7 @@ import { fetchArtefact, serveArtefacts } from "./artefact/transfer.ts";
 import type { AgentConfig } from "./config.ts";
 import { type EngineFacts, probeEngine } from "./engine/probe.ts";
 import { loadCredentials, saveCredentials } from "./membership/credentials-file.ts";
+import { LinkMeter } from "./membership/link-meter.ts";
 import { createLoadMeter, machineCapabilities } from "./membership/machine.ts";
 import { Membership } from "./membership/membership.ts";
 import { TermFence } from "./membership/term-fence.ts";
@@ -126,6 +127,9 @@ export async function openAgent(
     const gatewayUrl = (): string =>
       `http://${config.gateway.host === "0.0.0.0" ? host : config.gateway.host}:${listener.port}`;
     const incarnation = randomUUID();
+    const nowMs = () => performance.now();
+    const linkMeter = new LinkMeter({ network, clock, log, nowMs, except: claims.coordinator });
+    undo.push(() => linkMeter.close());
     const membership: Membership = new Membership({
       network,
       credentials,
@@ -142,6 +146,7 @@ export async function openAgent(
         capabilities,
         incarnation,
       }),
+      links: () => linkMeter.links(),
       artefacts: () => store.list().slice(0, 512),
       measureLoad: createLoadMeter(),
       onReached: chooseHost,
@@ -153,6 +158,7 @@ export async function openAgent(
     undo.push(() => membership.close());
     const deadline = credentials.membership === null ? AbortSignal.timeout(config.joinTimeoutMs) : undefined;
     await membership.join(deadline ? AbortSignal.any([signal, deadline]) : signal);
+    linkMeter.start();
     log.info(
       { peerId: network.peerId, name: config.name, cluster: claims.iss, gatewayUrl: gatewayUrl() },
       "Joined the cluster",

@@ -100,7 +100,7 @@ export class JobDesk {
     const before = this.#get(jobId);
     const nowMs = this.#context.clock.nowMs();
     const gathering = nowMs - this.#startedAtMs < gatheringMs;
-    const world = { peers: this.#peerFacts(jobId), nowMs, gathering };
+    const world = { peers: this.#peerFacts(jobId), nowMs, gathering, links: this.#context.peers.link };
     const { record, effects } = decideJob(before, event, world);
     const registered = effects.some(({ kind }) => kind === "register");
     const version = registered ? this.#context.versions.prepare(this.#manifest(record)) : undefined;

@@ -1,6 +1,7 @@
 import type { Role } from "../protocol/ids.ts";
 import { limits } from "../protocol/limits.ts";
 import type { PeerView } from "../protocol/messages/api.ts";
+import type { MeasuredLink } from "../protocol/messages/link.ts";
 import type { Hello, Presence } from "../protocol/messages/membership.ts";
 
 /** A peer as the coordinator sees it: what it said at joining, what it gossips, whether its socket stands. */
@@ -16,6 +17,7 @@ export interface Peer {
   sequence: number;
   load: Presence["load"];
   artefacts: readonly string[];
+  links: readonly MeasuredLink[];
 }
 
 /** The peer table: fed by joins, presence and sockets; asked by the deciders. No I/O. */
@@ -45,6 +47,7 @@ export class PeerTable {
       sequence: sameLife ? known.sequence : -1,
       load: { cpu: 0, residentBytes: 0 },
       artefacts: known?.artefacts ?? [],
+      links: known?.links ?? [],
     });
   }
 
@@ -57,6 +60,7 @@ export class PeerTable {
     peer.hello = presence.hello;
     peer.load = presence.load;
     peer.artefacts = presence.artefacts;
+    peer.links = presence.links;
     peer.lastSeenMs = nowMs;
     return true;
   }
@@ -66,6 +70,11 @@ export class PeerTable {
     const peer = this.#peers.get(peerId);
     if (peer) peer.lastSeenMs = nowMs;
   }
+
+  /** A link as its sender measured it, else as its receiver did: probes run both ways. */
+  readonly link = (from: string, to: string): MeasuredLink | undefined =>
+    this.#peers.get(from)?.links.find(({ peerId }) => peerId === to) ??
+    this.#peers.get(to)?.links.find(({ peerId }) => peerId === from);
 
   /** Whether anything changed. */
   setConnected(peerId: string, connected: boolean, nowMs: number): boolean {

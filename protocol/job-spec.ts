@@ -80,6 +80,10 @@ export type ScheduleSpec = z.infer<typeof scheduleSchema>;
 export const engineNameSchema = z.enum(["auto", "tensorflow", "webgpu", "wasm", "cpu"]);
 export type EngineName = z.infer<typeof engineNameSchema>;
 
+/** How gradients travel between the ranks; bf16 and int8 are lossy, and carry error feedback. */
+export const wireSchema = z.enum(["f32", "bf16", "int8"]);
+export type Wire = z.infer<typeof wireSchema>;
+
 export const jobSpecSchema = z.strictObject({
   /** Also the name of the version that the job registers. */
   name: nameSchema,

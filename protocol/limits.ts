@@ -24,6 +24,14 @@ export const limits = {
   /** A peer that is gone this long leaves the peer list of the dashboard. */
   peerForgetMs: 120_000,
 
+  /** Large enough to see a link of 1 Gbit/s above the noise of an event loop. */
+  linkProbeBytes: 256 * kib,
+  /** Between first looks at new members, and between later looks at known ones: 256 KiB in 30 s is nobody's load. */
+  linkProbeFirstMs: 500,
+  linkProbeIntervalMs: 30_000,
+  /** Links in one presence message. */
+  linksTold: 64,
+
   requestTimeoutMs: 10_000,
   /** Starting a trainer process: Node, TF.js, data and an engine self-test; 2-4 s on an idle core, more on a busy one. */
   prepareTimeoutMs: 120_000,

@@ -1,5 +1,6 @@
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
+import type { MeasuredLink } from "../../protocol/messages/link.ts";
 import {
   type Hello,
   type JoinResponse,
@@ -18,6 +19,7 @@ export interface MembershipModules {
   /** Built anew each time, as addresses change. */
   readonly hello: () => Hello;
   readonly artefacts: () => string[];
+  readonly links: () => MeasuredLink[];
   readonly measureLoad: () => Presence["load"];
   /** A connection to the coordinator stands; called before each hello to it. */
   readonly onReached: () => Promise<void>;
@@ -25,6 +27,10 @@ export interface MembershipModules {
   readonly clock: Clock;
   readonly log: Log;
 }
+
+/** The coordinator's own trouble (a full disk, a defect) is none: it may be over the next time. */
+const isRefusal = ({ code, rule }: RingfoldError): boolean =>
+  !rule.retryable && rule.blame !== "self" && code !== "CANCELLED";
 
 const retryMs = { first: 200, most: 5_000 } as const;
 
@@ -72,7 +78,7 @@ export class Membership {
         return;
       } catch (cause) {
         lastError = toRingfoldError(cause);
-        if (!lastError.rule.retryable && lastError.code !== "CANCELLED") throw lastError;
+        if (isRefusal(lastError)) throw lastError;
         log.debug({ err: lastError, attempt }, "Not joined yet");
         await this.#pause(Math.min(retryMs.most, retryMs.first * 2 ** attempt), signal);
       }
@@ -182,7 +188,7 @@ export class Membership {
   }
 
   #beat(): void {
-    const { network, hello, artefacts, measureLoad, clock, log } = this.#modules;
+    const { network, hello, artefacts, links, measureLoad, clock, log } = this.#modules;
     if (this.#closed.signal.aborted || this.#membership === null) return;
     const presence = {
       hello: hello(),
@@ -190,6 +196,7 @@ export class Membership {
       sequence: this.#sequence++,
       load: measureLoad(),
       artefacts: artefacts(),
+      links: links(),
     };
     network
       .publish(presenceTopic, presence)

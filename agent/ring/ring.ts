@@ -58,6 +58,10 @@ export class Ring {
    */
   async allReduce(buffer: Float32Array, signal: AbortSignal): Promise<void> {
     assert(!this.#busy, "one operation at a time");
+    if (signal.aborted) {
+      this.destroy();
+      throw new RingfoldError("CANCELLED", "the all-reduce was cancelled");
+    }
     if (!this.#links) return;
     this.#busy = true;
     try {

@@ -45,6 +45,7 @@ export class ProgressMeter {
       loss: point.loss,
       accuracy: point.accuracy,
       samplesPerSecond: examples / Math.max(1e-3, (nowMs - this.#sinceMs) / 1_000),
+      communicationMs: sum((step) => step.communicationMs) / this.#steps.length,
       communicationShare: Math.min(
         1,
         sum((step) => step.communicationMs) /

@@ -77,6 +77,13 @@ async function heal(
   const startedAtMs = nowMs();
   const own = trainingPoint(trainer.state);
   if (own.step === plan.start.step && own.hash === plan.start.hash) return { bytes: 0, durationMs: 0 };
+  if (own.step > plan.start.step) {
+    // The plan is from before our last report. Our steps are finished: the next plan must start from them.
+    throw new RingfoldError("STALE_GENERATION", `this rank is ahead of the plan`, {
+      step: own.step,
+      expectedStep: plan.start.step,
+    });
+  }
   const source = plan.ranks.find((rank) => rank.peerId === plan.source);
   if (!source || source.peerId === peerId) {
     throw new RingfoldError("HASH_DIVERGED", `this rank is the source of a state that it does not have`, {

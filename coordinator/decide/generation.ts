@@ -1,6 +1,11 @@
 import { limits } from "../../protocol/limits.ts";
+import type { LinkCost } from "../../protocol/link-model.ts";
 import type { GenerationPlan, TrainingPoint } from "../../protocol/messages/job.ts";
 import type { JobRecord, Member } from "./job-record.ts";
+import { orderRing, predictedMs } from "./ring-order.ts";
+
+/** What was measured of the link between two peers, if anything. */
+export type LinkLookup = (from: string, to: string) => LinkCost | undefined;
 
 export interface Quorum {
   /** Null when there is none. */
@@ -15,12 +20,14 @@ export interface Quorum {
  * A new generation needs `workers.min` members and more than half of the previous generation's members that are not
  * known to be dead: a silent one may be training on the other side of a partition.
  *
+ * @param links measured links; with one of them unknown the order is not touched
  * @param silent members of the previous generation of whom nothing is known: neither dead nor reporting
  */
 export function computeQuorum(
   job: JobRecord,
   candidates: readonly Member[],
   silent: readonly string[],
+  links: LinkLookup = () => undefined,
 ): Quorum {
   const { min, max } = job.spec.workers;
   if (candidates.length < min) {
@@ -39,7 +46,8 @@ export function computeQuorum(
       reason: `waits for a majority: ${survivors.length} of ${possiblyAlive} members that may be alive have answered`,
     };
   }
-  const members = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
+  const chosen = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
+  const { members, predictedCommunicationMs } = byLinks(chosen, links, 4 * (job.model?.parameterCount ?? 0));
   const { start, source } = startingPoint(members);
   const generation = (job.plan?.generation ?? 0) + 1;
   const changes =
@@ -54,6 +62,7 @@ export function computeQuorum(
       start,
       source,
       transport: job.spec.transport,
+      predictedCommunicationMs,
       reason,
     },
   };
@@ -66,6 +75,24 @@ function inRingOrder(candidates: readonly Member[], previous: readonly string[])
     return index === -1 ? previous.length : index;
   };
   return [...candidates].sort((a, b) => place(a) - place(b) || (a.peerId < b.peerId ? -1 : 1));
+}
+
+/** A ring is as fast as its slowest hop: takes another order when the measured links say that it is worth it. */
+function byLinks(
+  members: readonly Member[],
+  links: LinkLookup,
+  bytes: number,
+): { members: readonly Member[]; predictedCommunicationMs: number | null } {
+  const byId = new Map(members.map((member) => [member.peerId, member]));
+  const ids = [...byId.keys()];
+  if (ids.some((from) => ids.some((to) => from !== to && !links(from, to))))
+    return { members, predictedCommunicationMs: null };
+  const known = (from: string, to: string): LinkCost => links(from, to)!;
+  const order = orderRing(ids, known, bytes);
+  return {
+    members: order.map((peerId) => byId.get(peerId)!),
+    predictedCommunicationMs: predictedMs(order, known, bytes),
+  };
 }
 
 /** The most advanced point; among different states at one step the one that most members have, then the lowest rank's. */

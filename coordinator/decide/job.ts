@@ -1,6 +1,6 @@
 import { limits } from "../../protocol/limits.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
-import { computeQuorum } from "./generation.ts";
+import { computeQuorum, type LinkLookup } from "./generation.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
 
 /**
@@ -30,6 +30,8 @@ export interface JobWorld {
   readonly nowMs: number;
   /** The coordinator has just started: a member that it does not know yet may be on its way back. */
   readonly gathering?: boolean;
+  /** Measured links between workers. */
+  readonly links?: LinkLookup;
 }
 
 export type JobEffect =
@@ -296,7 +298,7 @@ class JobDraft {
       job.reason = `waits for ${missing.length} of its workers to come back to this coordinator`;
       return;
     }
-    const { plan, reason } = computeQuorum(job, candidates, silent);
+    const { plan, reason } = computeQuorum(job, candidates, silent, this.#world.links);
     job.reason = reason;
     const waitMs = plan ? this.#untilRetryMs(plan) : 0;
     if (waitMs > 0) {
@@ -341,6 +343,7 @@ class JobDraft {
       reason: plan.reason,
       startedAtMs: nowMs,
       recoveryMs: null,
+      predictedCommunicationMs: plan.predictedCommunicationMs,
     });
     for (const { peerId } of plan.ranks) {
       this.#setPhase(job.members[peerId]!, "running");

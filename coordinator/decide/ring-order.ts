@@ -7,6 +7,8 @@ export type LinkTable = (from: string, to: string) => LinkCost;
 const exactMax = 8;
 /** Keeping neighbours keeps sockets, so a new order must be worth it; measurements vary by as much. */
 const worthwhileGain = 0.2;
+/** Nor is it for less than this a step: below it the measurement is mostly our own event loops. */
+const worthwhileMs = 5;
 
 /**
  * Ring order of a generation: `members` as they are, unless another order makes the predicted all-reduce of `bytes` faster
@@ -16,9 +18,7 @@ export function orderRing(members: readonly string[], links: LinkTable, bytes: n
   if (members.length < 4) return fastestDirection(members, links, bytes);
   const best =
     members.length <= exactMax ? exactOrder(members, links, bytes) : heuristicOrder(members, links, bytes);
-  return predictedMs(best, links, bytes) < (1 - worthwhileGain) * predictedMs(members, links, bytes)
-    ? best
-    : members;
+  return isWorthwhile(best, members, links, bytes) ? best : members;
 }
 
 /** Predicted time of one all-reduce of `bytes` in this order. */
@@ -33,9 +33,18 @@ function fastestDirection(members: readonly string[], links: LinkTable, bytes: n
   const [first, ...rest] = members;
   if (rest.length < 2) return members;
   const reversed = [first!, ...rest.toReversed()];
-  const gain =
-    predictedMs(reversed, links, bytes) < (1 - worthwhileGain) * predictedMs(members, links, bytes);
-  return gain ? reversed : members;
+  return isWorthwhile(reversed, members, links, bytes) ? reversed : members;
+}
+
+function isWorthwhile(
+  order: readonly string[],
+  present: readonly string[],
+  links: LinkTable,
+  bytes: number,
+): boolean {
+  const now = predictedMs(present, links, bytes);
+  const then = predictedMs(order, links, bytes);
+  return then < (1 - worthwhileGain) * now && now - then > worthwhileMs;
 }
 
 /** The best order: every permutation of all but the first, cut short where a hop is already too slow. */

@@ -87,6 +87,7 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
     ],
     ["Engine", spec.engine],
     ["Ring", spec.transport],
+    ["All-reduce", allReduceText(job)],
     ["Seed", String(spec.seed)],
     ["Submitted", formatAge(nowMs - job.submittedAtMs)],
     ["Ran for", formatDuration(ranMs)],
@@ -102,3 +103,11 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
     </dl>
   );
 };
+
+/** Measured beside predicted, a step: far apart, and the link model or a neighbour is wrong. */
+function allReduceText({ progress, generations }: Job): string {
+  if (!progress) return "–";
+  const predicted = generations.at(-1)?.predictedCommunicationMs;
+  const measured = `${progress.communicationMs.toFixed(1)} ms a step`;
+  return predicted == null ? measured : `${measured}, predicted ${predicted.toFixed(1)} ms`;
+}

@@ -59,6 +59,8 @@ export const generationViewSchema = z.object({
   startedAtMs: z.number(),
   /** From the event that broke the generation before to the first step committed in this one; null for the first. */
   recoveryMs: z.number().nullable(),
+  /** Time of one step's all-reduce that the link model predicts; null where links are not known. */
+  predictedCommunicationMs: z.number().nullable(),
 });
 
 export const jobViewSchema = z.object({

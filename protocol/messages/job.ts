@@ -30,6 +30,8 @@ export const generationPlanSchema = z.object({
   start: trainingPointSchema,
   source: peerIdSchema,
   transport: z.enum(["encrypted", "plaintext"]),
+  /** Of one step's all-reduce, from the measured links; null where they are not known. */
+  predictedCommunicationMs: z.number().nonnegative().nullable(),
   reason: z.string().max(2_000),
 });
 export type GenerationPlan = z.infer<typeof generationPlanSchema>;
@@ -85,6 +87,8 @@ export const progressSchema = z.object({
   loss: z.number(),
   accuracy: z.number(),
   samplesPerSecond: z.number().nonnegative(),
+  /** Mean time of a step's all-reduce, waiting for slower ranks included. */
+  communicationMs: z.number().nonnegative(),
   /** Share of the step time spent in the ring, 0-1. */
   communicationShare: z.number().min(0).max(1),
   worldSize: z.number().int().positive(),

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { limits } from "../limits.ts";
 import type { Conversation, Topic } from "../ports.ts";
+import { linkSchema } from "./link.ts";
 
 /** Peers speak with each other when their ranges overlap. Raised when a message changes its meaning. */
 export const protocolRange = { min: 1, max: 1 } as const;
@@ -91,6 +92,8 @@ export const presenceSchema = z.object({
   }),
   /** Digests of the artefacts that this peer can hand out. */
   artefacts: z.array(z.string()).max(512),
+  /** Links of this peer as it measured them. */
+  links: z.array(linkSchema).max(limits.linksTold),
 });
 export type Presence = z.infer<typeof presenceSchema>;
 

@@ -41,6 +41,7 @@ export const generation = (
   startStep,
   reason,
   startedAtMs: 1_700_000_001_000,
+  predictedCommunicationMs: null,
   recoveryMs: number === 1 ? null : 420,
 });
 
@@ -51,6 +52,7 @@ export const progress = (step: number): NonNullable<JobView["progress"]> => ({
   loss: 0.25,
   accuracy: 0.925,
   samplesPerSecond: 6_400,
+  communicationMs: 1.5,
   communicationShare: 0.12,
   worldSize: 2,
 });

@@ -49,6 +49,7 @@ describe("from submission to the first step", () => {
       start: pointAt(0),
       source: memoryPeerId(1),
       transport: "encrypted",
+      predictedCommunicationMs: null,
       reason: "all workers are ready; 2 workers from step 0",
     });
     expect(bench.job).toMatchObject({ state: "running", startedAtMs: bench.nowMs });

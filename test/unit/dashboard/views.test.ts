@@ -16,6 +16,7 @@ const progress = {
   loss: 0.3,
   accuracy: 0.9,
   samplesPerSecond: 2_000,
+  communicationMs: 1.5,
   communicationShare: 0.1,
   worldSize: 2,
 };

@@ -44,7 +44,12 @@ const progress = (step: number): JobReport => ({
   ...{ kind: "progress", jobId, generation: 1 },
   progress: {
     ...{ step, totalSteps: 10, epoch: 0, loss: 1, accuracy: 0, samplesPerSecond: 1 },
-    ...{ communicationShare: 0, worldSize: 1, points: [{ step, loss: 1, accuracy: 0 }] },
+    ...{
+      communicationMs: 1.5,
+      communicationShare: 0,
+      worldSize: 1,
+      points: [{ step, loss: 1, accuracy: 0 }],
+    },
   },
 });
 /** The step of a report, or its message. */
