@@ -111,7 +111,7 @@ export class PeerTable {
   view(peer: Peer, nowMs: number): PeerView {
     const { peerId, name, release, addresses, gatewayUrl, capabilities } = peer.hello;
     const state = this.state(peer, nowMs);
-    const { load, lastSeenMs } = peer;
+    const { load, links, lastSeenMs } = peer;
     return {
       peerId,
       name,
@@ -122,6 +122,7 @@ export class PeerTable {
       gatewayUrl,
       capabilities,
       load,
+      links: [...links],
       lastSeenMs,
     };
   }

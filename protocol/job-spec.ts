@@ -111,6 +111,8 @@ export const jobSpecSchema = z.strictObject({
   seed: z.number().int().min(0).max(0xffff_ffff).default(1),
   checkpoint: z.strictObject({ everySteps: positiveInteger.default(200) }).default({ everySteps: 200 }),
   engine: engineNameSchema.default("auto"),
+  /** `measured` leaves slow links out of the ring where it can; `as-joined` does not look at links. */
+  ringOrder: z.enum(["measured", "as-joined"]).default("measured"),
   /** `plaintext` is for a trusted LAN and must be asked for. */
   transport: z.enum(["encrypted", "plaintext"]).default("encrypted"),
 });

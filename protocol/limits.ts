@@ -26,9 +26,9 @@ export const limits = {
 
   /** Large enough to see a link of 1 Gbit/s above the noise of an event loop. */
   linkProbeBytes: 256 * kib,
-  /** Between first looks at new members, and between later looks at known ones: 256 KiB in 30 s is nobody's load. */
+  /** Between first looks at new members, and between later looks at known ones: 256 KiB in 10 s is nobody's load. */
   linkProbeFirstMs: 500,
-  linkProbeIntervalMs: 30_000,
+  linkProbeIntervalMs: 10_000,
   /** Links in one presence message. */
   linksTold: 64,
 
@@ -47,6 +47,10 @@ export const limits = {
   segmentBytes: 65_344,
   /** Segments in flight on an encrypted link; fewer than 6 stall TLS, 160 is slow again. */
   segmentWindow: 32,
+  /** On a plain one 8 are enough, and stay in the cache. */
+  segmentWindowPlain: 8,
+  /** Where a ring's bytes arrive: four segments, so that a whole one always fits and all stays in the cache. */
+  ringReceiveBytes: 4 * 65_536,
 
   pendingPredictMax: 256,
   predictTimeoutMs: 10_000,

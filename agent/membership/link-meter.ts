@@ -12,6 +12,8 @@ export interface LinkMeterModules {
   readonly except: string;
 }
 
+/** A busy end makes a link look slow, never fast: of the last few samples the best counts (as BBR estimates a path). */
+const samplesKept = 3;
 const smallProbes = 3;
 const smallBytes = 64;
 /** A transfer shorter than this says more about our event loop than about the link. */
@@ -26,7 +28,7 @@ const shortestTransferMs = 1;
  */
 export class LinkMeter {
   readonly #modules: LinkMeterModules;
-  readonly #links = new Map<string, MeasuredLink>();
+  readonly #samples = new Map<string, MeasuredLink[]>();
   readonly #closed = new AbortController();
   #cancelTimer: (() => void) | undefined;
   #next = 0;
@@ -43,8 +45,8 @@ export class LinkMeter {
   /** Links to members that are connected now. */
   links(): MeasuredLink[] {
     const connected = new Set(this.#modules.network.connectedPeers());
-    for (const peerId of this.#links.keys()) if (!connected.has(peerId)) this.#links.delete(peerId);
-    return [...this.#links.values()].slice(0, limits.linksTold);
+    for (const peerId of this.#samples.keys()) if (!connected.has(peerId)) this.#samples.delete(peerId);
+    return [...this.#samples.values()].map(bestOf).slice(0, limits.linksTold);
   }
 
   close(): void {
@@ -63,7 +65,7 @@ export class LinkMeter {
     }
     if (this.#closed.signal.aborted) return;
     // Members that nothing is known of come first; after that a link is looked at now and then.
-    const unknown = peers.some((other) => !this.#links.has(other));
+    const unknown = peers.some((other) => (this.#samples.get(other)?.length ?? 0) < samplesKept);
     const delayMs = unknown ? limits.linkProbeFirstMs : limits.linkProbeIntervalMs;
     this.#cancelTimer = clock.after(delayMs, () => void this.#measureNext());
   }
@@ -75,9 +77,8 @@ export class LinkMeter {
     const largeMs = await this.#roundTripMs(peerId, limits.linkProbeBytes);
     const transferMs = Math.max(shortestTransferMs, largeMs - roundTripMs);
     const bytesPerSecond = (1_000 * (limits.linkProbeBytes - smallBytes)) / transferMs;
-    const measured = { peerId, latencyMs: roundTripMs / 2, bytesPerSecond };
-    const before = this.#links.get(peerId);
-    this.#links.set(peerId, before ? smoothed(before, measured) : measured);
+    const sample = { peerId, latencyMs: roundTripMs / 2, bytesPerSecond };
+    this.#samples.set(peerId, [...(this.#samples.get(peerId) ?? []), sample].slice(-samplesKept));
   }
 
   async #roundTripMs(peerId: string, bytes: number): Promise<number> {
@@ -88,9 +89,8 @@ export class LinkMeter {
   }
 }
 
-/** Half old, half new: one busy moment does not turn a ring around. */
-const smoothed = (before: MeasuredLink, now: MeasuredLink): MeasuredLink => ({
-  peerId: now.peerId,
-  latencyMs: (before.latencyMs + now.latencyMs) / 2,
-  bytesPerSecond: 2 / (1 / before.bytesPerSecond + 1 / now.bytesPerSecond),
+const bestOf = (samples: readonly MeasuredLink[]): MeasuredLink => ({
+  peerId: samples[0]!.peerId,
+  latencyMs: Math.min(...samples.map(({ latencyMs }) => latencyMs)),
+  bytesPerSecond: Math.max(...samples.map(({ bytesPerSecond }) => bytesPerSecond)),
 });

@@ -34,6 +34,10 @@ export async function loadIdentity(path: string): Promise<Ed25519PrivateKey> {
   }
 }
 
+/** The peer id of the machine whose key lies at `path`; the key is made when there is none. @throws as loadIdentity */
+export const loadPeerId = async (path: string): Promise<string> =>
+  peerIdFromPrivateKey(await loadIdentity(path)).toString();
+
 /** A certificate for the data plane: a key of its own, signed by the identity (libp2p TLS specification). */
 export const certifyIdentity = (privateKey: Ed25519PrivateKey): Promise<{ cert: string; key: string }> =>
   generateCertificate(privateKey);

@@ -47,7 +47,7 @@ export function computeQuorum(
     };
   }
   const chosen = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
-  const { members, predictedCommunicationMs } = byLinks(chosen, links, 4 * (job.model?.parameterCount ?? 0));
+  const { members, predictedCommunicationMs } = byLinks(chosen, links, job);
   const { start, source } = startingPoint(members);
   const generation = (job.plan?.generation ?? 0) + 1;
   const changes =
@@ -81,14 +81,15 @@ function inRingOrder(candidates: readonly Member[], previous: readonly string[])
 function byLinks(
   members: readonly Member[],
   links: LinkLookup,
-  bytes: number,
+  { spec, model }: JobRecord,
 ): { members: readonly Member[]; predictedCommunicationMs: number | null } {
   const byId = new Map(members.map((member) => [member.peerId, member]));
   const ids = [...byId.keys()];
   if (ids.some((from) => ids.some((to) => from !== to && !links(from, to))))
     return { members, predictedCommunicationMs: null };
   const known = (from: string, to: string): LinkCost => links(from, to)!;
-  const order = orderRing(ids, known, bytes);
+  const bytes = 4 * (model?.parameterCount ?? 0);
+  const order = spec.ringOrder === "measured" ? orderRing(ids, known, bytes) : ids;
   return {
     members: order.map((peerId) => byId.get(peerId)!),
     predictedCommunicationMs: predictedMs(order, known, bytes),

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { jobSpecSchema } from "../job-spec.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
+import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
 import { shardSchema } from "./serving.ts";
 
@@ -36,6 +37,8 @@ export const peerViewSchema = z.object({
   gatewayUrl: z.string().nullable(),
   capabilities: capabilitiesSchema,
   load: z.object({ cpu: z.number(), residentBytes: z.number() }),
+  /** Links to other members as this peer measured them. */
+  links: z.array(linkSchema),
   lastSeenMs: z.number(),
 });
 export type PeerView = z.infer<typeof peerViewSchema>;

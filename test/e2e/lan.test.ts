@@ -13,7 +13,7 @@ import {
   type VirtualMachine,
   type VirtualNetwork,
   whyNoVirtualNetworks,
-} from "../fixtures/namespaces.ts";
+} from "../../scripts/local-cluster/virtual-network.ts";
 
 /** Real processes on virtual machines: how agents find their coordinator and each other without being told. */
 

@@ -90,6 +90,7 @@ export const peerView = (changes: Partial<PeerView> = {}): PeerView => ({
     gflops: 12.34,
   },
   load: { cpu: 0.5, residentBytes: 250e6 },
+  links: [],
   lastSeenMs: 1_700_000_000_000,
   ...changes,
 });
