@@ -219,7 +219,7 @@ export class DeploymentDesk {
   }
 
   #placements(): Placement[] {
-    return [...this.#deployments.values()].map(({ replicaCount: _, ...placement }) => ({
+    return [...this.#deployments.values()].map(({ replicaCount: _, failures: __, ...placement }) => ({
       ...placement,
       manifest: this.#context.versions.get(placement.name, placement.version).manifest,
     }));

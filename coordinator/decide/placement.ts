@@ -13,6 +13,8 @@ export const deploymentRecordSchema = z.object({
   replicaCount: z.number().int().positive(),
   revision: z.number().int().positive(),
   shards: z.array(shardSchema),
+  /** Peers that could not load a shard, while they live. */
+  failures: z.array(z.object({ shardIndex: z.number().int().nonnegative(), peerId: z.string() })),
   /** Requests go to the live deployment of a name; another one of that name is about to replace it. */
   live: z.boolean(),
 });
@@ -25,6 +27,7 @@ export function newDeployment(
   return {
     ...of,
     revision: 1,
+    failures: [],
     shards: ranges.map((range, shardIndex) => ({ shardIndex, ...range, replicas: [] })),
   };
 }
@@ -36,12 +39,15 @@ export interface Host {
 }
 
 /**
- * Gives every shard its replicas on distinct live peers: keeps what stands, drops the dead, fills up on the least loaded
- * (first those without a shard of this deployment, so that one death costs one replica). Returns the same record when
- * nothing changes.
+ * Gives every shard its replicas on distinct live peers: keeps what stands, drops the dead, lets a replica that failed to
+ * load make way where another peer is free, fills up on the least loaded (first those without a shard of this deployment,
+ * so that one death costs one replica). Returns the same record when nothing changes.
  */
 export function decidePlacement(record: DeploymentRecord, hosts: readonly Host[]): DeploymentRecord {
   const live = new Set(hosts.map(({ peerId }) => peerId));
+  const failures = record.failures.filter(({ peerId }) => live.has(peerId));
+  const hasFailed = (shardIndex: number, peerId: string) =>
+    failures.some((failure) => failure.shardIndex === shardIndex && failure.peerId === peerId);
   const shards: Shard[] = record.shards.map((shard) => ({
     ...shard,
     replicas: shard.replicas.filter(({ peerId }) => live.has(peerId)),
@@ -49,40 +55,59 @@ export function decidePlacement(record: DeploymentRecord, hosts: readonly Host[]
   const placed = new Map(hosts.map(({ peerId, shardCount }) => [peerId, shardCount]));
   const holdsOurs = (peerId: string) =>
     shards.some(({ replicas }) => replicas.some((replica) => replica.peerId === peerId));
-  for (const shard of neediestFirst(shards)) {
-    while (shard.replicas.length < record.replicaCount) {
-      const free = hosts.filter(({ peerId }) => !shard.replicas.some((replica) => replica.peerId === peerId));
-      const [chosen] = free.sort(
+  const freeFor = ({ shardIndex, replicas }: Shard): Host[] =>
+    hosts
+      .filter(({ peerId }) => !replicas.some((replica) => replica.peerId === peerId))
+      .toSorted(
         (a, b) =>
+          Number(hasFailed(shardIndex, a.peerId)) - Number(hasFailed(shardIndex, b.peerId)) ||
           Number(holdsOurs(a.peerId)) - Number(holdsOurs(b.peerId)) ||
           placed.get(a.peerId)! - placed.get(b.peerId)! ||
           (a.peerId < b.peerId ? -1 : 1),
       );
+  for (const shard of neediestFirst(shards)) {
+    const others = freeFor(shard).filter(({ peerId }) => !hasFailed(shard.shardIndex, peerId)).length;
+    const failed = shard.replicas.filter(
+      ({ peerId, ready }) => !ready && hasFailed(shard.shardIndex, peerId),
+    );
+    const leaving = new Set(failed.slice(0, others));
+    shard.replicas = shard.replicas.filter((replica) => !leaving.has(replica));
+    while (shard.replicas.length < record.replicaCount) {
+      const [chosen] = freeFor(shard);
       if (!chosen) break;
       shard.replicas.push({ peerId: chosen.peerId, ready: false });
       placed.set(chosen.peerId, placed.get(chosen.peerId)! + 1);
     }
   }
   const changed = JSON.stringify(shards) !== JSON.stringify(record.shards);
-  return changed ? { ...record, shards, revision: record.revision + 1 } : record;
+  return changed ? { ...record, shards, failures, revision: record.revision + 1 } : record;
 }
 
-/** Marks one replica ready, or takes it away after a failure so that another peer is tried. */
+/** Marks one replica ready, or failed: the next placement prefers other peers for that shard. */
 export function recordShardReport(
   record: DeploymentRecord,
   report: { readonly peerId: string; readonly shardIndex: number; readonly ready: boolean },
 ): DeploymentRecord {
-  let changed = false;
-  const shards = record.shards.map((shard) => {
-    const replica = shard.replicas.find(({ peerId }) => peerId === report.peerId);
-    if (shard.shardIndex !== report.shardIndex || !replica || replica.ready === report.ready) return shard;
-    changed = true;
-    const replicas = shard.replicas.map((other) =>
-      other === replica ? { ...other, ready: report.ready } : other,
-    );
-    return { ...shard, replicas };
-  });
-  return changed ? { ...record, shards, revision: record.revision + 1 } : record;
+  const { peerId, shardIndex, ready } = report;
+  const replica = record.shards[shardIndex]?.replicas.find((hosted) => hosted.peerId === peerId);
+  if (!replica) return record;
+  const isThis = (failure: { peerId: string; shardIndex: number }) =>
+    failure.peerId === peerId && failure.shardIndex === shardIndex;
+  const wasFailed = record.failures.some(isThis);
+  if (replica.ready === ready && wasFailed !== ready) return record;
+  const failures = [
+    ...record.failures.filter((failure) => !isThis(failure)),
+    ...(ready ? [] : [{ peerId, shardIndex }]),
+  ];
+  const shards = record.shards.map((shard) =>
+    shard.shardIndex === shardIndex
+      ? {
+          ...shard,
+          replicas: shard.replicas.map((other) => (other === replica ? { ...other, ready } : other)),
+        }
+      : shard,
+  );
+  return { ...record, shards, failures, revision: record.revision + 1 };
 }
 
 export function deploymentState(record: DeploymentRecord): Pick<DeploymentView, "state" | "reason"> {

@@ -147,3 +147,18 @@ test("a report about a shard that the peer does not host, or that is no news, ch
   expect(ready.revision).toBe(record.revision + 1);
   expect(recordShardReport(ready, ofFirst)).toBe(ready);
 });
+
+test("a peer that cannot load a shard makes way for another one, and is kept where there is none", () => {
+  const fail = (record: DeploymentRecord, peerId: string) =>
+    recordShardReport(record, { peerId, shardIndex: 0, ready: false });
+  const hosts = hostsOf([1, 2]);
+  const [first, second] = hosts.map(({ peerId }) => peerId) as [string, string];
+  let record = decidePlacement(empty(1, 1), hosts);
+  expect(replicasOf(record)).toEqual([[first]]);
+  record = decidePlacement(fail(record, first), hosts);
+  expect(replicasOf(record)).toEqual([[second]]);
+  record = fail(record, second);
+  expect(decidePlacement(record, hosts)).toBe(record); // nobody is left to try: it goes on trying where it is
+  const restarted = decidePlacement(decidePlacement(record, []), hosts);
+  expect(replicasOf(restarted)).toEqual([[first]]); // a peer that was away is given another chance
+});

@@ -79,6 +79,7 @@ test("the view carries what people see, and nothing else", () => {
     roles: ["worker"],
     state: "alive",
     load: presence().load,
+    links: presence().links,
     lastSeenMs: 5,
   });
 });
