@@ -215,34 +215,12 @@ export class JobDesk {
   }
 
   #view(job: JobRecord): JobView {
-    const {
-      id,
-      spec,
-      state,
-      reason,
-      submittedAtMs,
-      startedAtMs,
-      endedAtMs,
-      generations,
-      checkpoints,
-      version,
-    } = job;
-    return {
-      ...{
-        id,
-        spec,
-        state,
-        reason,
-        submittedAtMs,
-        startedAtMs,
-        endedAtMs,
-        generations,
-        checkpoints,
-        version,
-      },
-      progress: this.#live.get(id)?.progress ?? null,
-      evaluation: job.result?.evaluation ?? null,
-    };
+    const { id, spec, state, reason, submittedAtMs, startedAtMs, endedAtMs, generations, version } = job;
+    const checkpoints = job.checkpoints.map(({ step, hash, peers }) => ({ step, hash, ranks: peers.length }));
+    const progress = this.#live.get(id)?.progress ?? null;
+    const evaluation = job.result?.evaluation ?? null;
+    const times = { submittedAtMs, startedAtMs, endedAtMs };
+    return { id, spec, state, reason, ...times, progress, generations, checkpoints, evaluation, version };
   }
 
   #get(jobId: string): JobRecord {

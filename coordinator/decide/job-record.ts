@@ -49,7 +49,8 @@ export const jobRecordSchema = z.object({
   pauseRequested: z.boolean(),
   /** What changed since the last plan, for its reason. */
   changes: z.array(z.string()),
-  checkpoints: z.array(z.object({ step: z.number().int(), hash: digestSchema, ranks: z.number().int() })),
+  /** `peers`: who wrote it; a report that is told twice counts once. */
+  checkpoints: z.array(z.object({ step: z.number().int(), hash: digestSchema, peers: z.array(z.string()) })),
   /** Trainers that failed by themselves, by peer. */
   failures: z.record(z.string(), z.number().int()),
   dataDigest: digestSchema.nullable(),

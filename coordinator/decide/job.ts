@@ -178,9 +178,11 @@ class JobDraft {
   #applyCheckpoint(member: Member, { point }: Extract<JobReport, { kind: "checkpoint" }>): void {
     const { job } = this;
     const known = job.checkpoints.find(({ step }) => step === point.step);
-    if (!known) job.checkpoints = [...job.checkpoints, { ...point, ranks: 1 }].slice(-checkpointsKept);
-    else if (known.hash === point.hash) known.ranks++;
-    else {
+    if (!known) {
+      job.checkpoints = [...job.checkpoints, { ...point, peers: [member.peerId] }].slice(-checkpointsKept);
+    } else if (known.hash === point.hash) {
+      if (!known.peers.includes(member.peerId)) known.peers.push(member.peerId);
+    } else {
       const who = this.#name(member.peerId);
       this.#end("failed", `HASH_DIVERGED: ${who} has other parameters than its peers at step ${point.step}`);
     }
@@ -253,6 +255,7 @@ class JobDraft {
       // Some have ended: the others' sockets are closing at this moment, or wait to be linked with somebody who is gone.
       this.#interrupt();
       job.state = "reforming";
+      job.reason = job.changes.length > 0 ? job.changes.join(", ") : "the ring broke";
       return this.#requestPause(running);
     }
     this.#form();
