@@ -28,6 +28,7 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
     },
     downstream: {
       peerId: to,
+      pendingCount: 0,
       send: (segment) => {
         if (broken) return;
         queue.push({ ...segment, payload: segment.payload.slice() });

@@ -161,7 +161,8 @@ describe("a job over its agents", () => {
     const worker = await bench.worker(1);
     await bench.coordinator.submitJob(spec);
     await worker.report("ready");
-    const goodbye = () => worker.network.request(coordinatorId, leave, { reason: "asked to" });
+    const goodbye = () =>
+      worker.network.request(coordinatorId, leave, { reason: "asked to", incarnation: "only" });
     expect(await goodbye()).toEqual({ released: false });
     expect(worker.told.at(-1)).toBe("quiesce 1");
     await worker.report("ended", { jobId: "job-1", generation: 1, cause: "quiesced" });

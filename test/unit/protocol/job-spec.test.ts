@@ -21,6 +21,7 @@ test("three lines are a job; everything else has a default", () => {
     checkpoint: { everySteps: 200 },
     engine: "auto",
     transport: "encrypted",
+    wire: "f32",
   });
 });
 
@@ -50,6 +51,7 @@ test.each([
   [{ checkpoint: { everySteps: 0 } }, "checkpoint.everySteps"],
   [{ engine: "torch" }, "engine"],
   [{ transport: "carrier pigeon" }, "transport"],
+  [{ wire: "f16" }, "wire"],
   [{ learningrate: 1 }, ""],
 ])("%j is a mistake at %s", (changes, path) => {
   expect(mistakesOf(changes)).toContain(path);

@@ -1,0 +1,108 @@
+import type { JobSpec } from "../../../protocol/job-spec.ts";
+import type { JobView } from "../../../protocol/messages/api.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+
+/** Beats, ticks, and requests that are under way: far fewer than steps and reports. */
+const timersMax = 16;
+const jobId = "job-1";
+const isOver = (state: string | undefined): boolean =>
+  state === "succeeded" || state === "failed" || state === "cancelled";
+
+/** Looks at the cluster from outside: at what people see of it, now and then, and at the books when all is over. */
+export class Audit {
+  readonly #cluster: Cluster;
+  readonly #spec: JobSpec;
+
+  constructor(cluster: Cluster, spec: JobSpec) {
+    this.#cluster = cluster;
+    this.#spec = spec;
+  }
+
+  job(): JobView | undefined {
+    return this.#cluster.host.coordinator?.view().jobs[0];
+  }
+
+  isJobOver(): boolean {
+    return isOver(this.#cluster.witness.appliedRecords(jobId).at(-1)?.state);
+  }
+
+  /** Nobody works for the job any more, and a coordinator is there that says so. */
+  isClean(): boolean {
+    const { machines, host } = this.#cluster;
+    return host.coordinator !== undefined && machines.every((machine) => machine.trainers().length === 0);
+  }
+
+  /** What is visible must be durable: the record in memory is that on disk, or the one before it. */
+  look(): void {
+    const { host, witness, world } = this.#cluster;
+    const { coordinator } = host;
+    if (!coordinator) return;
+    const records = witness.appliedRecords(jobId);
+    if (records.length === 0) return;
+    const view = coordinator.view();
+    const job = view.jobs[0];
+    if (!job && records.length === 1) return; // on disk for a moment, and not yet acknowledged
+    const visible = job ? text(job) : "nothing";
+    if (!records.some((record) => text(record) === visible))
+      world.violate(
+        "durable before visible",
+        `memory has ${visible}, the disk ${records.map(text).join(" before ")}`,
+      );
+    const durable = witness.ledger.versionsOf(jobId).map(({ digest }) => digest);
+    for (const { name, version, digest } of view.versions)
+      if (!durable.includes(digest))
+        world.violate("durable before visible", `version ${name}@${version} is not on disk`);
+  }
+
+  /** For a person: where everyone stands. */
+  standing(): string {
+    const record = this.#cluster.witness.appliedRecords(jobId).at(-1);
+    const members = Object.values(record?.members ?? {}).map(
+      ({ peerId, phase, point }) => `${peerId.slice(-2)} ${phase} ${point?.step}`,
+    );
+    const trainers = this.#cluster.witness
+      .liveTrainers(jobId)
+      .map(({ peerId, pid, state }) => `${peerId.slice(-2)}/${pid} at ${state.step}`);
+    return `${record?.state} (${record?.reason}), g${record?.plan?.generation}; members: ${members.join(", ")}; trainers: ${trainers.join(", ")}`;
+  }
+
+  finish(): void {
+    const { witness, world, machines, host } = this.#cluster;
+    const record = witness.appliedRecords(jobId).at(-1)!;
+    if (record.state !== "succeeded" || !record.result || !record.plan)
+      return world.violate("progress", `the job has ${record.state}: ${record.reason}`);
+    for (const { name, pendingTimers } of [
+      { name: "coordinator", pendingTimers: host.pendingTimers },
+      ...machines,
+    ])
+      if (pendingTimers > timersMax) world.violate("nothing leaks", `${name} has ${pendingTimers} timers`);
+    const { trainExamples = 0 } = this.#spec.data;
+    const stepsPerEpoch = Math.ceil(trainExamples / this.#spec.batchSize);
+    if (record.result.point.step !== stepsPerEpoch * this.#spec.epochs)
+      world.violate("all steps are done", `ended at step ${record.result.point.step}`);
+    const versions = witness.ledger.versionsOf(jobId);
+    if (versions.length !== 1 || record.version === null)
+      world.violate("a job registers one version", `${versions.length} are on disk`);
+    const { weights } = record.result;
+    if (!machines.some(({ surroundings }) => surroundings.disk.has(weights)))
+      world.violate("weights are durable before they are registered", `${weights} is nowhere`);
+    witness.ledger.audit({
+      ...{ jobId, stepsPerEpoch, exampleCount: trainExamples },
+      end: record.result.point,
+      generation: record.plan.generation,
+    });
+  }
+}
+
+/** What was decided; a view may tell it in other words, and add what was measured since. */
+const text = (
+  job: Pick<JobView, "state" | "reason" | "generations" | "version"> & {
+    readonly checkpoints: readonly { readonly step: number; readonly hash: string }[];
+  },
+): string => {
+  const generations = job.generations.map(({ generation, ranks, startStep, reason, recoveryMs }) => [
+    ...[generation, ranks, startStep, reason, recoveryMs],
+  ]);
+  const checkpoints = job.checkpoints.map(({ step, hash }) => [step, hash]);
+  return JSON.stringify([job.state, job.reason, generations, checkpoints, job.version]);
+};

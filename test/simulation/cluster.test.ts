@@ -1,0 +1,56 @@
+import { describe, expect, test } from "vitest";
+import { mutations } from "./mutations.ts";
+import { describeOutcome, runScenario } from "./scenario.ts";
+
+/**
+ * The real coordinator, membership, job runner, trainer and ring under a seeded clock, network, disk and compute engine.
+ * RINGFOLD_SIM_SEED replays one seed; RINGFOLD_SIM_SEEDS runs so many, however long it takes.
+ */
+const { RINGFOLD_SIM_SEED, RINGFOLD_SIM_SEEDS } = process.env;
+/** Stops early on a slow machine, but not before the least number. */
+const seeds = { least: 60, most: Number(RINGFOLD_SIM_SEEDS ?? 250) };
+const timeBoxMs = RINGFOLD_SIM_SEEDS === undefined ? 12_000 : Number.POSITIVE_INFINITY;
+/** A planted bug that is not found within so many seeds counts as not found. */
+const mutationSeedsMax = 150;
+
+test("whatever the faults, what must hold holds, and the job ends when they do", {
+  timeout: 3_600_000,
+}, async () => {
+  const startedMs = performance.now();
+  const first = Number(RINGFOLD_SIM_SEED ?? 1);
+  const last = RINGFOLD_SIM_SEED === undefined ? seeds.most : first;
+  for (let seed = first; seed <= last; seed++) {
+    if (seed > seeds.least && performance.now() - startedMs > timeBoxMs) break;
+    const outcome = await runScenario({ seed });
+    expect.soft(outcome.violation, describeOutcome(outcome)).toBeUndefined();
+  }
+});
+
+test.each([3, 11, 42])("seed %i replays to the last event", async (seed) => {
+  const first = await runScenario({ seed });
+  const second = await runScenario({ seed, keepsLines: true });
+  expect(second).toMatchObject({ traceHash: first.traceHash, events: first.events });
+});
+
+test("another seed is another history", async () => {
+  const hashes = new Set<string>();
+  for (const seed of [1, 2, 3]) hashes.add((await runScenario({ seed })).traceHash);
+  expect(hashes.size).toBe(3);
+});
+
+describe("a planted bug is found:", () => {
+  test.each(mutations)("$name", { timeout: 60_000 }, async (mutation) => {
+    const found = await firstViolation((seed) => runScenario({ seed, mutation }));
+    expect(found).toMatch(mutation.shows);
+  });
+});
+
+async function firstViolation(
+  run: (seed: number) => ReturnType<typeof runScenario>,
+): Promise<string | undefined> {
+  for (let seed = 1; seed <= mutationSeedsMax; seed++) {
+    const { violation } = await run(seed);
+    if (violation !== undefined) return violation;
+  }
+  return undefined;
+}

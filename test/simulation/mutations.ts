@@ -1,0 +1,215 @@
+import { Membership } from "../../agent/membership/membership.ts";
+import { TermFence } from "../../agent/membership/term-fence.ts";
+import { Ring } from "../../agent/ring/ring.ts";
+import { Checkpointer } from "../../agent/training/checkpointer.ts";
+import { JobRunner } from "../../agent/training/job-runner.ts";
+import { Sampler } from "../../agent/training/sampler.ts";
+import { Trainer } from "../../agent/training/trainer.ts";
+import { trainingPoint } from "../../agent/training/training-state.ts";
+import { VersionRegistry } from "../../coordinator/version-registry.ts";
+import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
+import type { Store } from "../../protocol/ports.ts";
+import type { ScheduledFault } from "./faults.ts";
+import type { SimulatedNode } from "./world/network.ts";
+import type { Randomness } from "./world/randomness.ts";
+import type { Weather } from "./world/wire.ts";
+
+/** A bug, planted around or into the real code. Some property must fail under it, or nobody would notice the real one. */
+export interface Mutation {
+  readonly name: string;
+  /** The properties that it breaks. */
+  readonly shows: RegExp;
+  /** A schedule in which it can show, where it rarely would. */
+  readonly faults?: (random: Randomness, machineCount: number) => readonly ScheduledFault[];
+  /** Replaces methods of real classes; returns the way back. */
+  readonly plant?: () => () => void;
+  readonly wrapStore?: (store: Store) => Store;
+  /** Around the requests of the coordinator or of an agent. */
+  readonly wrapRequest?: (
+    request: SimulatedNode["request"],
+    from: "coordinator" | "agent",
+  ) => SimulatedNode["request"];
+  /** Between a trainer and its agent. */
+  readonly changeReport?: (report: JobReport) => JobReport;
+  readonly changePlan?: (plan: GenerationPlan, trainer: Trainer) => GenerationPlan;
+}
+
+const badWeather: Weather = {
+  latencyMs: { min: 0.1, max: 20 },
+  requestLoss: 0.5,
+  gossipLoss: 0,
+  duplication: 0,
+};
+
+/** Replaces one method; `change` gets the original. */
+function replacing<Class extends object, Name extends keyof Class>(
+  prototype: Class,
+  name: Name,
+  change: (original: Class[Name]) => Class[Name],
+): () => () => void {
+  return () => {
+    const original = prototype[name];
+    prototype[name] = change(original);
+    return () => {
+      prototype[name] = original;
+    };
+  };
+}
+
+/** Believes that a request has arrived when it has not. */
+const believes =
+  (protocolPart: string, who: "coordinator" | "agent"): NonNullable<Mutation["wrapRequest"]> =>
+  (request, from) =>
+    from !== who
+      ? request
+      : (to, conversation, body, options) =>
+          request(to, conversation, body, options).catch((error) => {
+            if (!conversation.protocol.includes(protocolPart)) throw error;
+            return { ok: true } as never;
+          });
+
+export const mutations: readonly Mutation[] = [
+  {
+    name: "a step is applied although its all-reduce broke",
+    shows: /^(replicas are equal|a step needs every rank|progress)/,
+    plant: replacing(
+      Ring.prototype,
+      "allReduce",
+      (original) =>
+        async function (this: Ring, ...parameters) {
+          await original.apply(this, parameters).catch(() => undefined);
+        },
+    ),
+  },
+  {
+    name: "a rank that is behind begins without healing",
+    shows: /^all ranks start alike/,
+    changePlan: (plan, trainer) => ({ ...plan, start: trainingPoint(trainer.state) }),
+  },
+  {
+    name: "healing brings the parameters and forgets the optimizer",
+    shows: /^replicas are equal/,
+    plant: replacing(
+      Trainer.prototype,
+      "adoptState",
+      (original) =>
+        function (this: Trainer) {
+          for (const slot of Object.values(this.state.slots)) slot.fill(0);
+          original.call(this);
+        },
+    ),
+  },
+  {
+    name: "a survivor reports the step before its last one",
+    shows: /^(progress|no finished step is lost)/,
+    changeReport: (report) =>
+      report.kind === "ended"
+        ? { ...report, point: { ...report.point, step: Math.max(0, report.point.step - 1) } }
+        : report,
+  },
+  {
+    name: "a checkpoint is found again one step too far",
+    shows: /^(every state has an origin|every example once|replicas are equal)/,
+    faults: (random, machineCount) =>
+      Array.from({ length: machineCount }, (_, machine) => ({
+        atMs: random.real(1_000, 1_500),
+        fault: { kind: "kill-agent", machine, withTrainers: true, forMs: 50 },
+      })),
+    plant: replacing(
+      Checkpointer.prototype,
+      "restore",
+      (original) =>
+        function (this: Checkpointer, state) {
+          const restored = original.call(this, state);
+          if (restored) state.step++;
+          return restored;
+        },
+    ),
+  },
+  {
+    name: "examples that do not divide evenly are dropped",
+    shows: /^every example once an epoch/,
+    plant: replacing(
+      Sampler.prototype,
+      "slice",
+      (original) =>
+        function (this: Sampler, at) {
+          const slice = original.call(this, at);
+          return slice.subarray(0, Math.floor(this.batchSize / at.worldSize));
+        },
+    ),
+  },
+  {
+    name: "writes are acknowledged before they are durable",
+    shows: /^(durable before visible|plans are durable)/,
+    wrapStore: (store) => ({
+      ...store,
+      write: async (writes) => {
+        store.write(writes).catch(() => undefined);
+      },
+    }),
+  },
+  {
+    name: "a version is visible before it is durable",
+    shows: /^durable before visible/,
+    plant: replacing(
+      VersionRegistry.prototype,
+      "prepare",
+      (original) =>
+        function (this: VersionRegistry, manifest) {
+          const prepared = original.call(this, manifest);
+          this.commit(prepared.record);
+          return prepared;
+        },
+    ),
+  },
+  {
+    name: "commands of an older term are obeyed",
+    shows: /^terms fence/,
+    faults: (random) => {
+      const atMs = random.real(200, 3_000);
+      return [
+        { atMs, fault: { kind: "isolate", machine: 0, planes: ["control"], forMs: random.real(500, 3_000) } },
+        { atMs: atMs + 20, fault: { kind: "kill-trainer", machine: 1 } },
+        {
+          atMs: atMs + random.real(30, 400),
+          fault: { kind: "kill-coordinator", point: "at once", forMs: 10 },
+        },
+      ];
+    },
+    plant: replacing(TermFence.prototype, "check", () => () => {}),
+  },
+  {
+    name: "reports that did not reach the coordinator are forgotten",
+    shows: /^progress/,
+    wrapRequest: believes("/report/", "agent"),
+  },
+  {
+    name: "commands that did not reach an agent are forgotten",
+    shows: /^progress/,
+    faults: (random) => [
+      { atMs: 0, fault: { kind: "weather", weather: badWeather, forMs: random.real(500, 4_000) } },
+    ],
+    wrapRequest: believes("/prepare/", "coordinator"),
+  },
+  {
+    name: "idle trainers keep silent when the coordinator is back",
+    shows: /^progress/,
+    faults: () => [
+      { atMs: 0, fault: { kind: "kill-coordinator", point: "after the end of a job", forMs: 100 } },
+    ],
+    plant: replacing(JobRunner.prototype, "coordinatorReturned", () => () => {}),
+  },
+  {
+    name: "an agent that lost its coordinator does not look for it",
+    shows: /^progress/,
+    plant: replacing(Membership.prototype, "join", (original) => {
+      const joined = new WeakSet<Membership>();
+      return async function (this: Membership, signal) {
+        if (joined.has(this)) return;
+        joined.add(this);
+        await original.call(this, signal);
+      };
+    }),
+  },
+];

@@ -1,0 +1,133 @@
+import { type JobSpec, jobSpecSchema } from "../../protocol/job-spec.ts";
+import type { JobView } from "../../protocol/messages/api.ts";
+import { Audit } from "./checks/audit.ts";
+import { Cluster } from "./cluster/cluster.ts";
+import { drawFaults, type ScheduledFault } from "./faults.ts";
+import type { Mutation } from "./mutations.ts";
+import type { Randomness } from "./world/randomness.ts";
+import { World } from "./world/world.ts";
+
+export interface ScenarioOptions {
+  readonly seed: number;
+  /** Keep the newest lines of the trace. */
+  readonly keepsLines?: boolean;
+  /** A bug to plant. */
+  readonly mutation?: Mutation;
+}
+
+export interface Outcome {
+  readonly seed: number;
+  /** What did not hold, or undefined. */
+  readonly violation: string | undefined;
+  readonly traceHash: string;
+  readonly faults: readonly ScheduledFault[];
+  readonly spec: JobSpec;
+  readonly machineCount: number;
+  readonly lines: readonly string[];
+  /** Virtual time until the job was over. */
+  readonly durationMs: number;
+  readonly events: number;
+  readonly commits: number;
+  readonly generations: number;
+}
+
+/** After the last fault is mended, a job must be over within this much virtual time. */
+export const progressBoundMs = 60_000;
+/** After the end of the job, its trainers must be gone within this time. */
+const cleanUpBoundMs = 15_000;
+const eventsMax = 400_000;
+const checkEveryEvents = 16;
+
+/** One seed: a cluster, a job, a schedule of faults; then calm, in which the job must come to its end. */
+export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
+  const world = new World({ seed: options.seed, keepsLines: options.keepsLines ?? false });
+  const machineCount = world.random.integer(2, 5);
+  const spec = drawSpec(world.random, machineCount);
+  const draw = options.mutation?.faults ?? drawFaults;
+  const faults = draw(world.random.fork(), machineCount);
+  const cluster = new Cluster(world, { machineCount, mutation: options.mutation });
+  const onRejection = (cause: unknown) =>
+    world.violate(
+      "nothing is thrown into the void",
+      cause instanceof Error ? (cause.stack ?? cause.message) : String(cause),
+    );
+  const uproot = options.mutation?.plant?.();
+  process.on("unhandledRejection", onRejection);
+  try {
+    const job = await follow(cluster, spec, faults);
+    return {
+      ...{ seed: options.seed, faults, spec, machineCount, lines: world.lines, traceHash: world.traceHash },
+      violation: world.violation?.message,
+      durationMs: world.elapsedMs,
+      events: world.scheduler.eventsRun,
+      commits: cluster.witness.ledger.commits,
+      generations: job?.generations.length ?? 0,
+    };
+  } finally {
+    uproot?.();
+    process.off("unhandledRejection", onRejection);
+  }
+}
+
+async function follow(
+  cluster: Cluster,
+  spec: JobSpec,
+  faults: readonly ScheduledFault[],
+): Promise<JobView | undefined> {
+  const { world } = cluster;
+  const audit = new Audit(cluster, spec);
+  const until = async (bound: { readonly what: string; readonly ms: number }, done: () => boolean) => {
+    const endMs = world.elapsedMs + bound.ms;
+    for (let events = 0; !world.violation && !done(); events++) {
+      if (events % checkEveryEvents === 0) audit.look();
+      const idle = !(await world.scheduler.step());
+      if (idle || world.elapsedMs > endMs || world.scheduler.eventsRun > eventsMax)
+        world.violate("progress", `${bound.what}: ${audit.standing()}`);
+    }
+  };
+  cluster.start();
+  await until({ what: "the coordinator starts", ms: 5_000 }, () => cluster.host.coordinator !== undefined);
+  let submitted: JobView | undefined;
+  void cluster.host.coordinator?.submitJob(spec).then((view) => {
+    submitted = view;
+  });
+  await until({ what: "the job is submitted", ms: 5_000 }, () => submitted !== undefined);
+  const calmAtMs = cluster.schedule(faults);
+  await until({ what: "the job ends", ms: calmAtMs + progressBoundMs }, () => audit.isJobOver());
+  cluster.calmDown();
+  await until({ what: "the trainers end", ms: cleanUpBoundMs }, () => audit.isClean());
+  if (!world.violation) audit.finish();
+  return audit.job();
+}
+
+function drawSpec(random: Randomness, machineCount: number): JobSpec {
+  const exampleCount = random.integer(15, 40);
+  const batchSize = random.integer(4, 12);
+  const stepsPerEpoch = Math.ceil(exampleCount / batchSize);
+  return jobSpecSchema.parse({
+    name: "simulated",
+    model: { architecture: "mlp", hidden: [] },
+    data: { source: "mnist", trainExamples: exampleCount },
+    optimizer: random.pick([
+      { kind: "adam", learningRate: 0.01 },
+      { kind: "sgd", learningRate: 0.1, momentum: 0.9 },
+    ]),
+    batchSize,
+    epochs: Math.ceil(random.integer(30, 60) / stepsPerEpoch),
+    workers: { min: random.integer(1, 2), max: machineCount },
+    seed: random.integer(1, 1_000),
+    checkpoint: { everySteps: random.integer(1, 12) },
+    engine: "cpu",
+  });
+}
+
+/** What a person needs to see a failure again. */
+export function describeOutcome(outcome: Outcome): string {
+  const { seed, violation, machineCount, spec, faults, durationMs, traceHash } = outcome;
+  return [
+    `seed ${seed}: ${violation ?? "all properties held"}`,
+    `  ${machineCount} machines, workers ${spec.workers.min}-${spec.workers.max}, ${durationMs.toFixed(0)} ms, trace ${traceHash}`,
+    ...faults.map(({ atMs, fault }) => `  ${atMs.toFixed(0).padStart(6)} ms ${JSON.stringify(fault)}`),
+    `  again: npm run simulate -- --seed ${seed} --trace`,
+  ].join("\n");
+}
