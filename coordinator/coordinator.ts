@@ -109,8 +109,9 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       return response;
     }),
   );
-  network.handle(leave, ({ reason }, { from }) =>
+  network.handle(leave, ({ reason, incarnation }, { from }) =>
     queue.run(async () => {
+      if (context.peers.get(from)?.hello.incarnation !== incarnation) return { released: true };
       await membership.leave(from, reason);
       await lookAround();
       const released = !jobs.involves(from) && !deployments.dependsOn(from);

@@ -115,6 +115,7 @@ export const jobSpecSchema = z.strictObject({
   ringOrder: z.enum(["measured", "as-joined"]).default("measured"),
   /** `plaintext` is for a trusted LAN and must be asked for. */
   transport: z.enum(["encrypted", "plaintext"]).default("encrypted"),
+  wire: wireSchema.default("f32"),
 });
 
 export type JobSpec = z.infer<typeof jobSpecSchema>;

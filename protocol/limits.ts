@@ -45,8 +45,8 @@ export const limits = {
 
   /** Segments of the ring: 64 KiB less a header keeps a segment in four TLS records (MEASURED, section C). */
   segmentBytes: 65_344,
-  /** Segments in flight on an encrypted link; fewer than 6 stall TLS, 160 is slow again. */
-  segmentWindow: 32,
+  /** Segments of one rank in flight on encrypted links; 8 to 24 are alike, 48 no longer stay in the cache (docs/ring.md). */
+  segmentWindow: 16,
   /** On a plain one 8 are enough, and stay in the cache. */
   segmentWindowPlain: 8,
   /** Where a ring's bytes arrive: four segments, so that a whole one always fits and all stays in the cache. */

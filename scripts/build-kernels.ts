@@ -5,15 +5,17 @@ import { fileURLToPath } from "node:url";
 import { main as compile } from "assemblyscript/asc";
 
 /**
- * Builds agent/engine/kernels/assembly twice: kernels-relaxed.wasm (fused multiply-add) and kernels-simd.wasm (plain
- * SIMD128). Both are committed, so that nobody needs a compiler to run Ringfold.
+ * Builds the WebAssembly kernels. Their output is committed, so that nobody needs a compiler to run Ringfold.
  *
- *     npm run build:kernels             writes both
+ * - agent/engine/kernels: training, twice: kernels-relaxed.wasm (fused multiply-add) and kernels-simd.wasm (plain SIMD128)
+ * - agent/ring/kernels: the ring, plain SIMD128 only: the same bits on every machine
+ *
+ *     npm run build:kernels             writes all
  *     npm run build:kernels -- --check  rebuilds, compares byte for byte, exits 1 on a difference
  */
 
-const folder = fileURLToPath(new URL("../agent/engine/kernels/", import.meta.url));
-/** The compiler takes paths relative to this folder, so that the output does not depend on where the clone lies. */
+const root = fileURLToPath(new URL("..", import.meta.url));
+/** The compiler takes paths relative to the folder, so that the output does not depend on where the clone lies. */
 const sources = "assembly/index.ts";
 
 const commonFlags = [
@@ -28,15 +30,16 @@ const commonFlags = [
   "--disableWarning=112",
 ];
 const builds = [
-  { file: "kernels-relaxed.wasm", flags: ["--enable=relaxed-simd"] },
-  { file: "kernels-simd.wasm", flags: [] },
+  { folder: "agent/engine/kernels", file: "kernels-relaxed.wasm", flags: ["--enable=relaxed-simd"] },
+  { folder: "agent/engine/kernels", file: "kernels-simd.wasm", flags: [] },
+  { folder: "agent/ring/kernels", file: "kernels.wasm", flags: [] },
 ];
 
-async function build(flags: readonly string[], scratch: string): Promise<Uint8Array> {
+async function build(folder: string, flags: readonly string[], scratch: string): Promise<Uint8Array> {
   const outFile = join(scratch, "kernels.wasm");
   const { error, stderr } = await compile([
     sources,
-    `--baseDir=${folder}`,
+    `--baseDir=${join(root, folder)}`,
     ...commonFlags,
     ...flags,
     `--outFile=${outFile}`,
@@ -48,16 +51,16 @@ async function build(flags: readonly string[], scratch: string): Promise<Uint8Ar
 const check = process.argv.includes("--check");
 const scratch = await mkdtemp(join(tmpdir(), "ringfold-kernels-"));
 try {
-  for (const { file, flags } of builds) {
-    const bytes = await build(flags, scratch);
-    const path = join(folder, file);
+  for (const { folder, file, flags } of builds) {
+    const bytes = await build(folder, flags, scratch);
+    const name = `${folder}/${file}`;
     if (!check) {
-      await writeFile(path, bytes);
-      console.log(`${file}: ${bytes.byteLength} bytes`);
-    } else if (Buffer.compare(bytes, await readFile(path)) === 0) {
-      console.log(`${file}: the same as its sources`);
+      await writeFile(join(root, name), bytes);
+      console.log(`${name}: ${bytes.byteLength} bytes`);
+    } else if (Buffer.compare(bytes, await readFile(join(root, name))) === 0) {
+      console.log(`${name}: the same as its sources`);
     } else {
-      console.error(`${file} differs from its sources: run npm run build:kernels and commit the result`);
+      console.error(`${name} differs from its sources: run npm run build:kernels and commit the result`);
       process.exitCode = 1;
     }
   }

@@ -2,6 +2,8 @@ import { Command, CommanderError } from "commander";
 import packageJson from "../package.json" with { type: "json" };
 import { RingfoldError } from "../protocol/errors.ts";
 import * as agent from "./commands/agent.ts";
+import * as bench from "./commands/bench.ts";
+import * as chaos from "./commands/chaos.ts";
 import { addCommonOptions, type CommandIo, reportError } from "./commands/command.ts";
 import * as coordinator from "./commands/coordinator.ts";
 import * as deploy from "./commands/deploy.ts";
@@ -28,6 +30,8 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   deploy,
   predict,
   token,
+  chaos,
+  bench,
 ];
 
 function createProgram(io: CommandIo): Command {

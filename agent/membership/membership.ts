@@ -105,13 +105,13 @@ export class Membership {
 
   /** Says goodbye and waits until nothing depends on this agent, at most until `signal`. */
   async leave(reason: string, signal: AbortSignal): Promise<boolean> {
-    const { network, log } = this.#modules;
+    const { network, hello, log } = this.#modules;
     while (!signal.aborted) {
       try {
         const { released } = await network.request(
           this.coordinatorPeerId,
           leave,
-          { reason },
+          { reason, incarnation: hello().incarnation },
           { signal, timeoutMs: 2_000 },
         );
         if (released) return true;

@@ -1,88 +1,145 @@
 import type { Socket } from "node:net";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-import type { Frame, FrameSocket } from "./frame-socket.ts";
+import { type Clock, systemClock } from "../../protocol/ports.ts";
+import { FrameReceiver } from "./frame-receiver.ts";
+import { FrameSender } from "./frame-sender.ts";
+import type { Frame, FrameSocket, TakeFrame } from "./frame-socket.ts";
 
-const headerBytes = 24;
-/** Pause reading beyond four segments: enough to keep the pipe full, small enough to stay in cache. */
-const bufferedBytesMax = 4 * limits.segmentBytes;
-/** A frame is a segment, a hello or a piece of state: never more. */
-const payloadBytesMax = limits.segmentBytes;
+export interface DataSocketOptions {
+  readonly peerId: string;
+  /** Its `onread` is with the socket already; without one the socket's events bring the bytes. */
+  readonly receiver?: FrameReceiver;
+  readonly hopTimeoutMs?: number;
+  readonly clock?: Clock;
+}
 
-/**
- * Frames over one dedicated socket (TLS or plain): a 24-byte header of six little-endian u32, then the payload.
- * Pull-based: bytes wait in a bounded buffer, the socket is paused beyond it, and `receive` hands out one frame a call.
- */
+/** Frames over one dedicated socket, TLS or plain. */
 export class DataSocket implements FrameSocket {
-  peerId: string;
   readonly #socket: Socket;
+  readonly #receiver: FrameReceiver;
+  readonly #sender: FrameSender;
   readonly #hopTimeoutMs: number;
-  #chunks: Buffer[] = [];
-  #bufferedBytes = 0;
-  #pendingWrites = 0;
+  readonly #clock: Clock;
+  #peerId: string;
   #closed: RingfoldError | undefined;
-  /** The one waiter for bytes and the one for an empty write queue; woken on every change. */
-  #wakeReader: (() => void) | undefined;
+  /** Who waits for the write queue; woken on every change. */
   #wakeWriter: (() => void) | undefined;
-  readonly #payload = Buffer.alloc(payloadBytesMax);
-  bytesSent = 0;
-  bytesReceived = 0;
 
-  constructor(socket: Socket, options: { readonly peerId: string; readonly hopTimeoutMs?: number }) {
-    this.peerId = options.peerId;
+  constructor(socket: Socket, options: DataSocketOptions) {
     this.#socket = socket;
+    this.#receiver = options.receiver ?? new FrameReceiver();
+    this.#sender = new FrameSender(socket);
     this.#hopTimeoutMs = options.hopTimeoutMs ?? limits.hopTimeoutMs;
+    this.#clock = options.clock ?? systemClock;
+    this.#peerId = this.#receiver.peerId = options.peerId;
+    this.#receiver.resume = () => void socket.resume();
+    this.#sender.onLeft = () => this.#wakeWriter?.();
     socket.setNoDelay(true);
-    socket.on("data", (chunk: Buffer) => this.#push(chunk));
+    if (!options.receiver) {
+      socket.on("data", (chunk: Buffer) => {
+        if (!this.#receiver.push(chunk)) socket.pause();
+      });
+    }
     socket.on("error", (cause) => this.#close(cause));
     socket.on("close", () => this.#close());
     socket.on("end", () => this.#close());
   }
 
+  get peerId(): string {
+    return this.#peerId;
+  }
+
+  set peerId(peerId: string) {
+    this.#peerId = this.#receiver.peerId = peerId;
+  }
+
+  get pendingCount(): number {
+    return this.#sender.pendingCount;
+  }
+
+  get bytesSent(): number {
+    return this.#sender.bytesSent;
+  }
+
+  get bytesReceived(): number {
+    return this.#receiver.bytesReceived;
+  }
+
   send(frame: Frame): void {
     if (this.#closed) return; // the reader learns of it; a writer in the middle of an operation need not
-    const header = Buffer.allocUnsafe(headerBytes);
-    const words = [frame.kind, frame.a, frame.b, frame.c, frame.d, frame.payload.byteLength];
-    for (const [i, word] of words.entries()) header.writeUInt32LE(word, 4 * i);
-    this.#pendingWrites++;
-    this.bytesSent += headerBytes + frame.payload.byteLength;
-    this.#socket.cork();
-    this.#socket.write(header);
-    this.#socket.write(frame.payload, () => {
-      this.#pendingWrites--;
-      this.#wakeWriter?.();
-    });
-    this.#socket.uncork();
+    this.#sender.send(frame);
   }
 
   async receive(signal: AbortSignal): Promise<Frame> {
-    await this.#until(() => this.#bufferedBytes >= headerBytes, "reader", signal);
-    const header = Buffer.allocUnsafe(headerBytes);
-    this.#take(header);
-    const [kind, a, b, c, d, length] = Array.from({ length: 6 }, (_, i) => header.readUInt32LE(4 * i)) as [
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
-    if (length > payloadBytesMax) {
-      this.destroy();
-      throw new RingfoldError("MESSAGE_TOO_LARGE", `frame of ${length} bytes from ${this.peerId}`, {
-        peer: this.peerId,
-        bytes: length,
-        bytesMax: payloadBytesMax,
-      });
-    }
-    await this.#until(() => this.#bufferedBytes >= length, "reader", signal);
-    const payload = this.#payload.subarray(0, length);
-    this.#take(payload);
-    return { kind, a, b, c, d, payload };
+    let received: Frame | undefined;
+    await this.receiveEach((frame) => {
+      received = { ...frame, payload: frame.payload.slice() };
+      return false;
+    }, signal);
+    return received!;
   }
 
-  async drained(signal: AbortSignal): Promise<void> {
-    await this.#until(() => this.#pendingWrites === 0, "writer", signal);
+  async receiveEach(take: TakeFrame, signal: AbortSignal): Promise<void> {
+    const fail = (cause: unknown) => this.#receiver.fail(cause);
+    const onAbort = () => fail(this.#cancelled());
+    const taken = this.#receiver.consume(take);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort);
+    const cancelTimer = this.#watch(fail);
+    try {
+      await taken;
+    } catch (cause) {
+      if (cause instanceof RingfoldError && cause.code === "MESSAGE_TOO_LARGE") this.destroy();
+      throw cause;
+    } finally {
+      cancelTimer();
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Fails the wait when no whole frame came for the time of a hop: a byte now and then does not count. */
+  #watch(fail: (cause: RingfoldError) => void): () => void {
+    let takenBefore = this.#receiver.takenCount;
+    let silentQuarters = 0;
+    let cancel = () => {};
+    // Four looks in the time of a hop, instead of a new timer for each frame.
+    const watch = () => {
+      cancel = this.#clock.after(this.#hopTimeoutMs / 4, () => {
+        const { takenCount, isHolding } = this.#receiver;
+        silentQuarters = takenCount === takenBefore && !isHolding ? silentQuarters + 1 : 0;
+        if (silentQuarters === 4) return fail(this.#stalled("sent no whole frame"));
+        takenBefore = takenCount;
+        watch();
+      });
+    };
+    watch();
+    return () => cancel();
+  }
+
+  async drained(signal: AbortSignal, pendingMax = 0): Promise<void> {
+    if (this.pendingCount <= pendingMax) return;
+    let timedOut = false;
+    const wake = () => this.#wakeWriter?.();
+    const cancelTimer = this.#clock.after(this.#hopTimeoutMs, () => {
+      timedOut = true;
+      wake();
+    });
+    signal.addEventListener("abort", wake);
+    try {
+      while (this.pendingCount > pendingMax) {
+        if (this.#closed) throw this.#closed;
+        if (signal.aborted) throw this.#cancelled();
+        if (timedOut) throw this.#stalled("took nothing");
+        await new Promise<void>((resolve) => {
+          this.#wakeWriter = resolve;
+        });
+      }
+    } finally {
+      cancelTimer();
+      signal.removeEventListener("abort", wake);
+      this.#wakeWriter = undefined;
+    }
   }
 
   end(): void {
@@ -94,58 +151,11 @@ export class DataSocket implements FrameSocket {
     this.#close();
   }
 
-  #push(chunk: Buffer): void {
-    this.#chunks.push(chunk);
-    this.#bufferedBytes += chunk.length;
-    this.bytesReceived += chunk.length;
-    if (this.#bufferedBytes > bufferedBytesMax) this.#socket.pause();
-    this.#wakeReader?.();
+  #cancelled(): RingfoldError {
+    return new RingfoldError("CANCELLED", "the wait was cancelled", { peer: this.peerId });
   }
 
-  #take(into: Uint8Array): void {
-    let filled = 0;
-    while (filled < into.length) {
-      const chunk = this.#chunks[0]!;
-      const part = chunk.subarray(0, into.length - filled);
-      into.set(part, filled);
-      filled += part.length;
-      if (part.length === chunk.length) this.#chunks.shift();
-      else this.#chunks[0] = chunk.subarray(part.length);
-    }
-    this.#bufferedBytes -= into.length;
-    if (this.#bufferedBytes <= bufferedBytesMax && this.#socket.isPaused()) this.#socket.resume();
-  }
-
-  async #until(condition: () => boolean, side: "reader" | "writer", signal: AbortSignal): Promise<void> {
-    if (condition()) return;
-    let timedOut = false;
-    const wake = () => (side === "reader" ? this.#wakeReader?.() : this.#wakeWriter?.());
-    const timer = setTimeout(() => {
-      timedOut = true;
-      wake();
-    }, this.#hopTimeoutMs);
-    signal.addEventListener("abort", wake);
-    try {
-      while (!condition()) {
-        if (this.#closed) throw this.#closed;
-        if (signal.aborted)
-          throw new RingfoldError("CANCELLED", "the wait was cancelled", { peer: this.peerId });
-        if (timedOut) throw this.#stalled(side);
-        await new Promise<void>((resolve) => {
-          if (side === "reader") this.#wakeReader = resolve;
-          else this.#wakeWriter = resolve;
-        });
-      }
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", wake);
-      if (side === "reader") this.#wakeReader = undefined;
-      else this.#wakeWriter = undefined;
-    }
-  }
-
-  #stalled(side: "reader" | "writer"): RingfoldError {
-    const what = side === "reader" ? "sent nothing" : "took nothing";
+  #stalled(what: string): RingfoldError {
     return new RingfoldError("HOP_TIMEOUT", `${this.peerId} ${what} for ${this.#hopTimeoutMs} ms`, {
       peer: this.peerId,
       elapsedMs: this.#hopTimeoutMs,
@@ -159,7 +169,7 @@ export class DataSocket implements FrameSocket {
       { peer: this.peerId },
       { cause },
     );
-    this.#wakeReader?.();
+    this.#receiver.end(this.#closed);
     this.#wakeWriter?.();
   }
 }

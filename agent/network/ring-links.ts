@@ -1,18 +1,17 @@
 import { RingfoldError } from "../../protocol/errors.ts";
-import type { DownstreamLink, UpstreamLink } from "../ring/link.ts";
-import { type FrameSocket, frameKind } from "./frame-socket.ts";
+import type { DownstreamLink, Segment, UpstreamLink } from "../ring/link.ts";
+import { type Frame, type FrameSocket, frameKind } from "./frame-socket.ts";
 
 /** A data socket as the receiving end of a ring hop. */
 export function upstreamLink(socket: FrameSocket): UpstreamLink {
+  const { peerId } = socket;
+  const each = socket.receiveEach?.bind(socket);
   return {
-    peerId: socket.peerId,
-    receive: async (signal) => {
-      const { kind, a, b, c, d, payload } = await socket.receive(signal);
-      if (kind !== frameKind.segment) {
-        throw new RingfoldError("MESSAGE_INVALID", `frame kind ${kind} in a ring`, { peer: socket.peerId });
-      }
-      return { operation: a, stage: b, segmentIndex: c, elementCount: d, payload };
-    },
+    peerId,
+    receive: async (signal) => segmentOf(await socket.receive(signal), peerId),
+    ...(each
+      ? { receiveEach: (take, signal) => each((frame) => take(segmentOf(frame, peerId)), signal) }
+      : {}),
     destroy: () => socket.destroy(),
   };
 }
@@ -21,16 +20,40 @@ export function upstreamLink(socket: FrameSocket): UpstreamLink {
 export function downstreamLink(socket: FrameSocket): DownstreamLink {
   return {
     peerId: socket.peerId,
-    send: ({ operation, stage, segmentIndex, elementCount, payload }) =>
-      socket.send({
-        kind: frameKind.segment,
-        a: operation,
-        b: stage,
-        c: segmentIndex,
-        d: elementCount,
-        payload,
-      }),
-    drained: (signal) => socket.drained(signal),
+    get pendingCount() {
+      return socket.pendingCount;
+    },
+    send: (segment) => socket.send(frameOf(segment)),
+    drained: (signal, pendingMax) => socket.drained(signal, pendingMax),
     destroy: () => socket.destroy(),
+  };
+}
+
+/** Stage and wire share a word; a ring of the largest size has 510 stages. */
+const stageBits = 16;
+
+function frameOf(segment: Segment): Frame {
+  return {
+    kind: frameKind.segment,
+    a: segment.operation,
+    b: (segment.wireCode << stageBits) | segment.stage,
+    c: segment.segmentIndex,
+    d: segment.elementCount,
+    payload: segment.payload,
+    headroom: segment.headroom === true,
+  };
+}
+
+function segmentOf({ kind, a, b, c, d, payload }: Frame, peer: string): Segment {
+  if (kind !== frameKind.segment)
+    throw new RingfoldError("MESSAGE_INVALID", `frame kind ${kind} in a ring`, { peer });
+  const stage = b & ((1 << stageBits) - 1);
+  return {
+    operation: a,
+    stage,
+    wireCode: b >>> stageBits,
+    segmentIndex: c,
+    elementCount: d,
+    payload,
   };
 }

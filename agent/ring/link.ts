@@ -8,15 +8,27 @@ export interface Segment {
   readonly segmentIndex: number;
   /** Elements of the whole operation: ranks that disagree about it must not sum. */
   readonly elementCount: number;
-  /** f32, little-endian; valid until the next `receive`. */
+  /** Code of the wire format, likewise. */
+  readonly wireCode: number;
+  /** Valid until the next `receive`, or until whoever took it has answered. */
   readonly payload: Uint8Array;
+  /**
+   * The 64 bytes ahead of the payload, and what pads it to a multiple of 64, are the link's to write on: it puts its
+   * header there and sends all in one piece.
+   */
+  readonly headroom?: boolean;
 }
+
+/** Takes one segment; answers, now or later, whether it wants another. What it throws ends the wait. */
+export type TakeSegment = (segment: Segment) => boolean | Promise<boolean>;
 
 /** From the upstream neighbour. */
 export interface UpstreamLink {
   readonly peerId: string;
   /** @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID */
   receive(signal: AbortSignal): Promise<Segment>;
+  /** `receive` again and again without a promise for each; absent where that gains nothing. @throws as `receive` */
+  receiveEach?(take: TakeSegment, signal: AbortSignal): Promise<void>;
   /** Ends the link at once; the neighbour notices within milliseconds. */
   destroy(): void;
 }
@@ -24,9 +36,23 @@ export interface UpstreamLink {
 /** To the downstream neighbour. */
 export interface DownstreamLink {
   readonly peerId: string;
-  /** Queues a segment; the caller leaves `payload` untouched until `drained` or until the ring proves it sent. */
+  /** Segments that were sent and whose bytes have not left this process: their payloads must stay as they are. */
+  readonly pendingCount: number;
+  /** Queues a segment without copying its payload. */
   send(segment: Segment): void;
-  /** Resolves when everything queued has left this process. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT */
-  drained(signal: AbortSignal): Promise<void>;
+  /** Resolves when at most `pendingMax` (0 unless told) segments are pending. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT */
+  drained(signal: AbortSignal, pendingMax?: number): Promise<void>;
   destroy(): void;
+}
+
+export async function receiveEach(
+  upstream: UpstreamLink,
+  take: TakeSegment,
+  signal: AbortSignal,
+): Promise<void> {
+  if (upstream.receiveEach) return upstream.receiveEach(take, signal);
+  for (;;) {
+    const answer = take(await upstream.receive(signal));
+    if (!(answer === true || (answer !== false && (await answer)))) return;
+  }
 }

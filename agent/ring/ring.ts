@@ -1,24 +1,44 @@
 import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
+import type { Wire } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
-import {
-  chunkRange,
-  type ElementRange,
-  receivedChunkIndex,
-  segmentCount,
-  segmentRange,
-  stageCount,
-} from "./chunks.ts";
-import type { DownstreamLink, Segment, UpstreamLink } from "./link.ts";
+import { Circulation } from "./circulation.ts";
+import { type DownstreamLink, receiveEach, type UpstreamLink } from "./link.ts";
+import { RingMemory } from "./memory.ts";
+import { wireFormats } from "./wire.ts";
 
 export interface RingOptions {
   readonly rank: number;
   readonly worldSize: number;
   /** Absent in a world of one. */
   readonly links?: { readonly upstream: UpstreamLink; readonly downstream: DownstreamLink };
+  /**
+   * Buffers and residuals that were allocated from it are summed in place; others are copied in and out. The ring has it
+   * for itself.
+   */
+  readonly memory?: RingMemory;
   readonly segmentBytes?: number;
-  /** First-stage segments that may circulate at once; at least 2. */
+  /** First-stage segments of this rank that may circulate at once; at least 2. */
   readonly window?: number;
+}
+
+export interface AllReduceOptions {
+  /** f32 unless told. */
+  readonly wire?: Wire;
+  /** The last so many elements travel as f32 whatever the wire: counts and votes. */
+  readonly exactTail?: number;
+  /**
+   * Error feedback for a lossy wire, f32 [length - exactTail], in the ring's memory if the buffer is: added to what this
+   * rank contributes, then replaced by what rounding lost on this rank. Contents undefined after a throw.
+   * Source: Seide et al., "1-bit stochastic gradient descent", 2014.
+   */
+  readonly residual?: Float32Array;
+}
+
+interface Copy {
+  readonly memory: RingMemory;
+  readonly vector: Float32Array;
+  readonly residual: Float32Array;
 }
 
 /**
@@ -30,9 +50,11 @@ export interface RingOptions {
 export class Ring {
   readonly rank: number;
   readonly worldSize: number;
-  readonly #links: RingOptions["links"];
-  readonly #segmentElements: number;
+  readonly #options: RingOptions;
+  readonly #segmentBytes: number;
   readonly #window: number;
+  /** For buffers from elsewhere: as large as the largest so far. */
+  #copy: Copy | undefined;
   #operation = 0;
   #busy = false;
 
@@ -41,8 +63,8 @@ export class Ring {
     assert(options.rank >= 0 && options.rank < options.worldSize);
     this.rank = options.rank;
     this.worldSize = options.worldSize;
-    this.#links = options.links;
-    this.#segmentElements = Math.floor((options.segmentBytes ?? limits.segmentBytes) / 4);
+    this.#options = options;
+    this.#segmentBytes = options.segmentBytes ?? limits.segmentBytes;
     this.#window = options.window ?? limits.segmentWindow;
     // Chunks differ by one element, so by at most one segment; a window of 2 keeps the last segment from waiting.
     assert(this.#window >= 2);
@@ -51,21 +73,21 @@ export class Ring {
   /**
    * Sums `buffer` over all ranks, in place; every rank ends with the same bytes.
    *
+   * Infinities and NaN come out as NaN or infinities on every rank with any wire, never as numbers.
+   *
    * @param buffer f32, the same length on each rank; contents undefined after a throw
    * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID | CANCELLED
-   * Cost: each rank sends 2(W-1)/W * 4 * length bytes.
+   * Cost: each rank sends 2(W-1)/W * length * 4 bytes with f32, 2 with bf16, 1.016 with int8.
    * Source: Patarasuk & Yuan, "Bandwidth optimal all-reduce algorithms", 2009.
    */
-  async allReduce(buffer: Float32Array, signal: AbortSignal): Promise<void> {
+  async allReduce(buffer: Float32Array, signal: AbortSignal, options: AllReduceOptions = {}): Promise<void> {
     assert(!this.#busy, "one operation at a time");
-    if (signal.aborted) {
-      this.destroy();
-      throw new RingfoldError("CANCELLED", "the all-reduce was cancelled");
-    }
-    if (!this.#links) return;
+    if (!this.#options.links) return;
     this.#busy = true;
     try {
-      await this.#circulate(buffer, this.#links, signal);
+      const { memory } = this.#options;
+      if (memory?.owns(buffer)) await this.#circulate(memory, buffer, options, signal);
+      else await this.#circulateCopy(buffer, options, signal);
       this.#operation++;
     } catch (cause) {
       this.destroy();
@@ -82,97 +104,75 @@ export class Ring {
   }
 
   destroy(): void {
-    this.#links?.upstream.destroy();
-    this.#links?.downstream.destroy();
+    this.#options.links?.upstream.destroy();
+    this.#options.links?.downstream.destroy();
+  }
+
+  async #circulateCopy(buffer: Float32Array, options: AllReduceOptions, signal: AbortSignal): Promise<void> {
+    const copy = this.#copyFor(buffer.length);
+    const vector = copy.vector.subarray(0, buffer.length);
+    vector.set(buffer);
+    const { residual, ...rest } = options;
+    if (!residual) await this.#circulate(copy.memory, vector, rest, signal);
+    else {
+      copy.residual.set(residual);
+      await this.#circulate(copy.memory, vector, { ...rest, residual: copy.residual }, signal);
+      residual.set(copy.residual.subarray(0, residual.length));
+    }
+    buffer.set(vector);
   }
 
   async #circulate(
-    buffer: Float32Array,
-    { upstream, downstream }: NonNullable<RingOptions["links"]>,
+    memory: RingMemory,
+    vector: Float32Array,
+    { wire = "f32", exactTail = 0, residual }: AllReduceOptions,
     signal: AbortSignal,
   ): Promise<void> {
-    const { rank, worldSize } = this;
-    const stages = stageCount(worldSize);
-    const chunkOf = (chunkIndex: number) =>
-      chunkRange({ elementCount: buffer.length, worldSize, chunkIndex });
-    const received = Array.from({ length: stages }, (_, stage) =>
-      chunkOf(receivedChunkIndex({ rank, worldSize, stage })),
-    );
-    const own = chunkOf(rank);
-    const ownSegments = segmentCount(own, this.#segmentElements);
-    const send = (stage: number, segmentIndex: number, range: ElementRange) =>
-      downstream.send({
-        operation: this.#operation,
-        stage,
-        segmentIndex,
-        elementCount: buffer.length,
-        payload: new Uint8Array(
-          buffer.buffer,
-          buffer.byteOffset + 4 * range.start,
-          4 * (range.end - range.start),
-        ),
-      });
-
-    let launched = 0;
-    const launchUpTo = (count: number) => {
-      for (; launched < Math.min(count, ownSegments); launched++) {
-        send(0, launched, segmentRange(own, this.#segmentElements, launched));
-      }
+    const { upstream, downstream } = this.#options.links!;
+    assert(!residual || (memory.owns(residual) && residual.length >= vector.length - exactTail));
+    const window = this.#window;
+    const circulation = new Circulation({
+      ...{ rank: this.rank, worldSize: this.worldSize, operation: this.#operation },
+      ...{ memory, vector: vector.byteOffset, elementCount: vector.length },
+      exactTail: wire === "f32" ? 0 : exactTail,
+      residual: residual?.byteOffset ?? 0,
+      wire: wireFormats[wire],
+      segmentBytes: this.#segmentBytes,
+      ...{ window, upstreamPeerId: upstream.peerId, downstream },
+    });
+    // Another segment needs a free slot. No rank waits for ever: at most `window` segments of each rank circulate, so
+    // the `window + 1` slots of all ranks are never full at once.
+    const more = () => circulation.remaining > 0;
+    const freeSlot = async () => {
+      await downstream.drained(signal, window);
+      return more();
     };
-    launchUpTo(this.#window);
-
-    let remaining = received.reduce((sum, chunk) => sum + segmentCount(chunk, this.#segmentElements), 0);
-    let circulated = 0;
-    for (; remaining > 0; remaining--) {
-      const segment = await upstream.receive(signal);
-      const range = this.#locate(segment, buffer.length, received);
-      if (segment.stage < worldSize - 1) addInto(buffer, range.start, segment.payload);
-      else copyInto(buffer, range.start, segment.payload);
-      if (segment.stage + 1 < stages) send(segment.stage + 1, segment.segmentIndex, range);
-      else launchUpTo(++circulated + this.#window);
+    circulation.launch();
+    if (more()) {
+      await receiveEach(
+        upstream,
+        (segment) => {
+          circulation.take(segment);
+          return downstream.pendingCount <= window || !more() ? more() : freeSlot();
+        },
+        signal,
+      );
     }
-    // A queued segment is a view of `buffer`: the caller may only touch it once the queue is empty.
+    // The slots are used anew by the next operation, and the links may be closed after the last one.
     await downstream.drained(signal);
   }
 
-  /** Where a segment belongs; anything that does not fit this operation to the element is refused. */
-  #locate(segment: Segment, elementCount: number, received: readonly ElementRange[]): ElementRange {
-    const chunk = received[segment.stage];
-    const range = chunk && segmentRange(chunk, this.#segmentElements, segment.segmentIndex);
-    if (
-      segment.operation !== this.#operation ||
-      segment.elementCount !== elementCount ||
-      !range ||
-      segment.payload.byteLength !== 4 * (range.end - range.start)
-    ) {
-      const { operation, stage, segmentIndex, payload } = segment;
-      throw new RingfoldError("MESSAGE_INVALID", "a segment does not belong to this operation", {
-        peer: this.#links!.upstream.peerId,
-        operation,
-        expectedOperation: this.#operation,
-        elementCount: segment.elementCount,
-        expectedElementCount: elementCount,
-        stage,
-        segmentIndex,
-        bytes: payload.byteLength,
+  #copyFor(elementCount: number): Copy {
+    if (!this.#copy || this.#copy.vector.length < elementCount) {
+      const capacity = Math.max(elementCount, 1_024);
+      const memory = new RingMemory({
+        elementCount: 2 * capacity,
+        window: this.#window,
+        segmentBytes: this.#segmentBytes + 4 * 16,
+        receiveBytes: 0,
       });
+      this.#copy = { memory, vector: memory.allocate(capacity), residual: memory.allocate(capacity) };
     }
-    return range;
+    return this.#copy;
   }
-}
-
-function addInto(buffer: Float32Array, start: number, payload: Uint8Array): void {
-  const addend = asFloats(payload);
-  for (let i = 0; i < addend.length; i++) buffer[start + i]! += addend[i]!;
-}
-
-function copyInto(buffer: Float32Array, start: number, payload: Uint8Array): void {
-  buffer.set(asFloats(payload), start);
-}
-
-/** A view where alignment allows, else a copy. */
-function asFloats(bytes: Uint8Array): Float32Array {
-  if (bytes.byteOffset % 4 === 0)
-    return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-  return new Float32Array(new Uint8Array(bytes).buffer);
 }

@@ -91,7 +91,11 @@ export class JobRunner {
     network.handle(stopJob, async ({ term, jobId, reason }, { from }) => {
       fence.check(term, from);
       if (this.#trainers.has(jobId)) log.info({ jobId, reason }, "Ending a trainer");
+      this.#outbox.forget(jobId);
       await this.#end(jobId);
+      // Whoever waits for a majority may count on it: nothing of this job runs here any more.
+      if (!this.#trainers.has(jobId))
+        this.#outbox.push({ kind: "failed", jobId, code: "CANCELLED", message: reason, fatal: false });
       return { ok: true };
     });
   }

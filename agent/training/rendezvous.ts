@@ -114,19 +114,24 @@ async function heal(
   }
 }
 
-async function link(plan: GenerationPlan, { peerId, plane }: Rendezvous, signal: AbortSignal): Promise<Ring> {
+async function link(
+  plan: GenerationPlan,
+  { peerId, plane, trainer: { memory } }: Rendezvous,
+  signal: AbortSignal,
+): Promise<Ring> {
   const worldSize = plan.ranks.length;
   const rank = plan.ranks.findIndex((member) => member.peerId === peerId);
   if (worldSize === 1) return new Ring({ rank, worldSize });
   const upstream = plan.ranks[(rank + worldSize - 1) % worldSize]!;
   const downstream = plan.ranks[(rank + 1) % worldSize]!;
   const [dialled, accepted] = await Promise.allSettled([
-    plane.dial(upstream, purpose(plan, "ring"), signal),
+    plane.dial(upstream, purpose(plan, "ring"), signal, { receiveRegion: memory.receiveRegion }),
     plane.accept(downstream.peerId, purpose(plan, "ring"), signal),
   ]);
   if (dialled.status === "fulfilled" && accepted.status === "fulfilled") {
     const links = { upstream: upstreamLink(dialled.value), downstream: downstreamLink(accepted.value) };
-    return new Ring({ rank, worldSize, links });
+    const window = plan.transport === "encrypted" ? limits.segmentWindow : limits.segmentWindowPlain;
+    return new Ring({ rank, worldSize, links, memory, window });
   }
   if (dialled.status === "fulfilled") dialled.value.destroy();
   if (accepted.status === "fulfilled") accepted.value.destroy();

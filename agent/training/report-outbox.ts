@@ -44,6 +44,11 @@ export class ReportOutbox {
     void this.#drain();
   }
 
+  /** What the trainer of this job had to say is of no interest any more. */
+  forget(jobId: string): void {
+    this.#queue = this.#queue.filter((report) => report.jobId !== jobId);
+  }
+
   /** Tries at once, for example because the coordinator is back. */
   retryNow(): void {
     this.#cancelRetry?.();
@@ -63,7 +68,7 @@ export class ReportOutbox {
     try {
       for (let report = this.#queue[0]; report && !this.#closed; report = this.#queue[0]) {
         await this.#send(report);
-        this.#queue.shift();
+        if (this.#queue[0] === report) this.#queue.shift();
         this.#failures = 0;
       }
     } catch (error) {

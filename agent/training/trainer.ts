@@ -3,6 +3,7 @@ import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
 import { type Dataset, type ExampleSet, gatherBatch } from "../data/dataset.ts";
 import type { BatchResult, TrainableModel } from "../engine/port.ts";
+import { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
 import { createOptimizer, type Optimizer } from "./optimizer.ts";
 import { evenShare, Sampler } from "./sampler.ts";
@@ -13,8 +14,8 @@ import { initialState, type TrainingState } from "./training-state.ts";
  * A rank of synchronous data parallel training. The path of a step, top to bottom: sample our slice of the global
  * batch -> gradient -> one flat f32 vector -> all-reduce -> the same optimizer step on each rank -> next.
  *
- * Loss, correct answers, example count and the vote to pause ride at the end of the gradient vector, so all ranks know
- * the same numbers and stop at the same boundary without a second operation.
+ * Loss, correct answers, example count and the vote to pause ride at the end of the gradient vector, as f32 on any wire,
+ * so all ranks know the same numbers and stop at the same boundary without a second operation.
  */
 export interface StepReport {
   /** Completed steps, this one included. */
@@ -49,7 +50,11 @@ export class Trainer {
   readonly #options: TrainerOptions;
   readonly #optimizer: Optimizer;
   readonly #sampler: Sampler;
+  /** Of every ring that this trainer joins, one after the other: the gradient lies in it. */
+  readonly memory: RingMemory;
   readonly #vector: Float32Array;
+  /** What a lossy wire has rounded off on this rank and the next step makes up for. */
+  readonly #residual: Float32Array | undefined;
   readonly #batch: { inputs: Float32Array; labels: Int32Array };
   #pauseWanted = false;
 
@@ -73,7 +78,12 @@ export class Trainer {
     });
     this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
-    this.#vector = new Float32Array(parameterCount + tail.length);
+    const isLossy = spec.wire !== "f32";
+    this.memory = new RingMemory({
+      elementCount: parameterCount + tail.length + (isLossy ? parameterCount : 0),
+    });
+    this.#vector = this.memory.allocate(parameterCount + tail.length);
+    this.#residual = isLossy ? this.memory.allocate(parameterCount) : undefined;
     const batchMax = Math.max(spec.batchSize, evaluationBatch);
     const exampleSize = data.inputShape.reduce((product, dimension) => product * dimension, 1);
     this.#batch = { inputs: new Float32Array(batchMax * exampleSize), labels: new Int32Array(batchMax) };
@@ -95,7 +105,10 @@ export class Trainer {
    */
   async run(ring: Ring, signal: AbortSignal): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
+    // A residual belongs to its ring: after a broken operation nobody knows what of it has been made up for.
+    this.#residual?.fill(0);
     while (this.state.step < this.totalSteps) {
+      throwIfCancelled(signal);
       if (await this.#step(ring, signal)) return "paused";
     }
     return "done";
@@ -117,7 +130,11 @@ export class Trainer {
     );
 
     const communicationStartedAtMs = nowMs();
-    await ring.allReduce(this.#vector, signal);
+    await ring.allReduce(this.#vector, signal, {
+      wire: spec.wire,
+      exactTail: tail.length,
+      ...(this.#residual ? { residual: this.#residual } : {}),
+    });
     const communicationMs = nowMs() - communicationStartedAtMs;
     if (ring.worldSize === 1) await this.#options.nextTurn(); // a ring of one waits for nothing, and must still hear its agent
 
@@ -149,6 +166,7 @@ export class Trainer {
     const { start, end } = evenShare({ count: data.test.count, rank: ring.rank, worldSize: ring.worldSize });
     const totals = new Float32Array(tail.length);
     for (let from = start; from < end; from += evaluationBatch) {
+      throwIfCancelled(signal);
       const indices = Uint32Array.from({ length: Math.min(evaluationBatch, end - from) }, (_, i) => from + i);
       const { lossSum, correctCount } = await model.evaluate(this.#gather(data.test, indices));
       totals[tail.lossSum]! += lossSum;
@@ -195,4 +213,9 @@ export class Trainer {
       );
     }
   }
+}
+
+/** A ring of one never waits, so nothing else would notice. */
+function throwIfCancelled(signal: AbortSignal): void {
+  if (signal.aborted) throw new RingfoldError("CANCELLED", "the training was cancelled");
 }

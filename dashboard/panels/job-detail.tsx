@@ -86,7 +86,7 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
         : `${spec.workers.min}–${spec.workers.max}`,
     ],
     ["Engine", spec.engine],
-    ["Ring", spec.transport],
+    ["Ring", `${spec.transport}, ${spec.wire}`],
     ["All-reduce", allReduceText(job)],
     ["Seed", String(spec.seed)],
     ["Submitted", formatAge(nowMs - job.submittedAtMs)],

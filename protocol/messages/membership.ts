@@ -69,9 +69,10 @@ export interface JoinResponse {
 }
 
 /** A clean goodbye; answered when nothing depends on the leaver any more. */
-export const leave: Conversation<{ reason: string }, { released: boolean }> = {
+export const leave: Conversation<{ reason: string; incarnation: string }, { released: boolean }> = {
   protocol: "/ringfold/membership/leave/1",
-  request: z.object({ reason: z.string().max(1_000) }),
+  /** A goodbye of an earlier life may come late, and must not send the present one away. */
+  request: z.object({ reason: z.string().max(1_000), incarnation: z.string().max(64) }),
   response: z.object({ released: z.boolean() }),
   requestBytesMax: 4_096,
   responseBytesMax: 4_096,

@@ -10,7 +10,7 @@ import { VersionRegistry } from "../../coordinator/version-registry.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 import type { Store } from "../../protocol/ports.ts";
 import type { ScheduledFault } from "./faults.ts";
-import type { SimulatedNode } from "./world/network.ts";
+import type { SimulatedNode } from "./world/node.ts";
 import type { Randomness } from "./world/randomness.ts";
 import type { Weather } from "./world/wire.ts";
 
@@ -103,7 +103,7 @@ export const mutations: readonly Mutation[] = [
     name: "a survivor reports the step before its last one",
     shows: /^(progress|no finished step is lost)/,
     changeReport: (report) =>
-      report.kind === "ended"
+      report.kind === "ended" || report.kind === "ready"
         ? { ...report, point: { ...report.point, step: Math.max(0, report.point.step - 1) } }
         : report,
   },

@@ -41,6 +41,7 @@ export function jobText(job: JobView, nowMs: number): string {
     "plan",
     `${spec.model.architecture} on ${spec.data.source}, ${spec.epochs} epochs of batch ${spec.batchSize}`,
   ]);
+  facts.push(["ring", `${spec.transport}, ${spec.wire} on the wire`]);
   facts.push(["workers", `${spec.workers.min} to ${spec.workers.max}`]);
   if (progress) {
     const { step, totalSteps, loss, accuracy } = progress;

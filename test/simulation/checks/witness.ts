@@ -12,7 +12,7 @@ import {
   type TrainingPoint,
 } from "../../../protocol/messages/job.ts";
 import type { StoreWrite } from "../../../protocol/ports.ts";
-import type { SimulatedNode } from "../world/network.ts";
+import type { SimulatedNode } from "../world/node.ts";
 import type { Life } from "../world/scheduler.ts";
 import type { World } from "../world/world.ts";
 import { Ledger } from "./ledger.ts";

@@ -1,7 +1,8 @@
 import { type Coordinator, openCoordinator } from "../../../coordinator/coordinator.ts";
 import { toRingfoldError } from "../../../protocol/errors.ts";
 import type { Mutation } from "../mutations.ts";
-import type { SimulatedNetwork, SimulatedNode } from "../world/network.ts";
+import type { SimulatedNetwork } from "../world/network.ts";
+import type { SimulatedNode } from "../world/node.ts";
 import type { Life } from "../world/scheduler.ts";
 import type { CoordinatorDisk } from "../world/storage.ts";
 import type { World } from "../world/world.ts";

@@ -6,7 +6,7 @@ import { toRingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import { protocolRange } from "../../../protocol/messages/membership.ts";
 import { placeShards } from "../../../protocol/messages/serving.ts";
-import type { SimulatedNode } from "../world/network.ts";
+import type { SimulatedNode } from "../world/node.ts";
 import type { Life } from "../world/scheduler.ts";
 import { simulatedClaims, simulatedToken } from "./notary.ts";
 import type { Surroundings } from "./surroundings.ts";

@@ -162,7 +162,7 @@ describe("a job over its agents", () => {
     await bench.coordinator.submitJob(spec);
     await worker.report("ready");
     const goodbye = () =>
-      worker.network.request(coordinatorId, leave, { reason: "asked to", incarnation: "only" });
+      worker.network.request(coordinatorId, leave, { reason: "asked to", incarnation: "life-1" });
     expect(await goodbye()).toEqual({ released: false });
     expect(worker.told.at(-1)).toBe("quiesce 1");
     await worker.report("ended", { jobId: "job-1", generation: 1, cause: "quiesced" });

@@ -20,6 +20,7 @@ test("three lines are a job; everything else has a default", () => {
     seed: 1,
     checkpoint: { everySteps: 200 },
     engine: "auto",
+    ringOrder: "measured",
     transport: "encrypted",
     wire: "f32",
   });

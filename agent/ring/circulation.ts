@@ -1,0 +1,209 @@
+import assert from "node:assert";
+import { RingfoldError } from "../../protocol/errors.ts";
+import {
+  chunkRange,
+  type ElementRange,
+  receivedChunkIndex,
+  segmentCount,
+  segmentRange,
+  stageCount,
+} from "./chunks.ts";
+import type { DownstreamLink, Segment } from "./link.ts";
+import { type RingMemory, slotHeadroomBytes } from "./memory.ts";
+import { type WireFormat, wireFormats } from "./wire.ts";
+
+/** One all-reduce on one rank. Vectors are byte offsets into `memory`. */
+export interface CirculationPlan {
+  readonly rank: number;
+  readonly worldSize: number;
+  readonly operation: number;
+  readonly memory: RingMemory;
+  readonly vector: number;
+  readonly elementCount: number;
+  /** The last so many elements travel as f32 whatever the wire. */
+  readonly exactTail: number;
+  /** What rounding lost, to be added next time; 0 for none. */
+  readonly residual: number;
+  readonly wire: WireFormat;
+  readonly segmentBytes: number;
+  readonly window: number;
+  readonly upstreamPeerId: string;
+  readonly downstream: DownstreamLink;
+}
+
+/**
+ * The segments of one all-reduce as they go round: what arrives is summed and sent on in one step, from the receive
+ * buffer to a slot. With a lossy wire each element is rounded once on each rank: when its chunk is launched, when its
+ * partial sum goes on, or when its sum is complete; so one residual an element remembers what this rank has lost, and
+ * the rank that completes a sum keeps the rounded one that the others will get.
+ */
+export class Circulation {
+  readonly #plan: CirculationPlan;
+  readonly #stages: number;
+  /** By stage: the chunk that arrives, and the segment of it that comes next. */
+  readonly #received: readonly ElementRange[];
+  readonly #nextSegment: Uint32Array;
+  readonly #segmentElements: number;
+  readonly #own: ElementRange;
+  readonly #ownSegments: number;
+  readonly #exactStart: number;
+  readonly #slotStride: number;
+  readonly #encode: ReturnType<WireFormat["encode"]>;
+  readonly #decode: ReturnType<WireFormat["decode"]>;
+  #sent = 0;
+  #launched = 0;
+  #circulated = 0;
+  /** Segments still to come. */
+  remaining: number;
+
+  constructor(plan: CirculationPlan) {
+    const { rank, worldSize, elementCount, wire, memory } = plan;
+    const chunkOf = (chunkIndex: number) => chunkRange({ elementCount, worldSize, chunkIndex });
+    this.#plan = plan;
+    this.#stages = stageCount(worldSize);
+    this.#segmentElements = wire.elementsIn(plan.segmentBytes - 4 * plan.exactTail);
+    this.#received = Array.from({ length: this.#stages }, (_, stage) =>
+      chunkOf(receivedChunkIndex({ rank, worldSize, stage })),
+    );
+    this.#nextSegment = new Uint32Array(this.#stages);
+    this.#own = chunkOf(rank);
+    this.#ownSegments = segmentCount(this.#own, this.#segmentElements);
+    this.#exactStart = elementCount - plan.exactTail;
+    // Full frames lie without a gap between them; an exact element is up to 4 bytes longer than a lossy one.
+    const payloadBytesMax = wire.payloadBytes(this.#segmentElements) + 4 * plan.exactTail;
+    this.#slotStride = slotHeadroomBytes + 64 * Math.ceil(payloadBytesMax / 64);
+    assert((plan.window + 1) * this.#slotStride <= memory.slots.bytes);
+    this.#encode = wire.encode(memory.kernels);
+    this.#decode = wire.decode(memory.kernels);
+    this.remaining = this.#received.reduce(
+      (sum, chunk) => sum + segmentCount(chunk, this.#segmentElements),
+      0,
+    );
+  }
+
+  /** Sends the first segments of our own chunk. */
+  launch(): void {
+    this.#launchUpTo(this.#plan.window);
+  }
+
+  /** Sums or keeps an arrived segment and sends it on. @throws RingfoldError MESSAGE_INVALID */
+  take(segment: Segment): void {
+    const { worldSize, memory } = this.#plan;
+    const range = this.#locate(segment);
+    const { payload, stage, segmentIndex } = segment;
+    let pointer = payload.byteOffset;
+    if (!memory.owns(payload)) {
+      pointer = memory.staging;
+      memory.bytes.set(payload, pointer);
+    }
+    this.#nextSegment[stage]!++;
+    this.remaining--;
+    const isLast = stage + 1 === this.#stages;
+    if (stage < worldSize - 1) {
+      const slot = this.#nextSlot();
+      this.#encodeRange(slot, range, { addend: pointer, keep: stage === worldSize - 2 ? 1 : 0 });
+      this.#send(slot, stage + 1, segmentIndex, payload.length);
+      return;
+    }
+    this.#decodeRange(range, pointer);
+    if (isLast) return this.#launchUpTo(++this.#circulated + this.#plan.window);
+    const slot = this.#nextSlot();
+    memory.bytes.copyWithin(slot, pointer, pointer + payload.length);
+    this.#send(slot, stage + 1, segmentIndex, payload.length);
+  }
+
+  #launchUpTo(count: number): void {
+    for (const end = Math.min(count, this.#ownSegments); this.#launched < end; this.#launched++) {
+      const range = segmentRange(this.#own, this.#segmentElements, this.#launched);
+      const slot = this.#nextSlot();
+      this.#encodeRange(slot, range, { addend: 0, keep: 0 });
+      this.#send(slot, 0, this.#launched, this.#payloadBytes(range));
+    }
+  }
+
+  /** Slots are reused in the order of sending: the one that comes round has left while one of them is free. */
+  #nextSlot(): number {
+    const { memory, window } = this.#plan;
+    return memory.slots.pointer + (this.#sent++ % (window + 1)) * this.#slotStride + slotHeadroomBytes;
+  }
+
+  #send(slot: number, stage: number, segmentIndex: number, payloadBytes: number): void {
+    const { operation, elementCount, wire, memory, downstream } = this.#plan;
+    downstream.send({
+      operation,
+      stage,
+      segmentIndex,
+      elementCount,
+      wireCode: wire.code,
+      payload: new Uint8Array(memory.bytes.buffer, slot, payloadBytes),
+      headroom: true,
+    });
+  }
+
+  /** A segment is its lossy elements, then those of the exact tail that fall into it. */
+  #split({ start, end }: ElementRange): { readonly lossy: number; readonly exact: number } {
+    const lossy = Math.max(0, Math.min(end, this.#exactStart) - start);
+    return { lossy, exact: end - start - lossy };
+  }
+
+  #payloadBytes(range: ElementRange): number {
+    const { lossy, exact } = this.#split(range);
+    return this.#plan.wire.payloadBytes(lossy) + 4 * exact;
+  }
+
+  #encodeRange(
+    out: number,
+    range: ElementRange,
+    { addend, keep }: { readonly addend: number; readonly keep: 0 | 1 },
+  ): void {
+    const { vector, residual, wire, memory } = this.#plan;
+    const { lossy, exact } = this.#split(range);
+    const x = vector + 4 * range.start;
+    this.#encode(out, x, addend, residual && residual + 4 * range.start, keep, lossy);
+    if (exact === 0) return;
+    const bytes = wire.payloadBytes(lossy);
+    memory.kernels.encodeF32(out + bytes, x + 4 * lossy, addend && addend + bytes, 0, keep, exact);
+  }
+
+  #decodeRange(range: ElementRange, pointer: number): void {
+    const { vector, wire, memory } = this.#plan;
+    const { lossy, exact } = this.#split(range);
+    const x = vector + 4 * range.start;
+    if (this.#decode) this.#decode(x, pointer, lossy);
+    else memory.bytes.copyWithin(x, pointer, pointer + 4 * lossy);
+    if (exact === 0) return;
+    const from = pointer + wire.payloadBytes(lossy);
+    memory.bytes.copyWithin(x + 4 * lossy, from, from + 4 * exact);
+  }
+
+  /** Where a segment belongs; anything that does not fit this operation to the element, in its turn, is refused. */
+  #locate(segment: Segment): ElementRange {
+    const { operation, elementCount, wire, upstreamPeerId } = this.#plan;
+    const chunk = this.#received[segment.stage];
+    const range = chunk && segmentRange(chunk, this.#segmentElements, segment.segmentIndex);
+    if (
+      segment.operation === operation &&
+      segment.elementCount === elementCount &&
+      segment.wireCode === wire.code &&
+      range &&
+      range.start < range.end &&
+      segment.segmentIndex === this.#nextSegment[segment.stage] &&
+      segment.payload.byteLength === this.#payloadBytes(range)
+    ) {
+      return range;
+    }
+    const theirs = Object.values(wireFormats).find(({ code }) => code === segment.wireCode);
+    throw new RingfoldError("MESSAGE_INVALID", "a segment does not belong to this operation", {
+      peer: upstreamPeerId,
+      operation: segment.operation,
+      expectedOperation: operation,
+      elementCount: segment.elementCount,
+      expectedElementCount: elementCount,
+      wire: theirs?.name ?? segment.wireCode,
+      expectedWire: wire.name,
+      stage: segment.stage,
+      segmentIndex: segment.segmentIndex,
+      bytes: segment.payload.byteLength,
+    });
+  }
+}

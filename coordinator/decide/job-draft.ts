@@ -1,0 +1,112 @@
+import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import { computeQuorum, type LinkLookup, type Quorum } from "./generation.ts";
+import type { JobRecord, Member } from "./job-record.ts";
+
+export interface PeerFact {
+  readonly peerId: string;
+  readonly name: string;
+  readonly incarnation: string;
+  readonly connected: boolean;
+  /** It said goodbye and waits to be released. */
+  readonly leaving: boolean;
+  /** It may take part in this job: a worker that no other job holds. */
+  readonly eligible: boolean;
+  /** Since it was last heard of. */
+  readonly silentMs?: number;
+}
+
+export interface JobWorld {
+  readonly peers: ReadonlyMap<string, PeerFact>;
+  readonly nowMs: number;
+  /** The coordinator has just started: a member that it does not know yet may be on its way back. */
+  readonly gathering?: boolean;
+  /** Measured links between workers. */
+  readonly links?: LinkLookup;
+}
+
+export type JobEffect =
+  | { readonly kind: "prepare"; readonly peerId: string }
+  /** To all ranks of the plan, unless some are named. */
+  | { readonly kind: "start"; readonly plan: GenerationPlan; readonly peerIds?: readonly string[] }
+  | { readonly kind: "quiesce"; readonly peerIds: readonly string[]; readonly generation: number }
+  | { readonly kind: "stop"; readonly peerIds: readonly string[]; readonly reason: string }
+  | { readonly kind: "register" };
+
+/** A job while one decision about it is made: the record to be, the effects so far, and the words they are written in. */
+export class JobDraft {
+  readonly job: JobRecord;
+  readonly effects: JobEffect[] = [];
+  readonly world: JobWorld;
+
+  constructor(job: JobRecord, world: JobWorld) {
+    this.job = job;
+    this.world = world;
+  }
+
+  /** Members in one of these phases. */
+  inPhase(...phases: readonly Member["phase"][]): Member[] {
+    return Object.values(this.job.members).filter(({ phase }) => phases.includes(phase));
+  }
+
+  /** The next generation among the idle. @param running members that have not reported the end of the current one */
+  quorum(running: readonly Member[]): Quorum {
+    const candidates = this.inPhase("ready", "ended");
+    const answered = new Set(candidates.map(({ peerId }) => peerId));
+    const silent = [...this.job.silent, ...running.map(({ peerId }) => peerId)].filter(
+      (peerId) => !answered.has(peerId) && this.mayLive(peerId),
+    );
+    return computeQuorum(this.job, candidates, silent, this.world.links);
+  }
+
+  /** Since the current generation ended on its first rank; 0 while it runs. */
+  interruptedMs(): number {
+    return this.job.interruptedAtMs === null ? 0 : this.world.nowMs - this.job.interruptedAtMs;
+  }
+
+  /** The job is over; whoever works for it is sent home. */
+  end(state: "succeeded" | "failed" | "cancelled", reason: string): void {
+    const { job } = this;
+    job.state = state;
+    job.reason = reason;
+    job.endedAtMs = this.world.nowMs;
+    // A rank that was taken for dead may still be there.
+    const peerIds = [...new Set([...Object.keys(job.members), ...job.peers])];
+    if (peerIds.length > 0) this.effects.push({ kind: "stop", peerIds, reason });
+    job.members = {};
+  }
+
+  /** Takes a member out; when it was a rank, its generation is broken. */
+  drop(member: Member, change: string): void {
+    delete this.job.members[member.peerId];
+    if (this.planned(member.peerId)) {
+      this.job.changes.push(change);
+      this.interrupt();
+    }
+  }
+
+  /** The current generation is at its end. */
+  interrupt(): void {
+    this.job.interruptedAtMs ??= this.world.nowMs;
+  }
+
+  setPhase(member: Member, phase: Member["phase"]): void {
+    member.phase = phase;
+    member.sinceMs = this.world.nowMs;
+  }
+
+  /** Whether it is a rank of the current generation. */
+  planned(peerId: string): boolean {
+    return this.job.plan?.ranks.some((rank) => rank.peerId === peerId) ?? false;
+  }
+
+  /** Whether nothing says that it is dead. */
+  mayLive(peerId: string): boolean {
+    const peer = this.world.peers.get(peerId);
+    return peer ? peer.connected : (this.world.gathering ?? false);
+  }
+
+  /** For people. */
+  name(peerId: string): string {
+    return this.world.peers.get(peerId)?.name ?? peerId.slice(-6);
+  }
+}

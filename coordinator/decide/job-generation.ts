@@ -1,0 +1,135 @@
+import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import type { JobDraft, JobEffect } from "./job-draft.ts";
+import { reformGraceMs, releaseLeavers } from "./job-members.ts";
+import { isOver, type Member } from "./job-record.ts";
+
+/** So many generations may start at one step without a pause between them. */
+const hastyGenerations = 4;
+const retryMs = { first: 500, most: 10_000 } as const;
+
+/** Moves the job on as far as it can go now. */
+export function advance(draft: JobDraft): void {
+  const { job } = draft;
+  if (isOver(job)) return;
+  const inPlan = Object.values(job.members).filter(({ peerId }) => draft.planned(peerId));
+  const running = inPlan.filter(({ phase }) => phase === "running");
+  if (job.result && (running.length === 0 || draft.world.nowMs - job.result.atMs > reformGraceMs))
+    return succeed(draft);
+  if (job.plan && job.interruptedAtMs === null && running.length === job.plan.ranks.length) {
+    job.state = "running";
+    return pauseForChange(draft, running);
+  }
+  if (job.result) return; // the others are about to say that they have finished, too
+  if (job.plan && running.length > 0) {
+    // Some have ended: the others' sockets are closing at this moment, or wait to be linked with somebody who is gone.
+    draft.interrupt();
+    job.state = "reforming";
+    job.reason = job.changes.length > 0 ? job.changes.join(", ") : "the ring broke";
+    if (draft.interruptedMs() > reformGraceMs) job.reason = draft.quorum(running).reason;
+    return requestPause(draft, running);
+  }
+  form(draft);
+}
+
+/** A clean change: newcomers are ready or someone wants to leave, so the ring pauses at its next step boundary. */
+function pauseForChange(draft: JobDraft, running: readonly Member[]): void {
+  const { job } = draft;
+  const leaving = running.filter(({ peerId }) => draft.world.peers.get(peerId)?.leaving);
+  const room = job.spec.workers.max - running.length + leaving.length;
+  const joining = Object.values(job.members).filter(
+    ({ peerId, phase }) => phase === "ready" && !draft.planned(peerId),
+  );
+  if (job.pauseRequested || (leaving.length === 0 && (joining.length === 0 || room <= 0))) return;
+  for (const { peerId } of leaving) job.changes.push(`${draft.name(peerId)} leaves`);
+  requestPause(draft, running);
+}
+
+/** Once a generation. */
+function requestPause(draft: JobDraft, running: readonly Member[]): void {
+  const { job } = draft;
+  if (job.pauseRequested) return;
+  job.pauseRequested = true;
+  const peerIds = running.map(({ peerId }) => peerId);
+  draft.effects.push({ kind: "quiesce", peerIds, generation: job.plan!.generation });
+}
+
+function form(draft: JobDraft): void {
+  const { job } = draft;
+  releaseLeavers(draft);
+  const members = Object.values(job.members);
+  const preparing = members.filter(({ phase }) => phase === "preparing").length;
+  const candidates = draft.inPhase("ready", "ended");
+  if (!job.plan && preparing > 0) {
+    job.state = "preparing";
+    job.reason = `${candidates.length} of ${members.length} workers are ready`;
+    return;
+  }
+  const missing = candidates.filter(({ peerId }) => !draft.world.peers.has(peerId));
+  if (missing.length > 0) {
+    job.reason = `waits for ${missing.length} of its workers to come back to this coordinator`;
+    return;
+  }
+  const { plan, reason } = draft.quorum([]);
+  if (plan && mustWait(draft, plan)) {
+    job.state = "reforming";
+    return;
+  }
+  job.reason = reason;
+  if (plan) adopt(draft, plan);
+  else job.state = job.plan ? "reforming" : "waiting";
+}
+
+/**
+ * Rings that break before their first step, again and again, are formed ever more slowly: two ranks may not reach each
+ * other. Meanwhile all are asked to announce themselves anew, as an address may be out of date.
+ */
+function mustWait(draft: JobDraft, { start }: GenerationPlan): boolean {
+  const { job } = draft;
+  const progressed = job.generations.findLastIndex(({ startStep }) => startStep !== start.step);
+  const repeated = job.generations.length - 1 - progressed;
+  const delayMs = Math.min(retryMs.most, retryMs.first * 2 ** (repeated - hastyGenerations - 1));
+  if (repeated <= hastyGenerations || job.interruptedAtMs === null || draft.interruptedMs() >= delayMs)
+    return false;
+  const reason = `the ring broke ${repeated} times before its first step; it is formed again more slowly`;
+  if (job.reason === reason) return true;
+  job.reason = reason;
+  draft.effects.push(
+    ...draft.inPhase("ready", "ended").map(({ peerId }): JobEffect => ({ kind: "prepare", peerId })),
+  );
+  return true;
+}
+
+function adopt(draft: JobDraft, plan: GenerationPlan): void {
+  const { job } = draft;
+  const { nowMs } = draft.world;
+  job.plan = plan;
+  job.state = "running";
+  job.startedAtMs ??= nowMs;
+  job.pauseRequested = false;
+  job.changes = [];
+  job.silent = [];
+  job.recoveringSinceMs ??= job.interruptedAtMs; // a ring that breaks before its first step: still the same outage
+  job.interruptedAtMs = null;
+  // Later ones died with their owners; trained again in another world, those steps have other bits.
+  job.checkpoints = job.checkpoints.filter(({ step }) => step <= plan.start.step);
+  job.generations.push({
+    generation: plan.generation,
+    ranks: plan.ranks.map(({ peerId }) => peerId),
+    startStep: plan.start.step,
+    reason: plan.reason,
+    startedAtMs: nowMs,
+    recoveryMs: null,
+    predictedCommunicationMs: plan.predictedCommunicationMs,
+  });
+  for (const { peerId } of plan.ranks) {
+    draft.setPhase(job.members[peerId]!, "running");
+    if (!job.peers.includes(peerId)) job.peers.push(peerId);
+  }
+  draft.effects.push({ kind: "start", plan });
+}
+
+function succeed(draft: JobDraft): void {
+  const { accuracy } = draft.job.result!.evaluation;
+  draft.end("succeeded", `accuracy ${(100 * accuracy).toFixed(2)}% on the held-out examples`);
+  draft.effects.push({ kind: "register" });
+}

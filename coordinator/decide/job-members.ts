@@ -1,0 +1,104 @@
+import { limits } from "../../protocol/limits.ts";
+import type { JobDraft } from "./job-draft.ts";
+import { isOver } from "./job-record.ts";
+
+/** After a ring broke, every survivor's socket has told it so; a majority that has reported waits no longer for the rest. */
+export const reformGraceMs = 3_000;
+/** Who has not reported after this long is given up in any case: a fresh trainer would not have taken longer. */
+const stalledMs = limits.prepareTimeoutMs;
+/** A ring of which nobody has been seen for this long is given up: as long as one rank waits for another. */
+const abandonedMs = limits.hopTimeoutMs;
+/** A trainer that died this often on one agent is not tried there again. */
+const failuresMax = 3;
+
+/** Members whose agent is gone. A running one is only lost once the ring has felt it, or its agent lives anew. */
+export function dropLost(draft: JobDraft): void {
+  if (isOver(draft.job)) return;
+  if (isAbandoned(draft)) draft.interrupt();
+  for (const member of Object.values(draft.job.members)) {
+    const peer = draft.world.peers.get(member.peerId);
+    if (!peer && draft.world.gathering) continue;
+    if (peer && peer.incarnation !== member.incarnation) draft.drop(member, `${peer.name} restarted`);
+    else if (peer?.connected) continue;
+    else if (member.phase !== "running" || draft.job.interruptedAtMs !== null) {
+      draft.drop(member, `${draft.name(member.peerId)} died`);
+    }
+  }
+  dropOverdue(draft);
+}
+
+/** Whether all who run the current generation have been gone for long: then no survivor will report its end. */
+function isAbandoned(draft: JobDraft): boolean {
+  const running = Object.values(draft.job.members).filter(({ phase }) => phase === "running");
+  return (
+    running.length > 0 &&
+    running.every(({ peerId, sinceMs }) => {
+      const peer = draft.world.peers.get(peerId);
+      const silentMs = peer ? (peer.silentMs ?? 0) : draft.world.nowMs - sinceMs;
+      return !peer?.connected && silentMs > abandonedMs;
+    })
+  );
+}
+
+function dropOverdue(draft: JobDraft): void {
+  const { nowMs } = draft.world;
+  for (const member of Object.values(draft.job.members)) {
+    const waitedMs = nowMs - member.sinceMs;
+    if (member.phase === "preparing" && waitedMs > limits.prepareTimeoutMs) {
+      draft.effects.push({ kind: "stop", peerIds: [member.peerId], reason: "did not become ready in time" });
+      draft.drop(member, `${draft.name(member.peerId)} did not become ready in time`);
+    }
+  }
+  const running = Object.values(draft.job.members).filter(({ phase }) => phase === "running");
+  const interruptedMs = draft.interruptedMs();
+  if (interruptedMs <= reformGraceMs) return;
+  // A long step is no death: without a quorum of others nothing is gained by giving up what these have.
+  if (interruptedMs <= stalledMs && !draft.quorum(running).plan) return;
+  for (const member of running) {
+    draft.job.silent.push(member.peerId);
+    const reason = "stalled when the ring re-formed";
+    draft.effects.push({ kind: "stop", peerIds: [member.peerId], reason });
+    draft.drop(member, `${draft.name(member.peerId)} stalled`);
+  }
+}
+
+/** Members that said goodbye and are idle may go. */
+export function releaseLeavers(draft: JobDraft): void {
+  for (const member of Object.values(draft.job.members)) {
+    if (!draft.world.peers.get(member.peerId)?.leaving || member.phase === "running") continue;
+    draft.effects.push({ kind: "stop", peerIds: [member.peerId], reason: "it leaves the cluster" });
+    delete draft.job.members[member.peerId];
+  }
+}
+
+/** Asks idle workers to start a trainer, up to `workers.max`. */
+export function recruit(draft: JobDraft): void {
+  const { job } = draft;
+  if (isOver(job) || job.result) return;
+  const eligible = [...draft.world.peers.values()]
+    .filter(
+      ({ peerId, eligible, connected, leaving }) => eligible && connected && !leaving && !job.members[peerId],
+    )
+    .filter(({ peerId }) => (job.failures[peerId] ?? 0) < failuresMax)
+    .sort((a, b) => (a.peerId < b.peerId ? -1 : 1));
+  for (const { peerId, incarnation } of eligible) {
+    if (Object.keys(job.members).length >= job.spec.workers.max) break;
+    const sinceMs = draft.world.nowMs;
+    job.members[peerId] = {
+      peerId,
+      incarnation,
+      phase: "preparing",
+      sinceMs,
+      host: "",
+      port: 0,
+      point: null,
+      engine: "",
+    };
+    draft.effects.push({ kind: "prepare", peerId });
+  }
+  const members = Object.values(job.members);
+  const preparing = members.filter(({ phase }) => phase === "preparing").length;
+  if (job.plan || preparing === 0 || job.state !== "waiting") return;
+  job.state = "preparing";
+  job.reason = `${members.length - preparing} of ${members.length} workers are ready`;
+}

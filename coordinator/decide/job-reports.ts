@@ -1,0 +1,97 @@
+import type { JobReport } from "../../protocol/messages/job.ts";
+import type { JobDraft } from "./job-draft.ts";
+import type { Member } from "./job-record.ts";
+
+const checkpointsKept = 200;
+
+/** An agent's word that no trainer of the job runs on it, after it was told to stop. */
+export const isStopped = (report: JobReport): boolean =>
+  report.kind === "failed" && report.code === "CANCELLED";
+
+/** What a member has said. */
+export function applyReport(draft: JobDraft, member: Member, report: JobReport): void {
+  const { job } = draft;
+  const current = "generation" in report && report.generation === job.plan?.generation;
+  switch (report.kind) {
+    case "ready":
+      return applyReady(draft, member, report);
+    case "ended":
+      if (!current || member.phase !== "running") return;
+      draft.setPhase(member, "ended");
+      member.point = report.point;
+      draft.interrupt();
+      return;
+    case "resumed": {
+      const generation = job.generations.at(-1);
+      if (!current || !generation || job.recoveringSinceMs === null) return;
+      generation.recoveryMs = draft.world.nowMs - job.recoveringSinceMs;
+      job.recoveringSinceMs = null;
+      return;
+    }
+    case "checkpoint":
+      return current ? applyCheckpoint(draft, member, report) : undefined;
+    case "finished": {
+      if (!current) return;
+      draft.setPhase(member, "finished");
+      member.point = report.point;
+      const { point, weights, weightsBytes, evaluation } = report;
+      job.result ??= { point, weights, weightsBytes, evaluation, atMs: draft.world.nowMs };
+      return;
+    }
+    case "failed":
+      if (isStopped(report)) return; // it may have been asked to prepare again since
+      if (report.fatal)
+        return draft.end("failed", `${draft.name(member.peerId)}: ${report.code}: ${report.message}`);
+      job.failures[member.peerId] = (job.failures[member.peerId] ?? 0) + 1;
+      return draft.drop(member, `trainer of ${draft.name(member.peerId)} failed (${report.code})`);
+    case "started":
+    case "progress":
+      return; // told to people by the shell; nothing to decide
+  }
+}
+
+function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, { kind: "ready" }>): void {
+  const { job } = draft;
+  if (member.phase === "running") {
+    const isPlanned = member.host === report.host && member.port === report.port;
+    if (isPlanned && job.interruptedAtMs === null) return; // an echo: the plan is on its way
+    // Idle again, or another trainer than the planned one, whose death nobody told us of.
+    draft.setPhase(member, "ended");
+    draft.interrupt();
+  }
+  job.dataDigest ??= report.dataDigest;
+  job.model ??= report.model;
+  if (report.dataDigest !== job.dataDigest) {
+    return draft.end(
+      "failed",
+      `DATA_MISMATCH: ${draft.name(member.peerId)} has other data than the first worker`,
+    );
+  }
+  Object.assign(member, {
+    host: report.host,
+    port: report.port,
+    point: report.point,
+    engine: report.engine,
+  });
+  if (!job.engines.includes(report.engine)) job.engines.push(report.engine);
+  if (member.phase !== "preparing") return;
+  draft.setPhase(member, "ready");
+  if (job.plan) job.changes.push(`${draft.name(member.peerId)} joins`);
+}
+
+function applyCheckpoint(
+  draft: JobDraft,
+  member: Member,
+  { point }: Extract<JobReport, { kind: "checkpoint" }>,
+): void {
+  const { job } = draft;
+  const known = job.checkpoints.find(({ step }) => step === point.step);
+  if (!known) {
+    job.checkpoints = [...job.checkpoints, { ...point, peers: [member.peerId] }].slice(-checkpointsKept);
+  } else if (known.hash === point.hash) {
+    if (!known.peers.includes(member.peerId)) known.peers.push(member.peerId);
+  } else {
+    const who = draft.name(member.peerId);
+    draft.end("failed", `HASH_DIVERGED: ${who} has other parameters than its peers at step ${point.step}`);
+  }
+}

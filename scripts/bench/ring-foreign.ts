@@ -1,0 +1,93 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { z } from "zod";
+import { type Contender, type Lane, type Measurement, slowestOf } from "./ring-contender.ts";
+import { LineProcess } from "./ring-process.ts";
+
+/** The all-reduces that people would use instead of ours, over loopback TCP. Each is optional. */
+
+const answerSchema = z.object({ ms: z.array(z.number()), checked: z.boolean() });
+const run = promisify(execFile);
+const pathOf = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+
+/** Why a contender is left out: one line for a person. */
+export type Missing = string;
+
+/** PyTorch's Gloo. Debian's module belongs to Debian's Python, so that one is tried first. */
+export async function openGloo(worldSize: number): Promise<Contender | Missing> {
+  const probe = "import torch.distributed as d; assert d.is_gloo_available()";
+  const found = await firstThatWorks(["/usr/bin/python3", "python3"], ["-c", probe]);
+  if (!found) return "gloo: left out; apt-get install -y --no-install-recommends python3-torch";
+  const folder = await mkdtemp(join(tmpdir(), "ringfold-gloo-"));
+  const env = { ...process.env, GLOO_SOCKET_IFNAME: "lo", OMP_NUM_THREADS: "1" };
+  const parameters = (rank: number) => [
+    pathOf("ring-gloo.py"),
+    String(rank),
+    String(worldSize),
+    join(folder, "store"),
+  ];
+  const ranks = Array.from({ length: worldSize }, (_, rank) => new LineProcess(found, parameters(rank), env));
+  return team({ plane: "gloo", wire: "f32" }, ranks, folder);
+}
+
+/** Open MPI, held to TCP: shared memory would measure something that does not leave a machine. */
+export async function openOpenMpi(worldSize: number): Promise<Contender | Missing> {
+  const missing =
+    "openmpi: left out; apt-get install -y --no-install-recommends openmpi-bin libopenmpi-dev gcc libc6-dev";
+  if (!(await firstThatWorks(["mpirun"], ["--version"]))) return missing;
+  const folder = await mkdtemp(join(tmpdir(), "ringfold-openmpi-"));
+  const program = join(folder, "ring-openmpi");
+  try {
+    await run("mpicc", ["-O2", "-o", program, pathOf("ring-openmpi.c")]);
+  } catch {
+    await rm(folder, { recursive: true, force: true });
+    return missing;
+  }
+  const transport = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"];
+  const asRoot = process.getuid?.() === 0 ? ["--allow-run-as-root"] : [];
+  const parameters = [
+    ...asRoot,
+    ...["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"],
+    ...transport,
+    ...["-np", String(worldSize), program],
+  ];
+  const mpirun = new LineProcess("mpirun", parameters, process.env);
+  return team({ plane: "openmpi", wire: "f32" }, [mpirun], folder);
+}
+
+function team(lane: Lane, processes: readonly LineProcess[], folder: string): Contender {
+  return {
+    lanes: [lane],
+    measure: async ({ bytes, operations }): Promise<Measurement> => {
+      const answers = await Promise.all(
+        processes.map(async (process) => answerSchema.parse(await process.ask(`${bytes} ${operations}`))),
+      );
+      return {
+        ms: slowestOf(answers.map(({ ms }) => ms)),
+        checked: answers.every(({ checked }) => checked),
+      };
+    },
+    close: async () => {
+      await Promise.all(processes.map((process) => process.close()));
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function firstThatWorks(
+  commands: readonly string[],
+  parameters: readonly string[],
+): Promise<string | undefined> {
+  for (const command of commands) {
+    const worked = await run(command, [...parameters]).then(
+      () => true,
+      () => false,
+    );
+    if (worked) return command;
+  }
+  return undefined;
+}

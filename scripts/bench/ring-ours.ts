@@ -1,0 +1,66 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { type Contender, type Lane, type Measurement, slowestOf } from "./ring-contender.ts";
+import type { RankAddress, RankMeasurement, ToRank } from "./ring-rank-process.ts";
+
+/** Our ring: one process a rank, linked once for each lane, idle between orders. */
+export async function openOurs(
+  worldSize: number,
+  { lanes, bytesMax }: { readonly lanes: readonly Lane[]; readonly bytesMax: number },
+): Promise<Contender> {
+  const ranks = Array.from({ length: worldSize }, () => startRank());
+  const addresses = await Promise.all(ranks.map((rank) => nextMessage<RankAddress>(rank)));
+  await Promise.all(
+    ranks.map((child, rank) =>
+      ask<"linked">(child, { kind: "link", rank, ranks: addresses, lanes, bytesMax }),
+    ),
+  );
+  return {
+    lanes,
+    measure: async (order): Promise<Measurement> => {
+      const answers = await Promise.all(
+        ranks.map((child) => ask<RankMeasurement>(child, { kind: "measure", order })),
+      );
+      const right = answers.every(({ wrong }) => wrong.every((index) => index === -1));
+      const agreed = answers.every(({ digests }) => digests.join() === answers[0]!.digests.join());
+      return {
+        ms: slowestOf(answers.map(({ ms }) => ms)),
+        checked: right && agreed,
+        cpuMs: answers.reduce((sum, { cpuMs }) => sum + cpuMs, 0),
+        eventLoopDelayP99Ms: Math.max(...answers.map((answer) => answer.eventLoopDelayP99Ms)),
+      };
+    },
+    close: async () => {
+      const ended = Promise.all(ranks.map((child) => once(child, "exit")));
+      for (const child of ranks) child.send({ kind: "close" } satisfies ToRank);
+      await ended;
+    },
+  };
+}
+
+function startRank(): ChildProcess {
+  const path = fileURLToPath(new URL("ring-rank-process.ts", import.meta.url));
+  return fork(path, { serialization: "advanced", stdio: ["ignore", "inherit", "inherit", "ipc"] });
+}
+
+async function ask<Answer>(child: ChildProcess, message: ToRank): Promise<Answer> {
+  const answer = nextMessage<Answer>(child);
+  child.send(message);
+  return answer;
+}
+
+/** @throws Error when the process ends instead */
+async function nextMessage<Message>(child: ChildProcess): Promise<Message> {
+  const stop = new AbortController();
+  try {
+    const exit = once(child, "exit", { signal: stop.signal }).then(([code]) => {
+      throw new Error(`a rank of the benchmark ended with code ${code}`);
+    });
+    exit.catch(() => {}); // it also rejects when we stop listening
+    const [message] = await Promise.race([once(child, "message", { signal: stop.signal }), exit]);
+    return message as Message;
+  } finally {
+    stop.abort();
+  }
+}

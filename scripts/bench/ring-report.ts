@@ -1,0 +1,113 @@
+import { parseArgs } from "node:util";
+import { RingfoldError } from "../../protocol/errors.ts";
+import { wireSchema } from "../../protocol/job-spec.ts";
+import type { Plane } from "./ring-contender.ts";
+import type { Row, SuiteOptions, SuiteResult } from "./ring-suite.ts";
+
+/** What a person may choose, and how the result is shown. */
+export interface RingBenchFlags {
+  readonly worlds?: string | undefined;
+  readonly sizes?: string | undefined;
+  readonly planes?: string | undefined;
+  readonly wires?: string | undefined;
+  readonly rounds?: string | undefined;
+  readonly quick?: boolean | undefined;
+}
+
+const planes = ["tls", "plain", "rawTcp", "gloo", "openmpi"] as const satisfies Plane[];
+const units = { KB: 2 ** 10, MB: 2 ** 20 } as const;
+const full = { worlds: "2,3,4", sizes: "64KB,1MB,16MB,128MB", planes: planes.join(), rounds: "5" };
+/** Under 20 s on two cores, and without anything that npm does not bring. */
+const quick = { worlds: "2,3", sizes: "64KB,16MB", planes: "tls,plain,rawTcp", rounds: "2" };
+
+export function parseRingBenchFlags(
+  commandLine: readonly string[],
+): RingBenchFlags & { readonly json: boolean } {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({
+    args: [...commandLine],
+    options: {
+      ...{ worlds: text, sizes: text, planes: text, wires: text, rounds: text },
+      quick: { type: "boolean" },
+      json: { type: "boolean", default: false },
+    },
+  });
+  return values;
+}
+
+/** @throws RingfoldError USAGE */
+export function suiteOptionsOf(flags: RingBenchFlags): Omit<SuiteOptions, "note" | "signal"> {
+  const defaults = flags.quick ? quick : full;
+  const list = (text: string) => text.split(",").map((word) => word.trim());
+  return {
+    worldSizes: list(flags.worlds ?? defaults.worlds).map((word) => wholeNumber("--worlds", word, 2, 16)),
+    sizes: list(flags.sizes ?? defaults.sizes).map(bytesOf),
+    planes: list(flags.planes ?? defaults.planes).map((word) => oneOf("--planes", word, planes)),
+    wires: list(flags.wires ?? wireSchema.options.join()).map((word) =>
+      oneOf("--wires", word, wireSchema.options),
+    ),
+    rounds: wholeNumber("--rounds", flags.rounds ?? defaults.rounds, 1, 1_000),
+  };
+}
+
+function wholeNumber(flag: string, word: string, min: number, max: number): number {
+  const value = Number(word);
+  if (Number.isInteger(value) && value >= min && value <= max) return value;
+  throw new RingfoldError("USAGE", `${flag}: '${word}' is not a whole number from ${min} to ${max}`);
+}
+
+function oneOf<Name extends string>(flag: string, word: string, names: readonly Name[]): Name {
+  const name = names.find((known) => known === word);
+  if (name !== undefined) return name;
+  throw new RingfoldError("USAGE", `${flag}: '${word}' is none of ${names.join(", ")}`);
+}
+
+function bytesOf(word: string): number {
+  const match = /^(\d{1,4})(KB|MB)$/.exec(word);
+  if (match) return Number(match[1]) * units[match[2] as keyof typeof units];
+  throw new RingfoldError("USAGE", `--sizes: '${word}' is not a size such as 64KB or 16MB`);
+}
+
+const sizeText = (bytes: number): string =>
+  bytes >= units.MB ? `${bytes / units.MB} MB` : `${bytes / units.KB} KB`;
+
+/** Cells of the table that a person sees; the first row is the head. */
+export function ringBenchTable({ rows, ratios }: SuiteResult): { head: string[]; rows: string[][] } {
+  const number = (value: number | undefined, digits: number) => value?.toFixed(digits) ?? "-";
+  const ratioOf = (row: Row) =>
+    ratios.find(
+      (ratio) =>
+        ratio.plane === row.plane &&
+        ratio.wire === row.wire &&
+        ratio.worldSize === row.worldSize &&
+        ratio.bytes === row.bytes,
+    );
+  return {
+    head: [
+      "ranks",
+      "size",
+      "plane",
+      "wire",
+      "ms",
+      "bus GB/s",
+      "x gloo",
+      "x raw tcp",
+      "cpu s/GB",
+      "loop p99 ms",
+      "checked",
+    ],
+    rows: rows.map((row) => [
+      String(row.worldSize),
+      sizeText(row.bytes),
+      row.plane,
+      row.wire,
+      number(row.ms, 2),
+      number(row.busGBps, 3),
+      number(ratioOf(row)?.toGloo, 2),
+      number(ratioOf(row)?.toRawTcp, 2),
+      number(row.cpuSecondsPerGB, 2),
+      number(row.eventLoopDelayP99Ms, 1),
+      row.checked ? "every element" : "WRONG",
+    ]),
+  };
+}

@@ -1,0 +1,116 @@
+import { availableParallelism } from "node:os";
+import type { JobView } from "../../protocol/messages/api.ts";
+import type { LocalCluster } from "../local-cluster/local-cluster.ts";
+import { readLogEvidence } from "./agent-logs.ts";
+import type { ChaosReport } from "./chaos-report.ts";
+import type { Baseline, ChaosOptions } from "./chaos-run.ts";
+import { distributionOf } from "./distribution.ts";
+import type { FaultInjector, FaultRecord } from "./fault-injector.ts";
+import type { JobObserver } from "./job-observer.ts";
+import { lostSteps, type StepEvidence } from "./lost-steps.ts";
+import { growthOf } from "./resource-growth.ts";
+import type { ResourceMonitor } from "./resource-monitor.ts";
+import { liveSpans, type ThroughputReport, throughputOf } from "./throughput.ts";
+
+/** A disturbed run that came to its end. */
+export interface DisturbedRun {
+  readonly observer: JobObserver;
+  readonly injector: FaultInjector;
+  /** As it ended, or as it was when enough agents had been struck. */
+  readonly job: JobView;
+  readonly leftOut: number;
+  /** The time in which agents were struck, ms since 1970. */
+  readonly window: { readonly fromMs: number; readonly toMs: number };
+}
+
+interface Evidence {
+  readonly steps: readonly StepEvidence[];
+  readonly hashMismatches: number;
+}
+
+/**
+ * Who says that which step was committed: every survivor's own log as its generation ended, and the progress that rank 0
+ * reported before. The coordinator's decision is what they are held against.
+ */
+export async function collectEvidence(
+  { observer, job }: DisturbedRun,
+  cluster: LocalCluster,
+  names: readonly string[],
+): Promise<Evidence> {
+  const steps: StepEvidence[] = job.generations.flatMap(({ generation, ranks }) => {
+    const step = observer.reported.get(generation);
+    return step === undefined ? [] : [{ generation, step, peerId: ranks[0]! }];
+  });
+  // Two checkpoints of one step that differ are seen by the coordinator, which ends the job.
+  let hashMismatches = job.reason.includes("HASH_DIVERGED") ? 1 : 0;
+  for (const name of names) {
+    const { peerId } = cluster.agent(name).ready;
+    const { endedAt, divergences } = await readLogEvidence(cluster.logPath(name), job.id);
+    steps.push(...endedAt.map((ended) => ({ ...ended, peerId })));
+    hashMismatches += divergences;
+  }
+  return { steps, hashMismatches };
+}
+
+/** All figures of a run. @param left processes that were there after everything had been stopped */
+export function summarize(parts: {
+  readonly options: ChaosOptions;
+  readonly run: DisturbedRun;
+  readonly evidence: Evidence;
+  readonly baseline: Baseline | null;
+  readonly monitor: ResourceMonitor;
+  readonly left: readonly number[];
+}): Omit<ChaosReport, "failures"> {
+  const { options, run, evidence, baseline, monitor, left } = parts;
+  const { job, injector, observer, window } = run;
+  const faults = injector.records;
+  const ofKind = (kind: FaultRecord["fault"]["kind"]) => faults.filter(({ fault }) => fault.kind === kind);
+  const timesOf = (records: readonly FaultRecord[], time: "recoveryMs" | "coordinatorMs") =>
+    distributionOf(records.flatMap((record) => record[time] ?? []));
+  const throughput = baseline && throughputIn(run, baseline);
+  const growth = growthOf(monitor.lives.values());
+  const grown = growth.flatMap(({ residentMB }) => residentMB ?? []);
+  return {
+    state: job.state,
+    reason: job.reason,
+    kills: ofKind("kill").length,
+    stalls: ofKind("stall").length,
+    leftOut: run.leftOut,
+    steps: observer.sightings.at(-1)?.step ?? 0,
+    accuracy: baseline ? (job.evaluation?.accuracy ?? null) : null,
+    baselineAccuracy: baseline?.accuracy ?? null,
+    hashMismatches: evidence.hashMismatches,
+    lostSteps: lostSteps(job.generations, evidence.steps, faults),
+    recoveryMs: timesOf(ofKind("kill"), "recoveryMs"),
+    stallRecoveryMs: timesOf(ofKind("stall"), "recoveryMs"),
+    coordinatorRecoveryMs: timesOf(ofKind("kill"), "coordinatorMs"),
+    throughputShare: throughput?.share ?? null,
+    throughput,
+    leaked: {
+      processes: new Set([...monitor.orphans, ...left]).size,
+      descriptors: Math.max(0, ...growth.map(({ descriptors }) => descriptors)),
+    },
+    rssGrowthMB: grown.length > 0 ? Math.max(0, ...grown) : null,
+    growth,
+    generations: job.generations.length,
+    seconds: (window.toMs - window.fromMs) / 1_000,
+    agents: options.agentCount,
+    signal: options.signal,
+    seed: options.seed,
+    faults,
+  };
+}
+
+function throughputIn(
+  { observer, job, injector, window }: DisturbedRun,
+  baseline: Baseline,
+): ThroughputReport {
+  const inWindow = observer.sightings.filter(({ atMs }) => atMs >= window.fromMs && atMs <= window.toMs);
+  return throughputOf({
+    window: { from: inWindow[0]!, to: inWindow.at(-1)! },
+    batchSize: job.spec.batchSize,
+    spans: liveSpans(job.generations, injector.records),
+    baseline: baseline.speed,
+    cores: availableParallelism(),
+  });
+}

@@ -1,0 +1,63 @@
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { parse } from "node:path";
+import { RingfoldError } from "../../protocol/errors.ts";
+
+/** One process as Linux tells of it in /proc. */
+export interface ProcessFacts {
+  readonly pid: number;
+  readonly parentPid: number;
+  /** Of the log that it writes: the agent that it is or belongs to, or `coordinator`. */
+  readonly owner: string;
+  /** File descriptors that are open, sockets among them. */
+  readonly descriptors: number;
+  /** Memory of its own. Pages of mapped files are not: the stores map theirs, and the kernel takes them back at will. */
+  readonly residentBytes: number;
+}
+
+/** @throws RingfoldError USAGE where there is no /proc */
+export function assertProcessesCanBeCounted(): void {
+  if (process.platform === "linux") return;
+  throw new RingfoldError(
+    "USAGE",
+    "a chaos run counts processes and descriptors in /proc, which only Linux has",
+  );
+}
+
+/**
+ * All processes of a run: those whose stderr is a file in the run's folder. Children inherit it from their agent, so an
+ * orphan is found whoever has adopted it.
+ */
+export function processesOf(folder: string): ProcessFacts[] {
+  return readdirSync("/proc")
+    .filter((entry) => /^[0-9]+$/.test(entry))
+    .flatMap((entry) => {
+      try {
+        const log = parse(readlinkSync(`/proc/${entry}/fd/2`));
+        return log.dir === folder ? [readFacts(Number(entry), log.name)] : [];
+      } catch {
+        return []; // it has just ended, or belongs to somebody else
+      }
+    });
+}
+
+/** Sends a signal; a process that is gone already is what was wanted. */
+export function signalProcess(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "ESRCH") throw cause;
+  }
+}
+
+function readFacts(pid: number, owner: string): ProcessFacts {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  const field = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+([0-9]+)`, "m").exec(status)?.[1] ?? 0);
+  return {
+    pid,
+    owner,
+    parentPid: field("PPid"),
+    descriptors: readdirSync(`/proc/${pid}/fd`).length,
+    residentBytes: 1_024 * field("RssAnon"),
+  };
+}

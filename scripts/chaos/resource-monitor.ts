@@ -1,0 +1,72 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { type ProcessFacts, processesOf } from "./processes.ts";
+
+const sampleIntervalMs = 2_000;
+/** A child whose agent was killed closes its ring, its stores and its engine; after this it is an orphan. */
+const orphanAfterMs = 15_000;
+
+export interface ResourceSample {
+  readonly atMs: number;
+  readonly descriptors: number;
+  readonly residentBytes: number;
+}
+
+/** The life of one process of the run. */
+export interface ProcessLife {
+  readonly pid: number;
+  readonly name: string;
+  readonly samples: ResourceSample[];
+}
+
+/** Looks every two seconds at all processes of a run: what they hold, and whether anybody still owns them. */
+export class ResourceMonitor {
+  readonly lives = new Map<number, ProcessLife>();
+  /** Children that outlived their agent, by pid. */
+  readonly orphans = new Set<number>();
+  readonly #folder: string;
+  readonly #closed = new AbortController();
+  readonly #ended: Promise<void>;
+  readonly #ownerlessSinceMs = new Map<number, number>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
+    this.#ended = this.#watch();
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort();
+    await this.#ended;
+  }
+
+  async #watch(): Promise<void> {
+    const { signal } = this.#closed;
+    while (!signal.aborted) {
+      const atMs = performance.now();
+      const processes = processesOf(this.#folder);
+      for (const facts of processes) this.#record(facts, atMs);
+      this.#noteOrphans(processes, atMs);
+      await delay(sampleIntervalMs, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  #record({ pid, parentPid, owner, descriptors, residentBytes }: ProcessFacts, atMs: number): void {
+    const name = parentPid === process.pid ? owner : `child of ${owner}`;
+    const life = this.lives.get(pid) ?? { pid, name, samples: [] };
+    life.samples.push({ atMs, descriptors, residentBytes });
+    this.lives.set(pid, life);
+  }
+
+  #noteOrphans(processes: readonly ProcessFacts[], atMs: number): void {
+    const owners = new Set([process.pid, ...processes.map(({ pid }) => pid)]);
+    const ownerless = new Set(
+      processes.filter(({ parentPid }) => !owners.has(parentPid)).map(({ pid }) => pid),
+    );
+    for (const pid of this.#ownerlessSinceMs.keys())
+      if (!ownerless.has(pid)) this.#ownerlessSinceMs.delete(pid);
+    for (const pid of ownerless) {
+      const sinceMs = this.#ownerlessSinceMs.get(pid) ?? atMs;
+      this.#ownerlessSinceMs.set(pid, sinceMs);
+      if (atMs - sinceMs > orphanAfterMs) this.orphans.add(pid);
+    }
+  }
+}

@@ -1,0 +1,125 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type Command, Option } from "commander";
+import { errorRules, RingfoldError } from "../../protocol/errors.ts";
+import type { JobView } from "../../protocol/messages/api.ts";
+import type { ChaosLength } from "../chaos/chaos-run.ts";
+import { type SignalChoice, signalChoices } from "../chaos/fault-dice.ts";
+import { duration, positiveInteger } from "./arguments.ts";
+import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
+
+interface ChaosCommandOptions {
+  readonly minutes?: number;
+  readonly kills?: number;
+  /** Seconds. */
+  readonly killEvery: number;
+  readonly agents: number;
+  readonly job?: string;
+  readonly signal: SignalChoice;
+  readonly seed?: number;
+  readonly keep: boolean;
+}
+
+const digitsJobPath = fileURLToPath(new URL("../../examples/digits.yaml", import.meta.url));
+/** Two agents and a ring of one is the smallest run in which anything can be lost. */
+const agentsMin = 2;
+
+export function register(program: Command, io: CommandIo): void {
+  program
+    .command("chaos")
+    .description(
+      "train on a cluster of this machine while its agents are killed and restarted, and check everything",
+    )
+    .option(
+      "--minutes <count>",
+      "how long agents are killed; the job's own length unless told",
+      positiveInteger,
+    )
+    .addOption(
+      new Option("--kills <count>", "instead: so many, each as soon as the ring is whole again")
+        .argParser(positiveInteger)
+        .conflicts(["minutes"]),
+    )
+    .option("--kill-every <time>", "for example 15s", duration, 15)
+    .option("--agents <count>", "how many agents", positiveInteger, 4)
+    .option("--job <file>", "what to train; the digits example unless told")
+    .addOption(
+      new Option("--signal <kind>", "kill (SIGKILL), stop (SIGSTOP) or mixed")
+        .choices(signalChoices)
+        .default("kill"),
+    )
+    .option("--keep", "keep the logs of all processes, even when all went well", false)
+    .option("--seed <number>", "repeats the choices of another run", positiveInteger)
+    .action((_options: unknown, command: Command) =>
+      runCommand<ChaosCommandOptions>(command, io, (context, options) => chaos(context, options)),
+    );
+}
+
+async function chaos(context: CommandContext, options: ChaosCommandOptions): Promise<CommandResult> {
+  const { io, signal, note } = context;
+  const { chaosText } = await import("../chaos/chaos-text.ts");
+  const { runChaos } = await import("../chaos/chaos-run.ts");
+  const { assertProcessesCanBeCounted } = await import("../chaos/processes.ts");
+  const { readJobFile } = await import("../job-file.ts");
+  const { LocalCluster } = await import("../local-cluster/local-cluster.ts");
+  const { createJobProgress } = await import("./follow/job-progress.ts");
+  assertProcessesCanBeCounted();
+  if (options.agents < agentsMin) throw new RingfoldError("USAGE", `--agents: at least ${agentsMin}`);
+  const spec = await readJobFile(options.job ?? digitsJobPath);
+  const folder = await mkdtemp(join(tmpdir(), "ringfold-chaos-"));
+  const cluster = new LocalCluster({ folder, signal });
+  let progress = createJobProgress({ stream: io.stderr, note, nowMs: Date.now });
+  let shownJob = "";
+  const onView = (job: JobView) => {
+    // Each job is told from its first generation on.
+    if (job.id !== shownJob) {
+      progress.close();
+      progress = createJobProgress({ stream: io.stderr, note, nowMs: Date.now });
+    }
+    shownJob = job.id;
+    progress.update(job);
+  };
+  let keepLogs = false;
+  try {
+    const report = await runChaos(
+      {
+        spec: {
+          ...spec,
+          workers: { min: Math.min(spec.workers.min, options.agents - 1), max: options.agents },
+        },
+        agentCount: options.agents,
+        length: lengthOf(options),
+        everyMs: 1_000 * options.killEvery,
+        signal: options.signal,
+        seed: options.seed ?? Math.floor(Math.random() * 2 ** 31),
+      },
+      { cluster, folder, signal, note, onView },
+    );
+    progress.close();
+    keepLogs = options.keep || report.failures.length > 0;
+    if (report.failures.length === 0) return { json: report, text: chaosText(report) };
+    io.exitCode.value = errorRules.JOB_FAILED.exit;
+    const error = new RingfoldError("JOB_FAILED", report.failures.map(({ message }) => message).join("; "), {
+      seed: report.seed,
+      folder,
+    });
+    const { code, message, remedy, data } = error;
+    return { json: { ...report, error: { code, message, remedy, data } }, text: chaosText(report) };
+  } catch (cause) {
+    keepLogs = !signal.aborted;
+    throw cause;
+  } finally {
+    progress.close();
+    await cluster.stop();
+    if (keepLogs) note(`the logs of all processes are in ${folder}`);
+    else await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function lengthOf({ minutes, kills }: ChaosCommandOptions): ChaosLength {
+  if (kills !== undefined) return { kind: "faults", count: kills };
+  if (minutes !== undefined) return { kind: "time", durationMs: 60_000 * minutes };
+  return { kind: "job" };
+}

@@ -1,0 +1,97 @@
+import { expect, test } from "vitest";
+import { effectsInForce } from "../../../coordinator/decide/job.ts";
+import { limits } from "../../../protocol/limits.ts";
+import { effectsOf, JobBench, pointAt } from "../../fixtures/job-bench.ts";
+import { memoryPeerId } from "../../simulation/memory-network.ts";
+
+/** Longer than a majority that has reported waits for the rest. */
+const graceMs = 3_001;
+
+test("members in a long step are not given up while nobody could go on without them", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(3).peer(3, { connected: false });
+  bench.ended(1, 4);
+  expect(effectsOf(bench.tick(graceMs), "stop")).toEqual([]);
+  expect(bench.members).toEqual([1, 2]);
+  bench.ended(2, 5);
+  expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(5) });
+});
+
+test("they are given up in the end", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 2 } }).run(2).peer(2, { eligible: false });
+  bench.ended(1, 4);
+  const effects = bench.tick(limits.prepareTimeoutMs + 1);
+  expect(effectsOf(effects, "stop")).toMatchObject([{ peerIds: [memoryPeerId(2)] }]);
+});
+
+test("a stalled member that says it has stopped is no longer a reason to wait for a majority", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 2 } }).run(2).peer(2, { eligible: false });
+  bench.ended(1, 4);
+  bench.tick(limits.prepareTimeoutMs + 1);
+  expect(bench.job.reason).toContain("waits for a majority");
+  bench.failed(2, { code: "CANCELLED" });
+  expect(bench.ranks).toEqual([1]);
+});
+
+test("a broken generation is called off for those who still wait to be linked", () => {
+  const bench = new JobBench().run(3);
+  expect(effectsOf(bench.ended(1, 0), "quiesce")).toMatchObject([
+    { peerIds: [memoryPeerId(2), memoryPeerId(3)], generation: 1 },
+  ]);
+  expect(effectsOf(bench.tick(100), "quiesce")).toEqual([]);
+});
+
+test("another trainer than the planned one breaks the generation, and brings its address", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 2 } }).run(2);
+  bench.ready(2, { port: 4_001 });
+  bench.ended(1, 3);
+  expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(3) });
+  expect(bench.job.plan!.ranks.map(({ port }) => port)).toEqual([4_000, 4_001]);
+});
+
+test("a ring of which nobody is left is formed anew from who comes", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 1 } }).run(1);
+  bench.peer(1, { connected: false, eligible: false, silentMs: 1_000 }).peer(2);
+  expect(bench.tick()).toEqual([]);
+  bench.peer(1, { silentMs: limits.hopTimeoutMs + 1 });
+  expect(effectsOf(bench.tick(), "prepare")).toEqual([{ kind: "prepare", peerId: memoryPeerId(2) }]);
+});
+
+test("a ring that breaks again and again before its first step is formed ever more slowly", () => {
+  const bench = new JobBench({ workers: { min: 2, max: 2 } }).run(2);
+  const breakRing = () => {
+    bench.ended(1, 0);
+    bench.ended(2, 0);
+  };
+  for (let generation = 1; generation <= 4; generation++) breakRing();
+  expect(bench.generation).toBe(5);
+  breakRing();
+  expect(bench.generation).toBe(5);
+  expect(bench.job).toMatchObject({ state: "reforming", reason: expect.stringContaining("more slowly") });
+  bench.tick(500);
+  expect(bench.generation).toBe(6);
+});
+
+test("after a restart the commands in force are given again, and only to whom they concern", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(2).peer(3);
+  bench.tick();
+  expect(effectsInForce(bench.job)).toEqual([
+    { kind: "prepare", peerId: memoryPeerId(3) },
+    { kind: "start", plan: bench.job.plan, peerIds: [memoryPeerId(1), memoryPeerId(2)] },
+  ]);
+  bench.ready(3);
+  bench.ended(1, 4, { cause: "quiesced" });
+  expect(effectsInForce(bench.job)).toEqual([
+    { kind: "start", plan: bench.job.plan, peerIds: [memoryPeerId(2)] },
+    { kind: "quiesce", peerIds: [memoryPeerId(2)], generation: 1 },
+  ]);
+  bench.cancel();
+  expect(effectsInForce(bench.job)).toEqual([]);
+});
+
+test("at the end everyone who ever was a rank is sent home", () => {
+  const bench = new JobBench().run(3).peer(3, { connected: false, eligible: false });
+  bench.ended(1, 4);
+  bench.ended(2, 4);
+  expect(bench.members).toEqual([1, 2]);
+  expect(effectsOf(bench.cancel(), "stop")[0]!.peerIds).toEqual([1, 2, 3].map(memoryPeerId));
+});

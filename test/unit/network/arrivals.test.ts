@@ -1,0 +1,58 @@
+import { expect, test } from "vitest";
+import { Arrivals, type Purpose } from "../../../agent/network/arrivals.ts";
+import type { FrameSocket } from "../../../agent/network/frame-socket.ts";
+
+const purpose: Purpose = { kind: "ring", jobId: "job-1", generation: 1 };
+const soon = () => AbortSignal.timeout(1_000);
+
+interface Stub {
+  readonly socket: FrameSocket;
+  readonly destroyed: () => boolean;
+}
+function stub(): Stub {
+  let destroyed = false;
+  const socket = {
+    destroy: () => {
+      destroyed = true;
+    },
+  } as FrameSocket;
+  return { socket, destroyed: () => destroyed };
+}
+
+test("a dial and its accept meet, whichever comes first", async () => {
+  const arrivals = new Arrivals();
+  const [early, late] = [stub(), stub()];
+  arrivals.arrive(early.socket, "a", purpose);
+  expect(await arrivals.accept("a", purpose, soon())).toBe(early.socket);
+  const accepted = arrivals.accept("b", purpose, soon());
+  arrivals.arrive(late.socket, "b", purpose);
+  expect(await accepted).toBe(late.socket);
+});
+
+test("a second dial replaces the first, and the first's end does not take the second away", async () => {
+  const arrivals = new Arrivals();
+  const [first, second] = [stub(), stub()];
+  arrivals.arrive(first.socket, "a", purpose);
+  arrivals.arrive(second.socket, "a", purpose);
+  expect(first.destroyed()).toBe(true);
+  arrivals.forget(first.socket, "a", purpose);
+  expect(await arrivals.accept("a", purpose, soon())).toBe(second.socket);
+});
+
+test("what nobody asked for is bounded", () => {
+  const arrivals = new Arrivals();
+  const stubs = Array.from({ length: 65 }, stub);
+  stubs.forEach(({ socket }, i) => void arrivals.arrive(socket, `peer-${i}`, purpose));
+  expect(stubs.map(({ destroyed }) => destroyed())).toEqual(stubs.map((_, i) => i === 64));
+});
+
+test("an accept that is given up takes no later dial", async () => {
+  const arrivals = new Arrivals();
+  const cancel = new AbortController();
+  const accepted = arrivals.accept("a", purpose, cancel.signal);
+  cancel.abort();
+  await expect(accepted).rejects.toMatchObject({ code: "REQUEST_TIMEOUT" });
+  const { socket } = stub();
+  arrivals.arrive(socket, "a", purpose);
+  expect(await arrivals.accept("a", purpose, soon())).toBe(socket);
+});
