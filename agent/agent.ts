@@ -89,8 +89,10 @@ export async function openAgent(
       host = await localAddressFacing([...(remote ? [remote] : []), ...ipv4Hosts(claims.addresses)]);
     };
     const fence = new TermFence(claims.coordinator);
+    const incarnation = randomUUID();
     const runner = new JobRunner({
       network,
+      incarnation,
       fence,
       coordinatorPeerId: claims.coordinator,
       setup: {
@@ -126,7 +128,6 @@ export async function openAgent(
 
     const gatewayUrl = (): string =>
       `http://${config.gateway.host === "0.0.0.0" ? host : config.gateway.host}:${listener.port}`;
-    const incarnation = randomUUID();
     const nowMs = () => performance.now();
     const linkMeter = new LinkMeter({ network, clock, log, nowMs, except: claims.coordinator });
     undo.push(() => linkMeter.close());

@@ -23,6 +23,7 @@ import { EventLog } from "./event-log.ts";
 import { JobDesk } from "./job-desk.ts";
 import { MembershipDesk } from "./membership-desk.ts";
 import { PeerTable } from "./peers.ts";
+import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { collections } from "./state.ts";
 import { VersionRegistry, versionView } from "./version-registry.ts";
@@ -119,9 +120,14 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       return { released };
     }),
   );
-  network.handle(reportJob, async ({ report }, { from }) => {
+  const reports = new ReportFilter(context.peers);
+  network.handle(reportJob, async ({ report, origin }, { from }) => {
     context.peers.heardFrom(from, clock.nowMs());
-    await queue.run(() => jobs.report(from, report));
+    await queue.run(async () => {
+      if (!reports.isNews(from, origin)) return;
+      await jobs.report(from, report);
+      reports.took(from, origin);
+    });
     return { ok: true };
   });
   network.handle(reportShard, (report, { from }) =>

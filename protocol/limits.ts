@@ -49,6 +49,11 @@ export const limits = {
   segmentWindow: 16,
   /** On a plain one 8 are enough, and stay in the cache. */
   segmentWindowPlain: 8,
+  /**
+   * One AES-GCM key carries 2^24.5 records of 16 KiB (RFC 8446, section 5.5): 388 GB. Node cannot change the key of a
+   * connection, so the ring is formed anew well before.
+   */
+  tlsKeyBytesMax: 256e9,
   /** Where a ring's bytes arrive: four segments, so that a whole one always fits and all stays in the cache. */
   ringReceiveBytes: 4 * 65_536,
 

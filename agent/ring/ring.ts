@@ -17,6 +17,8 @@ export interface RingOptions {
    * for itself.
    */
   readonly memory?: RingMemory;
+  /** After so many bytes on a link the ring asks to be formed anew; no limit unless told. */
+  readonly linkBytesMax?: number;
   readonly segmentBytes?: number;
   /** First-stage segments of this rank that may circulate at once; at least 2. */
   readonly window?: number;
@@ -56,6 +58,7 @@ export class Ring {
   /** For buffers from elsewhere: as large as the largest so far. */
   #copy: Copy | undefined;
   #operation = 0;
+  #sentBytes = 0;
   #busy = false;
 
   constructor(options: RingOptions) {
@@ -96,6 +99,11 @@ export class Ring {
     } finally {
       this.#busy = false;
     }
+  }
+
+  /** The links have carried what they may: end this generation at the next boundary. */
+  get isWornOut(): boolean {
+    return this.#sentBytes > (this.#options.linkBytesMax ?? Number.POSITIVE_INFINITY);
   }
 
   /** Resolves when every rank has arrived here. @throws as allReduce */
@@ -160,6 +168,7 @@ export class Ring {
     }
     // The slots are used anew by the next operation, and the links may be closed after the last one.
     await downstream.drained(signal);
+    this.#sentBytes += circulation.sentBytes;
   }
 
   #copyFor(elementCount: number): Copy {

@@ -17,6 +17,8 @@ export interface JobRunnerModules {
   readonly network: ClusterNetwork;
   readonly fence: TermFence;
   readonly coordinatorPeerId: string;
+  /** Of this life of the agent. */
+  readonly incarnation: string;
   /** What every trainer of this agent shares. */
   readonly setup: Omit<TrainerSetup, "jobId" | "spec" | "host">;
   /** The address of this machine that other trainers dial now. */
@@ -40,7 +42,10 @@ export class JobRunner {
     this.#modules = modules;
     const { network, coordinatorPeerId, clock, log } = modules;
     this.#outbox = new ReportOutbox({
-      send: async (report) => void (await network.request(coordinatorPeerId, reportJob, { report })),
+      send: async (report, sequence) => {
+        const origin = { life: modules.incarnation, sequence };
+        await network.request(coordinatorPeerId, reportJob, { report, origin });
+      },
       clock,
       log,
     });

@@ -130,8 +130,11 @@ async function link(
   ]);
   if (dialled.status === "fulfilled" && accepted.status === "fulfilled") {
     const links = { upstream: upstreamLink(dialled.value), downstream: downstreamLink(accepted.value) };
-    const window = plan.transport === "encrypted" ? limits.segmentWindow : limits.segmentWindowPlain;
-    return new Ring({ rank, worldSize, links, memory, window });
+    const limitsOfTransport =
+      plan.transport === "encrypted"
+        ? { window: limits.segmentWindow, linkBytesMax: limits.tlsKeyBytesMax }
+        : { window: limits.segmentWindowPlain };
+    return new Ring({ rank, worldSize, links, memory, ...limitsOfTransport });
   }
   if (dialled.status === "fulfilled") dialled.value.destroy();
   if (accepted.status === "fulfilled") accepted.value.destroy();

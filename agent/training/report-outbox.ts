@@ -7,17 +7,19 @@ import type { Clock, Log } from "../../protocol/ports.ts";
  * full the oldest report that is merely informative goes.
  */
 export class ReportOutbox {
-  readonly #send: (report: JobReport) => Promise<void>;
+  readonly #send: (report: JobReport, sequence: number) => Promise<void>;
   readonly #clock: Clock;
   readonly #log: Log;
   #queue: JobReport[] = [];
   #sending = false;
+  #head: { readonly report: JobReport; readonly sequence: number } | undefined;
   #failures = 0;
   #cancelRetry: (() => void) | undefined;
   #closed = false;
 
   constructor(modules: {
-    readonly send: (report: JobReport) => Promise<void>;
+    /** The sequence is the same each time that this report is sent, and greater for the next one. */
+    readonly send: (report: JobReport, sequence: number) => Promise<void>;
     readonly clock: Clock;
     readonly log: Log;
   }) {
@@ -62,12 +64,17 @@ export class ReportOutbox {
     this.#queue = [];
   }
 
+  #sequenceOf(head: JobReport): number {
+    if (this.#head?.report !== head) this.#head = { report: head, sequence: (this.#head?.sequence ?? 0) + 1 };
+    return this.#head.sequence;
+  }
+
   async #drain(): Promise<void> {
     if (this.#sending || this.#cancelRetry) return;
     this.#sending = true;
     try {
       for (let report = this.#queue[0]; report && !this.#closed; report = this.#queue[0]) {
-        await this.#send(report);
+        await this.#send(report, this.#sequenceOf(report));
         if (this.#queue[0] === report) this.#queue.shift();
         this.#failures = 0;
       }

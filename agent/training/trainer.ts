@@ -121,6 +121,7 @@ export class Trainer {
     const startedAtMs = nowMs();
 
     const indices = this.#sampler.slice({ step: state.step, rank: ring.rank, worldSize: ring.worldSize });
+    if (ring.isWornOut) this.requestPause();
     const gradient = this.#vector.subarray(0, state.parameters.length);
     const totals = this.#vector.subarray(state.parameters.length);
     this.#writeTotals(

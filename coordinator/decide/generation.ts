@@ -38,7 +38,9 @@ export function computeQuorum(
     };
   }
   const previous = job.plan?.ranks.map(({ peerId }) => peerId) ?? [];
-  const survivors = previous.filter((peerId) => candidates.some((candidate) => candidate.peerId === peerId));
+  // A member whose trainer is a new one knows nothing of that generation: the silent may have its steps.
+  const ended = candidates.filter(({ phase }) => phase === "ended").map(({ peerId }) => peerId);
+  const survivors = previous.filter((peerId) => ended.includes(peerId));
   const possiblyAlive = survivors.length + silent.length;
   if (previous.length > 0 && survivors.length * 2 <= possiblyAlive && silent.length > 0) {
     return {

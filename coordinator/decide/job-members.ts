@@ -21,6 +21,10 @@ export function dropLost(draft: JobDraft): void {
     if (peer && peer.incarnation !== member.incarnation) draft.drop(member, `${peer.name} restarted`);
     else if (peer?.connected) continue;
     else if (member.phase !== "running" || draft.job.interruptedAtMs !== null) {
+      if (!draft.planned(member.peerId)) {
+        // Nothing is lost with it if it lives after all; and nobody else would end its trainer.
+        draft.effects.push({ kind: "stop", peerIds: [member.peerId], reason: "was taken for dead" });
+      }
       draft.drop(member, `${draft.name(member.peerId)} died`);
     }
   }

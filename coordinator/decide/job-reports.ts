@@ -39,7 +39,8 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       return;
     }
     case "failed":
-      if (isStopped(report)) return; // it may have been asked to prepare again since
+      // A late stop may have hit the trainer that was prepared since: asked again, it speaks up or is started.
+      if (isStopped(report)) return void draft.effects.push({ kind: "prepare", peerId: member.peerId });
       if (report.fatal)
         return draft.end("failed", `${draft.name(member.peerId)}: ${report.code}: ${report.message}`);
       job.failures[member.peerId] = (job.failures[member.peerId] ?? 0) + 1;

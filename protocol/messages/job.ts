@@ -180,7 +180,15 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
 ]);
 export type JobReport = z.infer<typeof jobReportSchema>;
 
-export const reportJob: Conversation<{ report: JobReport }, Ok> = control(
+/** Reports of one life of an agent are numbered, so that a repeated one is known as such. */
+const reportOriginSchema = z.object({
+  /** The agent's incarnation. */
+  life: z.string().max(64),
+  sequence: z.number().int().nonnegative(),
+});
+export type ReportOrigin = z.infer<typeof reportOriginSchema>;
+
+export const reportJob: Conversation<{ report: JobReport; origin: ReportOrigin }, Ok> = control(
   "report",
-  z.object({ report: jobReportSchema }),
+  z.object({ report: jobReportSchema, origin: reportOriginSchema }),
 );

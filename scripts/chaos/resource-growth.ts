@@ -1,6 +1,6 @@
 import type { ProcessLife, ResourceSample } from "./resource-monitor.ts";
 
-/** Peers dial each other; the first connections of both sides settle. */
+/** A process opens its stores and dials its peers. */
 const descriptorWindow = { warmUpMs: 10_000, lifeMs: 25_000 } as const;
 /** V8 compiles, and its heap finds its size: a trainer was seen to grow by 100 MB in a minute and by nothing after it. */
 const memoryWindow = { warmUpMs: 60_000, lifeMs: 120_000 } as const;
@@ -24,8 +24,8 @@ export function growthOf(lives: Iterable<ProcessLife>): ResourceGrowth[] {
       return {
         name,
         seconds: (samples.at(-1)!.atMs - samples[0]!.atMs) / 1_000,
-        descriptors: leastGrowth(warmPart(samples, descriptorWindow), ({ descriptors }) => descriptors),
-        residentMB: leastGrowth(memory, ({ residentBytes }) => residentBytes / mib),
+        descriptors: descriptorGrowth(warmPart(samples, descriptorWindow)),
+        residentMB: memoryGrowth(memory),
         residentMBPerMinute: memory ? 60_000 * slopePerMs(memory) : null,
       };
     })
@@ -43,17 +43,25 @@ function warmPart(
 }
 
 /**
- * From the least in the first third to the least in the last: a socket that comes and goes is no leak, nor is a heap that
- * waits for its next collection.
+ * From the most in the first third of a life to the least in the last: a socket that comes and goes is no leak, and what
+ * a slow start opens late is not one either.
  */
-function leastGrowth(
-  samples: readonly ResourceSample[] | undefined,
-  quantity: (sample: ResourceSample) => number,
-): number | null {
+function descriptorGrowth(samples: readonly ResourceSample[] | undefined): number | null {
   if (!samples) return null;
-  const third = Math.max(1, Math.floor(samples.length / 3));
-  const least = (of: readonly ResourceSample[]) => Math.min(...of.map(quantity));
-  return least(samples.slice(-third)) - least(samples.slice(0, third));
+  const { first, last } = outerThirds(samples.map(({ descriptors }) => descriptors));
+  return Math.min(...last) - Math.max(...first);
+}
+
+/** From the least in the first third to the least in the last, MB: a heap that waits for its next collection is no leak. */
+function memoryGrowth(samples: readonly ResourceSample[] | undefined): number | null {
+  if (!samples) return null;
+  const { first, last } = outerThirds(samples.map(({ residentBytes }) => residentBytes / mib));
+  return Math.min(...last) - Math.min(...first);
+}
+
+function outerThirds(values: readonly number[]): { first: readonly number[]; last: readonly number[] } {
+  const third = Math.max(1, Math.floor(values.length / 3));
+  return { first: values.slice(0, third), last: values.slice(-third) };
 }
 
 /** MB a millisecond. */

@@ -88,14 +88,21 @@ export class Cluster {
 
   /** No more faults: what is down starts, what is cut is mended. */
   calmDown(): void {
+    if (this.#isCalm) return;
     this.world.trace("calm");
     this.#isCalm = true;
     this.#wire.weather = calm;
     for (const { peerId } of this.machines) this.#wire.heal(peerId);
     this.#wire.heal(coordinatorPeerId);
     this.disk.failures = 0;
+    this.#keepUp();
+  }
+
+  /** In the calm everything runs: a machine that was just leaving comes back. */
+  #keepUp(): void {
     for (const index of Array(this.#startingCount).keys()) this.#startMachine(index);
     this.host.start();
+    this.world.scheduler.after(1_000, () => this.#keepUp());
   }
 
   #startMachine(index: number): void {

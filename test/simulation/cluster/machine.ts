@@ -68,8 +68,9 @@ export class Machine {
     const trainers: TrainerProgram[] = [];
     const log = world.logOf(this.name);
     const fence = new TermFence(this.surroundings.coordinatorPeerId);
+    const incarnation = `${this.name}/${this.#starts++}`;
     const runner = new JobRunner({
-      ...{ network: node, fence, log, clock: life },
+      ...{ network: node, fence, log, clock: life, incarnation },
       coordinatorPeerId: this.surroundings.coordinatorPeerId,
       setup: {
         peerId,
@@ -90,7 +91,7 @@ export class Machine {
       fence.check(term, from);
       return { ok: true };
     });
-    const membership = this.#membershipOf(life, node, runner);
+    const membership = this.#membershipOf({ life, node, runner, incarnation });
     this.#process = { life, node, runner, membership, trainers, end: new AbortController(), leaving: false };
     world.trace(`${this.name} starts`);
     membership.join(this.#process.end.signal).catch((cause) => {
@@ -144,9 +145,13 @@ export class Machine {
     goodbye().catch((cause) => world.violate("no part gives up", `${this.name} leaving: ${String(cause)}`));
   }
 
-  #membershipOf(life: Life, node: SimulatedNode, runner: JobRunner): Membership {
+  #membershipOf({
+    life,
+    node,
+    runner,
+    incarnation,
+  }: Pick<AgentProcess, "life" | "node" | "runner"> & { readonly incarnation: string }): Membership {
     const { world, disk, peerId, coordinatorPeerId, witness } = this.surroundings;
-    const incarnation = `${this.name}/${this.#starts++}`;
     const credentials: AgentCredentials = {
       token: simulatedToken,
       claims: simulatedClaims(coordinatorPeerId),

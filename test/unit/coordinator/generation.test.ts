@@ -16,6 +16,9 @@ const member = (index: number, point = pointAt(0)): Member => ({
   engine: "cpu",
 });
 const members = (...indices: number[]) => indices.map((index) => member(index));
+/** Whose trainer has lived through the generation before. */
+const ended = (...indices: number[]) =>
+  members(...indices).map((each): Member => ({ ...each, phase: "ended" }));
 
 /** A job whose generation before had these ranks. */
 function jobAfter(previous: readonly number[], workers = { min: 1, max: 8 }): JobRecord {
@@ -56,8 +59,9 @@ test.each([
   const previous = Array.from({ length: shape.previous }, (_, i) => i + 1);
   const survivors = previous.slice(0, shape.survivors);
   const silent = previous.slice(shape.survivors, shape.survivors + shape.silent);
+  const candidates = [...ended(...survivors), ...members(8, 9)];
   // Newcomers do not count: they know nothing of what the silent ones do.
-  const quorum = computeQuorum(jobAfter(previous), members(...survivors, 8, 9), ids(silent));
+  const quorum = computeQuorum(jobAfter(previous), candidates, ids(silent));
   expect(quorum.plan !== null).toBe(shape.goesOn);
 });
 
@@ -67,8 +71,8 @@ test("two halves of a split never both go on, wherever the split is", () => {
     for (let cut = 1; cut < worldSize; cut++) {
       const [left, right] = [all.slice(0, cut), all.slice(cut)];
       const goesOn = [
-        computeQuorum(jobAfter(all), members(...left), ids(right)),
-        computeQuorum(jobAfter(all), members(...right), ids(left)),
+        computeQuorum(jobAfter(all), ended(...left), ids(right)),
+        computeQuorum(jobAfter(all), ended(...right), ids(left)),
       ].filter(({ plan }) => plan !== null);
       expect(goesOn.length).toBeLessThanOrEqual(1);
     }
@@ -109,4 +113,10 @@ test.each([
     start,
     source: memoryPeerId(source),
   });
+});
+
+test("a member whose trainer is a new one is no survivor", () => {
+  const candidates = [...ended(1), ...members(2)];
+  expect(computeQuorum(jobAfter([1, 2, 3]), candidates, ids([3])).plan).toBeNull();
+  expect(computeQuorum(jobAfter([1, 2, 3]), candidates, []).plan).not.toBeNull();
 });
