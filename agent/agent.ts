@@ -119,7 +119,9 @@ export async function openAgent(
         isCoordinator: (peerId) => peerId === claims.coordinator,
         fetchArtefact: (digest, abort) =>
           fetchArtefact(digest, { network, store, holders: membership.holdersOf(digest), log }, abort),
-        report: async (report) => void (await network.request(claims.coordinator, reportShard, report)),
+        report: async (report) => {
+          await network.request(claims.coordinator, reportShard, { ...report, life: incarnation });
+        },
       },
     );
     undo.push(() => serving.close());

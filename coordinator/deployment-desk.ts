@@ -1,13 +1,14 @@
 import { RingfoldError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import type { DeploymentView, DeployRequest } from "../protocol/messages/api.ts";
-import { type Placement, placeShards, type ShardReport } from "../protocol/messages/serving.ts";
+import { type Placement, placeShards, type Shard, type ShardReport } from "../protocol/messages/serving.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
 import {
   type DeploymentRecord,
   decidePlacement,
   deploymentState,
+  forgetEarlierLives,
   type Host,
   newDeployment,
   recordShardReport,
@@ -38,7 +39,7 @@ export class DeploymentDesk {
   }
 
   views(): DeploymentView[] {
-    return [...this.#deployments.values()].map(deploymentView);
+    return [...this.#deployments.values()].map((record) => this.#view(record));
   }
 
   /**
@@ -51,7 +52,7 @@ export class DeploymentDesk {
     const ranges = cutIntoShards(versions.get(name, version).manifest.model.layers, shards);
     const live = this.#find(name, true);
     if (live?.version === version && live.shards.length === shards && live.replicaCount === replicaCount) {
-      return deploymentView(live);
+      return this.#view(live);
     }
     const hosts = this.#hosts();
     if (hosts.length < replicaCount) {
@@ -72,7 +73,7 @@ export class DeploymentDesk {
       collections.counters.put("deployment", deployment),
       ...events.append(`deployment ${name}`, told),
     ]);
-    return deploymentView(this.#deployments.get(deployment)!);
+    return this.#view(this.#deployments.get(deployment)!);
   }
 
   /** @throws RingfoldError NOT_FOUND */
@@ -88,11 +89,14 @@ export class DeploymentDesk {
     this.#sendTables();
   }
 
-  async report(from: string, report: ShardReport): Promise<void> {
+  async report(from: string, report: ShardReport & { life: string }): Promise<void> {
     const record = this.#deployments.get(report.deployment);
-    if (!record) return;
+    const present = this.#lifeOf(from);
+    if (!record || (present !== undefined && present !== report.life)) return;
     const ready = report.state === "ready";
-    const next = recordShardReport(record, { peerId: from, shardIndex: report.shardIndex, ready });
+    const next = recordShardReport(record, {
+      ...{ peerId: from, shardIndex: report.shardIndex, ready, life: report.life },
+    });
     if (next === record) return;
     const { events, peers } = this.#context;
     const who = peers.get(from)?.hello.name ?? from;
@@ -113,8 +117,10 @@ export class DeploymentDesk {
   /** Membership may have changed: replaces lost replicas and brings the tables of all agents up to date. */
   async lookAround(): Promise<void> {
     for (const record of this.#deployments.values()) {
-      if (this.#awaitsReturn(record)) continue;
-      const next = decidePlacement(record, this.#hosts(record.deployment));
+      const present = forgetEarlierLives(record, this.#lifeOf);
+      const next = this.#awaitsReturn(record)
+        ? present
+        : decidePlacement(present, this.#hosts(record.deployment));
       if (next === record) continue;
       const { reason } = deploymentState(next);
       await this.#commit(
@@ -218,13 +224,41 @@ export class DeploymentDesk {
       this.#sendTables();
   }
 
+  readonly #lifeOf = (peerId: string): string | undefined =>
+    this.#context.peers.get(peerId)?.hello.incarnation;
+
+  /**
+   * As people see it: a replica is ready when its peer is here, in the life in which it loaded the shard. Agents are told
+   * what stands in the record: soon after a restart of the coordinator, who has not come back yet serves on.
+   */
+  #view(record: DeploymentRecord): DeploymentView {
+    const { peers } = this.#context;
+    const shards = record.shards.map((shard) => ({
+      ...shard,
+      replicas: shard.replicas.map((replica) => ({
+        ...replica,
+        ready:
+          replica.ready &&
+          peers.get(replica.peerId)?.connected === true &&
+          this.#lifeOf(replica.peerId) === replica.life,
+      })),
+    }));
+    return deploymentView({ ...record, shards });
+  }
+
   #placements(): Placement[] {
     return [...this.#deployments.values()].map(({ replicaCount: _, failures: __, ...placement }) => ({
       ...placement,
+      shards: placement.shards.map(withoutLives),
       manifest: this.#context.versions.get(placement.name, placement.version).manifest,
     }));
   }
 }
+
+const withoutLives = (shard: DeploymentRecord["shards"][number]): Shard => ({
+  ...shard,
+  replicas: shard.replicas.map(({ peerId, ready }) => ({ peerId, ready })),
+});
 
 function deploymentView(record: DeploymentRecord): DeploymentView {
   const { deployment, name, version, live, replicaCount, revision, shards } = record;
@@ -239,6 +273,6 @@ function deploymentView(record: DeploymentRecord): DeploymentView {
     state,
     reason,
     revision,
-    shards,
+    shards: shards.map(withoutLives),
   };
 }

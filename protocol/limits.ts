@@ -59,6 +59,8 @@ export const limits = {
 
   pendingPredictMax: 256,
   predictTimeoutMs: 10_000,
+  /** A prediction that finds no replica waits this long for a newer placement: an agent that came back loads in less. */
+  placementGraceMs: 1_000,
   hopAttemptsMax: 4,
   predictBodyBytes: 16 * mib,
   httpBodyBytes: 4 * mib,

@@ -20,6 +20,7 @@ export class PlacementTable {
   #term = -1;
   #revision = -1;
   #placements: readonly Placement[] = [];
+  #next = Promise.withResolvers<void>();
 
   /**
    * Takes a newer table over, whole. Returns false when it is not newer than the one held.
@@ -36,7 +37,14 @@ export class PlacementTable {
     this.#term = message.term;
     this.#revision = message.revision;
     this.#placements = placements;
+    this.#next.resolve();
+    this.#next = Promise.withResolvers();
     return true;
+  }
+
+  /** Resolves when a newer table than the present one comes. */
+  changed(): Promise<void> {
+    return this.#next.promise;
   }
 
   /** True once any table came: until then an unknown model may only be unknown here. */

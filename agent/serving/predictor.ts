@@ -2,7 +2,7 @@ import { type ErrorCode, errorRules, RingfoldError, toRingfoldError } from "../.
 import { limits } from "../../protocol/limits.ts";
 import { inferShard, type Placement, type Shard, type WireTensor } from "../../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
-import { abortError, type Deadline, openDeadline } from "../deadline.ts";
+import { abortError, type Deadline, openDeadline, untilAborted } from "../deadline.ts";
 import type { ShardHost } from "./host/shard-host.ts";
 import type { InferResult } from "./host/shard-host-messages.ts";
 import { missingShards, type PlacementTable } from "./placement-table.ts";
@@ -112,10 +112,16 @@ export class Predictor {
     const { clock, router, log } = this.#modules;
     const key = shardKey({ ...hop.placement, shardIndex: hop.shard.shardIndex });
     const failed = new Map<string, RingfoldError>();
+    const graceEndsAtMs = clock.nowMs() + limits.placementGraceMs;
     while (failed.size < limits.hopAttemptsMax) {
+      const newerTable = this.#modules.table.changed();
       const untried = this.#replicas(hop, key).filter((peerId) => !failed.has(peerId));
       const peerId = router.pick(key, untried);
-      if (peerId === null) break;
+      if (peerId === null) {
+        if (!isOutdated(hop, failed) || !(await this.#comes(newerTable, graceEndsAtMs, hop))) break;
+        for (const [other, { code }] of failed) if (code === "NOT_FOUND") failed.delete(other);
+        continue;
+      }
       const startedAtMs = clock.nowMs();
       try {
         const isLast = untried.length === 1 || failed.size + 1 === limits.hopAttemptsMax;
@@ -136,6 +142,22 @@ export class Predictor {
       }
     }
     throw nobodyLeft(hop, key, failed);
+  }
+
+  /** Whether a newer table came before the grace ended. */
+  async #comes(newerTable: Promise<void>, endsAtMs: number, { deadline }: Hop): Promise<boolean> {
+    const { clock } = this.#modules;
+    const timeoutMs = Math.max(0, endsAtMs - clock.nowMs());
+    const grace = openDeadline({ timeoutMs, what: "a newer placement", parent: deadline.signal }, clock);
+    try {
+      await untilAborted(newerTable, grace.signal);
+      return true;
+    } catch {
+      if (deadline.signal.aborted) throw abortError(deadline.signal);
+      return false;
+    } finally {
+      grace.release();
+    }
   }
 
   /** Who could pass the shard now. The table may have changed since the request came, so it is asked each time. */
@@ -177,6 +199,11 @@ export class Predictor {
     }
   }
 }
+
+/** A replica that says it has no such shard, or one that is still loading: word of the present state is on its way. */
+const isOutdated = ({ shard }: Hop, failed: ReadonlyMap<string, RingfoldError>): boolean =>
+  [...failed.values()].some(({ code }) => code === "NOT_FOUND") ||
+  (failed.size === 0 && shard.replicas.length > 0);
 
 /** Faults of the request fail on every replica; anything else may be only that replica's trouble. */
 function anotherMayAnswer(code: ErrorCode): boolean {

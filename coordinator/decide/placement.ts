@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { nameSchema } from "../../protocol/ids.ts";
 import type { DeploymentView } from "../../protocol/messages/api.ts";
-import { type Shard, shardSchema } from "../../protocol/messages/serving.ts";
+import { shardSchema } from "../../protocol/messages/serving.ts";
 import type { LayerRange } from "./sharding.ts";
 
 /** What the coordinator knows of a deployment; persisted whole with each decision. */
@@ -12,13 +12,23 @@ export const deploymentRecordSchema = z.object({
   version: z.number().int().positive(),
   replicaCount: z.number().int().positive(),
   revision: z.number().int().positive(),
-  shards: z.array(shardSchema),
+  shards: z.array(
+    shardSchema.extend({
+      replicas: z.array(
+        shardSchema.shape.replicas.element.extend({
+          /** The life of the peer in which it loaded the shard; the next one begins with nothing loaded. */
+          life: z.string().optional(),
+        }),
+      ),
+    }),
+  ),
   /** Peers that could not load a shard, while they live. */
   failures: z.array(z.object({ shardIndex: z.number().int().nonnegative(), peerId: z.string() })),
   /** Requests go to the live deployment of a name; another one of that name is about to replace it. */
   live: z.boolean(),
 });
 export type DeploymentRecord = z.infer<typeof deploymentRecordSchema>;
+type Shard = DeploymentRecord["shards"][number];
 
 export function newDeployment(
   of: Pick<DeploymentRecord, "deployment" | "name" | "version" | "replicaCount" | "live">,
@@ -83,18 +93,45 @@ export function decidePlacement(record: DeploymentRecord, hosts: readonly Host[]
   return changed ? { ...record, shards, failures, revision: record.revision + 1 } : record;
 }
 
+/**
+ * Takes readiness back from replicas on peers that are known to live another life now: they have yet to load the shard.
+ * @param lifeOf the present life of a peer; undefined where it is not known, and what was true stays so
+ */
+export function forgetEarlierLives(
+  record: DeploymentRecord,
+  lifeOf: (peerId: string) => string | undefined,
+): DeploymentRecord {
+  const isPast = ({ peerId, ready, life }: Shard["replicas"][number]) => {
+    const present = lifeOf(peerId);
+    return ready && present !== undefined && present !== life;
+  };
+  if (!record.shards.some(({ replicas }) => replicas.some(isPast))) return record;
+  const shards = record.shards.map((shard) => ({
+    ...shard,
+    replicas: shard.replicas.map((replica) =>
+      isPast(replica) ? { peerId: replica.peerId, ready: false } : replica,
+    ),
+  }));
+  return { ...record, shards, revision: record.revision + 1 };
+}
+
 /** Marks one replica ready, or failed: the next placement prefers other peers for that shard. */
 export function recordShardReport(
   record: DeploymentRecord,
-  report: { readonly peerId: string; readonly shardIndex: number; readonly ready: boolean },
+  report: {
+    readonly peerId: string;
+    readonly shardIndex: number;
+    readonly ready: boolean;
+    readonly life: string;
+  },
 ): DeploymentRecord {
-  const { peerId, shardIndex, ready } = report;
+  const { peerId, shardIndex, ready, life } = report;
   const replica = record.shards[shardIndex]?.replicas.find((hosted) => hosted.peerId === peerId);
   if (!replica) return record;
   const isThis = (failure: { peerId: string; shardIndex: number }) =>
     failure.peerId === peerId && failure.shardIndex === shardIndex;
   const wasFailed = record.failures.some(isThis);
-  if (replica.ready === ready && wasFailed !== ready) return record;
+  if (replica.ready === ready && (!ready || replica.life === life) && wasFailed !== ready) return record;
   const failures = [
     ...record.failures.filter((failure) => !isThis(failure)),
     ...(ready ? [] : [{ peerId, shardIndex }]),
@@ -103,7 +140,9 @@ export function recordShardReport(
     shard.shardIndex === shardIndex
       ? {
           ...shard,
-          replicas: shard.replicas.map((other) => (other === replica ? { ...other, ready } : other)),
+          replicas: shard.replicas.map((other) =>
+            other === replica ? { peerId, ready, ...(ready && { life }) } : other,
+          ),
         }
       : shard,
   );

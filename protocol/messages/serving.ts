@@ -52,8 +52,8 @@ export const placeShards: Conversation<
   timeoutMs: limits.requestTimeoutMs,
 };
 
-/** agent -> coordinator: a shard is loaded and answers, or could not be loaded. */
-export const reportShard: Conversation<ShardReport, { ok: true }> = {
+/** agent -> coordinator: a shard is loaded and answers, or could not be loaded; true of one life of the agent only. */
+export const reportShard: Conversation<ShardReport & { life: string }, { ok: true }> = {
   protocol: "/ringfold/serving/report/1",
   request: z.object({
     deployment: z.number().int().positive(),
@@ -62,6 +62,8 @@ export const reportShard: Conversation<ShardReport, { ok: true }> = {
     shardIndex: z.number().int().nonnegative(),
     state: z.enum(["ready", "failed"]),
     detail: z.string().max(2_000),
+    /** The agent's incarnation. */
+    life: z.string().max(64),
   }),
   response: okSchema,
   requestBytesMax: 16_384,

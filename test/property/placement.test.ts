@@ -5,6 +5,7 @@ import {
   decidePlacement,
   deploymentRecordSchema,
   deploymentState,
+  forgetEarlierLives,
   type Host,
   newDeployment,
   recordShardReport,
@@ -125,7 +126,7 @@ test("a peer that hosts other deployments is taken after an idle one", () => {
 
 test("the record of a placement counts what is ready", () => {
   const report = (record: DeploymentRecord, peer: number, shardIndex: number, ready = true) =>
-    recordShardReport(record, { peerId: memoryPeerId(peer), shardIndex, ready });
+    recordShardReport(record, { peerId: memoryPeerId(peer), shardIndex, ready, life: "first" });
   let record = decidePlacement(empty(2, 2), hostsOf([1, 2]));
   expect(deploymentState(record)).toEqual({ state: "loading", reason: "0 of 4 replicas are ready" });
   record = report(report(record, 1, 0), 1, 1);
@@ -139,18 +140,19 @@ test("the record of a placement counts what is ready", () => {
 test("a report about a shard that the peer does not host, or that is no news, changes nothing", () => {
   const record = decidePlacement(empty(2, 1), hostsOf([1, 2]));
   const [first] = replicasOf(record);
-  const ofFirst = { peerId: first![0]!, shardIndex: 0, ready: true };
+  const ofFirst = { peerId: first![0]!, shardIndex: 0, ready: true, life: "first" };
   expect(recordShardReport(record, { ...ofFirst, shardIndex: 1 })).toBe(record);
   expect(recordShardReport(record, { ...ofFirst, shardIndex: 9 })).toBe(record);
   expect(recordShardReport(record, { ...ofFirst, peerId: memoryPeerId(7) })).toBe(record);
   const ready = recordShardReport(record, ofFirst);
   expect(ready.revision).toBe(record.revision + 1);
   expect(recordShardReport(ready, ofFirst)).toBe(ready);
+  expect(recordShardReport(ready, { ...ofFirst, life: "second" })).not.toBe(ready);
 });
 
 test("a peer that cannot load a shard makes way for another one, and is kept where there is none", () => {
   const fail = (record: DeploymentRecord, peerId: string) =>
-    recordShardReport(record, { peerId, shardIndex: 0, ready: false });
+    recordShardReport(record, { peerId, shardIndex: 0, ready: false, life: "first" });
   const hosts = hostsOf([1, 2]);
   const [first, second] = hosts.map(({ peerId }) => peerId) as [string, string];
   let record = decidePlacement(empty(1, 1), hosts);
@@ -161,4 +163,29 @@ test("a peer that cannot load a shard makes way for another one, and is kept whe
   expect(decidePlacement(record, hosts)).toBe(record); // nobody is left to try: it goes on trying where it is
   const restarted = decidePlacement(decidePlacement(record, []), hosts);
   expect(replicasOf(restarted)).toEqual([[first]]); // a peer that was away is given another chance
+});
+
+test("a replica is ready in the life in which it said so, and in no other", () => {
+  const [first, second] = hostsOf([1, 2]).map(({ peerId }) => peerId) as [string, string];
+  const ready = [first, second].reduce(
+    (record, peerId) => recordShardReport(record, { peerId, shardIndex: 0, ready: true, life: "first" }),
+    decidePlacement(empty(1, 2), hostsOf([1, 2])),
+  );
+  expect(forgetEarlierLives(ready, () => "first")).toBe(ready);
+  expect(forgetEarlierLives(ready, () => undefined)).toBe(ready);
+  const returned = forgetEarlierLives(ready, (peerId) => (peerId === first ? "second" : undefined));
+  expect(returned.shards[0]!.replicas.filter((replica) => replica.ready).map(({ peerId }) => peerId)).toEqual(
+    [second],
+  );
+  expect(returned.revision).toBe(ready.revision + 1);
+  expect(
+    recordShardReport(returned, { peerId: first, shardIndex: 0, ready: true, life: "second" }).shards,
+  ).toEqual([
+    expect.objectContaining({
+      replicas: [
+        { peerId: first, ready: true, life: "second" },
+        { peerId: second, ready: true, life: "first" },
+      ],
+    }),
+  ]);
 });

@@ -222,10 +222,28 @@ describe("a coordinator that starts again", () => {
     await bench.clock.advance(2_000);
     await workers[1]!.join();
     await bench.clock.advance(1_000);
-    expect(deployment().shards).toEqual(before.shards);
+    // Routing goes on as it was; people are told what is sure.
+    expect(workers[1]!.placements[0]!.shards).toEqual(before.shards);
+    expect(deployment().state).toBe("loading");
     await workers[0]!.join();
     await bench.clock.advance(1_000);
     expect(deployment().shards).toEqual(before.shards);
+  });
+
+  test("calls no replica ready whose agent has begun another life", async () => {
+    const workers = [await trained(), await bench.worker(2)];
+    await bench.coordinator.deploy("digits", { version: 1, shards: 2, replicas: 1 });
+    await bench.settle();
+    for (const worker of workers) await worker.loadShards();
+    await restart();
+    for (const worker of workers) await worker.beginAnew();
+    await bench.clock.advance(1_000);
+    expect(deployment().state).toBe("loading");
+    expect(
+      workers[1]!.placements[0]!.shards.flatMap(({ replicas }) => replicas.map(({ ready }) => ready)),
+    ).toEqual([false, false]);
+    for (const worker of workers) await worker.loadShards();
+    expect(deployment().state).toBe("ready");
   });
 
   test("replaces the replicas of who does not come back", async () => {

@@ -122,6 +122,28 @@ describe("a prediction", () => {
     expect((await reply).hops[1]?.peerId).toBe(d);
   });
 
+  test.each([
+    ["is still loading", "answer", false],
+    ["has come back without it", "NOT_FOUND", true],
+  ] as const)(
+    "waits for the table that says it is there, when the only replica %s",
+    async (_, first, ready) => {
+      const behaviours: Record<string, Behaviour> = { [c]: first };
+      const place = (isReady: boolean): Placement => {
+        const placement = placementOf({ manifest, cuts: [1, 2], replicas: [[a], [c]] });
+        placement.shards[1]!.replicas[0]!.ready = isReady;
+        return placement;
+      };
+      const { predictor, table, clock } = openCluster(place(ready), behaviours);
+      const reply = predictor.predict(request, never);
+      await settle();
+      await clock.advance(limits.placementGraceMs / 2);
+      behaviours[c] = "answer";
+      table.apply({ term: 1, revision: 2, placements: [place(true)] });
+      expect((await reply).hops[1]?.peerId).toBe(c);
+    },
+  );
+
   test("never mixes two cuts of a model", async () => {
     const wide = manifestOf([4, 4, 4]);
     const { predictor, table, cluster } = openCluster(
@@ -181,11 +203,14 @@ describe("a prediction that cannot be made", () => {
   });
 
   test("says what each replica answered when none is left", async () => {
-    const { predictor, asked } = openCluster(twoShards, { [a]: "INTERNAL", [b]: "NOT_FOUND" });
-    await expect(predictor.predict(request, never)).rejects.toMatchObject({
+    const { predictor, asked, clock } = openCluster(twoShards, { [a]: "INTERNAL", [b]: "NOT_FOUND" });
+    const refused = expect(predictor.predict(request, never)).rejects.toMatchObject({
       code: "NO_REPLICA",
       data: { tried: [`${a}: INTERNAL`, `${b}: NOT_FOUND`] },
     });
+    await settle();
+    await clock.advance(limits.placementGraceMs);
+    await refused;
     expect(asked).toEqual([a, b]);
   });
 
