@@ -43,19 +43,20 @@ export const limits = {
   /** Children get this long to close by themselves before SIGKILL. */
   childExitTimeoutMs: 5_000,
 
-  /** Segments of the ring: 64 KiB less a header keeps a segment in four TLS records (MEASURED, section C). */
+  /** Segments of an encrypted ring: 64 KiB less a header keeps a segment in four TLS records (MEASURED, section C). */
   segmentBytes: 65_344,
-  /** Segments of one rank in flight on encrypted links; 8 to 24 are alike, 48 no longer stay in the cache (docs/ring.md). */
+  /** Of one rank in flight; 8 to 24 are alike, 48 no longer stay in the cache (docs/ring.md). */
   segmentWindow: 16,
-  /** On a plain one 8 are enough, and stay in the cache. */
-  segmentWindowPlain: 8,
+  /** On plain links larger ones cost a tenth less processor time, and 4 of them stay in the cache as well. */
+  segmentBytesPlain: 130_880,
+  segmentWindowPlain: 4,
   /**
    * One AES-GCM key carries 2^24.5 records of 16 KiB (RFC 8446, section 5.5): 388 GB. Node cannot change the key of a
    * connection, so the ring is formed anew well before.
    */
   tlsKeyBytesMax: 256e9,
-  /** Where a ring's bytes arrive: four segments, so that a whole one always fits and all stays in the cache. */
-  ringReceiveBytes: 4 * 65_536,
+  /** Where a link's bytes arrive: four of the largest frames, so that a whole one fits in a quarter. */
+  receiveRegionBytes: 512 * kib,
 
   pendingPredictMax: 256,
   predictTimeoutMs: 10_000,

@@ -36,7 +36,7 @@ export interface DataPlane {
 }
 
 export interface DialOptions {
-  /** Where the bytes of this connection arrive, at least 256 KiB; of one connection at a time. */
+  /** Where the bytes of this connection arrive, `limits.receiveRegionBytes` long; of one connection at a time. */
   readonly receiveRegion?: Uint8Array<ArrayBuffer>;
 }
 

@@ -7,7 +7,7 @@ import type { Frame } from "./frame-socket.ts";
  */
 export const frameHeaderBytes = 64;
 /** A frame is a segment, a hello or a piece of state: never more. */
-export const payloadBytesMax = limits.segmentBytes;
+export const payloadBytesMax = Math.max(limits.segmentBytes, limits.segmentBytesPlain);
 
 export const frameBytes = (payloadBytes: number): number =>
   frameHeaderBytes + frameHeaderBytes * Math.ceil(payloadBytes / frameHeaderBytes);

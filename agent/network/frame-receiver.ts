@@ -1,11 +1,11 @@
 import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
 import { frameBytes, frameHeaderBytes, payloadBytesMax } from "./frame-format.ts";
 import type { TakeFrame } from "./frame-socket.ts";
 
 /** Bytes that TLS may still hand over after it was told to pause: one read of 64 KiB and a record. */
 const lateBytesMax = 65_536 + 16_384 + 1_024;
-const receiveBytesDefault = 4 * 65_536;
 
 interface Consumer {
   readonly take: TakeFrame;
@@ -41,9 +41,8 @@ export class FrameReceiver {
   takenCount = 0;
   bytesReceived = 0;
 
-  constructor(region: Uint8Array<ArrayBuffer> = new Uint8Array(receiveBytesDefault)) {
-    assert(region.length / 4 >= frameBytes(payloadBytesMax) && region.length / 4 > 0);
-    assert(region.length / 2 > lateBytesMax);
+  constructor(region: Uint8Array<ArrayBuffer> = new Uint8Array(limits.receiveRegionBytes)) {
+    assert(region.length / 4 >= Math.max(frameBytes(payloadBytesMax), lateBytesMax));
     this.#region = region;
     this.#view = new DataView(region.buffer, region.byteOffset, region.length);
   }

@@ -1,6 +1,17 @@
 import { RingfoldError } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
 import type { DownstreamLink, Segment, UpstreamLink } from "../ring/link.ts";
 import { type Frame, type FrameSocket, frameKind } from "./frame-socket.ts";
+
+/** What a ring may do with links of this transport. */
+export const ringLimits = {
+  encrypted: {
+    segmentBytes: limits.segmentBytes,
+    window: limits.segmentWindow,
+    linkBytesMax: limits.tlsKeyBytesMax,
+  },
+  plaintext: { segmentBytes: limits.segmentBytesPlain, window: limits.segmentWindowPlain },
+} as const;
 
 /** A data socket as the receiving end of a ring hop. */
 export function upstreamLink(socket: FrameSocket): UpstreamLink {

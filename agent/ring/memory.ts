@@ -43,11 +43,12 @@ export class RingMemory {
     readonly receiveBytes?: number;
   }) {
     const segmentBytes = align(options.segmentBytes ?? limits.segmentBytes);
+    const stagingBytes = align(options.segmentBytes ?? limits.segmentBytesPlain);
     const slotBytes = ((options.window ?? limits.segmentWindow) + 1) * (slotHeadroomBytes + segmentBytes);
-    const receiveBytes = align(options.receiveBytes ?? limits.ringReceiveBytes);
+    const receiveBytes = align(options.receiveBytes ?? limits.receiveRegionBytes);
     // Up to 16 calls: each is rounded up to a line.
     const vectorBytes = align(4 * options.elementCount) + 16 * alignment;
-    const totalBytes = kernelScratchBytes + slotBytes + receiveBytes + segmentBytes + vectorBytes;
+    const totalBytes = kernelScratchBytes + slotBytes + receiveBytes + stagingBytes + vectorBytes;
     if (totalBytes > memoryBytesMax) {
       throw new RingfoldError("JOB_INVALID", "the gradient of this model is more than 4 GB", {
         bytes: totalBytes,
@@ -64,7 +65,7 @@ export class RingMemory {
     };
     this.slots = { pointer: take(slotBytes), bytes: slotBytes };
     this.receiveRegion = new Uint8Array(buffer, take(receiveBytes), receiveBytes);
-    this.staging = take(segmentBytes);
+    this.staging = take(stagingBytes);
     this.#free = next;
     this.#end = next + vectorBytes;
   }

@@ -6,7 +6,7 @@ import { openDeadline } from "../deadline.ts";
 import type { ParameterSlot } from "../engine/port.ts";
 import type { Purpose } from "../network/arrivals.ts";
 import type { DataPlane } from "../network/data-plane.ts";
-import { downstreamLink, upstreamLink } from "../network/ring-links.ts";
+import { downstreamLink, ringLimits, upstreamLink } from "../network/ring-links.ts";
 import { Ring } from "../ring/ring.ts";
 import { receiveState, sendState } from "./heal.ts";
 import type { Trainer } from "./trainer.ts";
@@ -130,11 +130,7 @@ async function link(
   ]);
   if (dialled.status === "fulfilled" && accepted.status === "fulfilled") {
     const links = { upstream: upstreamLink(dialled.value), downstream: downstreamLink(accepted.value) };
-    const limitsOfTransport =
-      plan.transport === "encrypted"
-        ? { window: limits.segmentWindow, linkBytesMax: limits.tlsKeyBytesMax }
-        : { window: limits.segmentWindowPlain };
-    return new Ring({ rank, worldSize, links, memory, ...limitsOfTransport });
+    return new Ring({ rank, worldSize, links, memory, ...ringLimits[plan.transport] });
   }
   if (dialled.status === "fulfilled") dialled.value.destroy();
   if (accepted.status === "fulfilled") accepted.value.destroy();

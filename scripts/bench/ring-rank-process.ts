@@ -2,10 +2,9 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import pino from "pino";
 import { type DataPlane, openDataPlane } from "../../agent/network/data-plane.ts";
 import { createTransientIdentity } from "../../agent/network/identity.ts";
-import { downstreamLink, upstreamLink } from "../../agent/network/ring-links.ts";
+import { downstreamLink, ringLimits, upstreamLink } from "../../agent/network/ring-links.ts";
 import { RingMemory } from "../../agent/ring/memory.ts";
 import { Ring } from "../../agent/ring/ring.ts";
-import { limits } from "../../protocol/limits.ts";
 import type { Lane, Order } from "./ring-contender.ts";
 import { digestOf, fillPattern, findWrongElement } from "./ring-pattern.ts";
 import { RawTcp } from "./ring-raw-tcp.ts";
@@ -55,9 +54,10 @@ interface Open {
 }
 
 const identity = await createTransientIdentity();
-const openPlane = (transport: "encrypted" | "plaintext") =>
-  openDataPlane({ ...identity, host: "127.0.0.1", transport, log });
-const planes = { tls: await openPlane("encrypted"), plain: await openPlane("plaintext") };
+const transports = { tls: "encrypted", plain: "plaintext" } as const;
+const openPlane = (name: "tls" | "plain") =>
+  openDataPlane({ ...identity, host: "127.0.0.1", transport: transports[name], log });
+const planes = { tls: await openPlane("tls"), plain: await openPlane("plain") };
 const rawTcp = await RawTcp.listen();
 const ports = { tls: planes.tls.port, plain: planes.plain.port, rawTcp: rawTcp.port };
 let open: Open | undefined;
@@ -124,9 +124,8 @@ async function linkRing(
     plane.accept(downstream.peerId, purpose, never),
   ]);
   const links = { upstream: upstreamLink(dialled), downstream: downstreamLink(accepted) };
-  const window = name === "tls" ? limits.segmentWindow : limits.segmentWindowPlain;
   return {
-    ring: new Ring({ rank, worldSize, links, memory, window }),
+    ring: new Ring({ rank, worldSize, links, memory, ...ringLimits[transports[name]] }),
     vector: memory.allocate(bytes / 4),
   };
 }

@@ -104,8 +104,7 @@ async function interleave(
       for (const lane of contender.lanes) {
         signal.throwIfAborted();
         // The first round warms compilers, sockets and memory, and does not count.
-        const operations = round === -1 ? Math.min(3, operationsOf(bytes)) : operationsOf(bytes);
-        const measurement = await contender.measure({ ...lane, bytes, operations });
+        const measurement = await contender.measure({ ...lane, bytes, operations: operationsOf(bytes) });
         if (round === -1) measured.set(lane, []);
         else measured.get(lane)!.push(measurement);
       }

@@ -238,7 +238,7 @@ describe("bytes on a socket", () => {
 
   test("a frame longer than any is refused at its header, and the socket closed", async () => {
     const { data, bare } = await receiver();
-    bare.write(header(limits.segmentBytes + 1));
+    bare.write(header(limits.segmentBytesPlain + 1));
     await expect(data.receive(soon())).rejects.toMatchObject({ code: "MESSAGE_TOO_LARGE" });
     await once(bare, "close");
   });
@@ -262,7 +262,7 @@ describe("bytes on a socket", () => {
       second.plane.accept(first.peerId, purpose, soon()),
     ]);
     const frameCount = 2_000;
-    const payload = new Uint8Array(limits.segmentBytes);
+    const payload = new Uint8Array(limits.segmentBytesPlain);
     for (let i = 0; i < frameCount; i++)
       bulk.send({ kind: frameKind.state, a: i, b: 0, c: 0, d: 0, payload: payload.subarray(i % 100) });
     const order: number[] = [];

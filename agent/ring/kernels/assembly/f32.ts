@@ -1,5 +1,5 @@
 /** The exact wire. It loses nothing, so `residual` stays as it is. */
-export function encodeF32(out: usize, x: usize, addend: usize, residual: usize, keep: i32, count: i32): void {
+export function encodeF32(out: usize, x: usize, addend: usize, residual: usize, keep: bool, count: i32): void {
   let i = count;
   if (addend == 0) {
     memory.copy(out, x, <usize>count << 2);
