@@ -23,6 +23,12 @@ export function upstreamLink(socket: FrameSocket): UpstreamLink {
     ...(each
       ? { receiveEach: (take, signal) => each((frame) => take(segmentOf(frame, peerId)), signal) }
       : {}),
+    get hopTimeoutMs() {
+      return socket.hopTimeoutMs;
+    },
+    set hopTimeoutMs(timeoutMs) {
+      socket.hopTimeoutMs = timeoutMs;
+    },
     destroy: () => socket.destroy(),
   };
 }
@@ -34,6 +40,13 @@ export function downstreamLink(socket: FrameSocket): DownstreamLink {
     get pendingCount() {
       return socket.pendingCount;
     },
+    get hopTimeoutMs() {
+      return socket.hopTimeoutMs;
+    },
+    set hopTimeoutMs(timeoutMs) {
+      socket.hopTimeoutMs = timeoutMs;
+    },
+    closed: socket.closed,
     send: (segment) => socket.send(frameOf(segment)),
     drained: (signal, pendingMax) => socket.drained(signal, pendingMax),
     destroy: () => socket.destroy(),

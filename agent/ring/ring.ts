@@ -3,7 +3,7 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import type { Wire } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import { Circulation } from "./circulation.ts";
-import { type DownstreamLink, receiveEach, type UpstreamLink } from "./link.ts";
+import { type DownstreamLink, receiveEach, type Segment, type UpstreamLink } from "./link.ts";
 import { RingMemory } from "./memory.ts";
 import { wireFormats } from "./wire.ts";
 
@@ -111,6 +111,17 @@ export class Ring {
     await this.allReduce(new Float32Array(this.worldSize), signal);
   }
 
+  /**
+   * How long a neighbour may send, or take, no whole segment while this rank waits for it.
+   * An operation that is under way may still end by the bound before.
+   */
+  set hopTimeoutMs(timeoutMs: number) {
+    const { links } = this.#options;
+    if (!links) return;
+    links.upstream.hopTimeoutMs = timeoutMs;
+    links.downstream.hopTimeoutMs = timeoutMs;
+  }
+
   destroy(): void {
     this.#options.links?.upstream.destroy();
     this.#options.links?.downstream.destroy();
@@ -148,26 +159,39 @@ export class Ring {
       segmentBytes: this.#segmentBytes,
       ...{ window, upstreamPeerId: upstream.peerId, downstream },
     });
+    // The abort runs both ways: who waits for its upstream must not wait when the rank below has broken the ring. Once all
+    // that it needs was sent, it may have ended the operation, and with it the generation, before this rank.
+    const stop = new AbortController();
+    const onCancel = () => stop.abort(signal.reason);
+    const onClosed = () => {
+      if (circulation.unsent > 0) stop.abort(downstream.closed.reason);
+    };
     // Another segment needs a free slot. No rank waits for ever: at most `window` segments of each rank circulate, so
     // the `window + 1` slots of all ranks are never full at once.
     const more = () => circulation.remaining > 0;
     const freeSlot = async () => {
-      await downstream.drained(signal, window);
+      await downstream.drained(stop.signal, window);
       return more();
     };
-    circulation.launch();
-    if (more()) {
-      await receiveEach(
-        upstream,
-        (segment) => {
-          circulation.take(segment);
-          return downstream.pendingCount <= window || !more() ? more() : freeSlot();
-        },
-        signal,
-      );
+    const take = (segment: Segment) => {
+      circulation.take(segment);
+      return downstream.pendingCount <= window || !more() ? more() : freeSlot();
+    };
+    signal.addEventListener("abort", onCancel);
+    downstream.closed.addEventListener("abort", onClosed);
+    if (signal.aborted) onCancel();
+    if (downstream.closed.aborted) onClosed();
+    try {
+      circulation.launch();
+      if (more()) await receiveEach(upstream, take, stop.signal);
+      // The slots are used anew by the next operation, and the links may be closed after the last one.
+      await downstream.drained(stop.signal);
+    } catch (cause) {
+      throw stop.signal.reason instanceof RingfoldError ? stop.signal.reason : cause;
+    } finally {
+      signal.removeEventListener("abort", onCancel);
+      downstream.closed.removeEventListener("abort", onClosed);
     }
-    // The slots are used anew by the next operation, and the links may be closed after the last one.
-    await downstream.drained(signal);
     this.#sentBytes += circulation.sentBytes;
   }
 

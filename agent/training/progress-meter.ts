@@ -55,6 +55,7 @@ export class ProgressMeter {
           ),
       ),
       worldSize,
+      stallBoundMs: trainer.stall.boundMs,
       points: [point],
     };
     this.reset(nowMs);

@@ -1,5 +1,6 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
+import { limits } from "../../protocol/limits.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
 import { type Dataset, type ExampleSet, gatherBatch } from "../data/dataset.ts";
 import type { BatchResult, TrainableModel } from "../engine/port.ts";
@@ -8,6 +9,7 @@ import type { Ring } from "../ring/ring.ts";
 import { createOptimizer, type Optimizer } from "./optimizer.ts";
 import { evenShare, Sampler } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
+import { StallBound } from "./stall-bound.ts";
 import { initialState, type TrainingState } from "./training-state.ts";
 
 /**
@@ -56,6 +58,8 @@ export class Trainer {
   /** What a lossy wire has rounded off on this rank and the next step makes up for. */
   readonly #residual: Float32Array | undefined;
   readonly #batch: { inputs: Float32Array; labels: Int32Array };
+  /** Of this rank's neighbours; what earlier rings have shown is kept. */
+  readonly stall = new StallBound();
   #pauseWanted = false;
 
   /** @throws whatever reading the parameters of the engine throws */
@@ -107,6 +111,7 @@ export class Trainer {
     this.#pauseWanted = false;
     // A residual belongs to its ring: after a broken operation nobody knows what of it has been made up for.
     this.#residual?.fill(0);
+    ring.hopTimeoutMs = this.stall.boundMs;
     while (this.state.step < this.totalSteps) {
       throwIfCancelled(signal);
       if (await this.#step(ring, signal)) return "paused";
@@ -147,12 +152,15 @@ export class Trainer {
     state.step++;
     model.writeParameters(state.parameters);
 
+    const durationMs = nowMs() - startedAtMs;
+    this.stall.observe(durationMs);
+    ring.hopTimeoutMs = this.stall.boundMs;
     await onStep({
       step: state.step,
       loss,
       accuracy: totals[tail.correctCount]! / exampleCount,
       examples: exampleCount,
-      durationMs: nowMs() - startedAtMs,
+      durationMs,
       communicationMs,
     });
     return totals[tail.pauseVotes]! > 0;
@@ -175,6 +183,8 @@ export class Trainer {
       totals[tail.exampleCount]! += indices.length;
       await nextTurn();
     }
+    // Steps say nothing of how long the others' shares take.
+    ring.hopTimeoutMs = limits.firstStepTimeoutMs;
     await ring.allReduce(totals, signal);
     const examples = totals[tail.exampleCount]!;
     return {

@@ -6,8 +6,10 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
   const queue: Segment[] = [];
   let broken: RingfoldError | undefined;
   let wake: (() => void) | undefined;
+  const closing = new AbortController();
   const destroy = () => {
     broken ??= new RingfoldError("RING_BROKEN", "the link closed", { peer: from });
+    closing.abort(broken);
     wake?.();
   };
   return {
@@ -24,19 +26,20 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
         }
         return queue.shift()!;
       },
+      hopTimeoutMs: 0,
       destroy,
     },
     downstream: {
       peerId: to,
       pendingCount: 0,
+      hopTimeoutMs: 0,
+      closed: closing.signal,
       send: (segment) => {
         if (broken) return;
         queue.push({ ...segment, payload: segment.payload.slice() });
         wake?.();
       },
-      drained: async () => {
-        if (broken) throw broken;
-      },
+      drained: async () => {}, // nothing is ever pending
       destroy,
     },
   };

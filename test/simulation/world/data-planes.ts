@@ -125,6 +125,8 @@ class SimulatedSocket implements FrameSocket {
   readonly #world: World;
   readonly #owner: Listener;
   #other: SimulatedSocket | undefined;
+  hopTimeoutMs: number = limits.hopTimeoutMs;
+  readonly #closing = new AbortController();
   readonly #received: Frame[] = [];
   #payload: Uint8Array = new Uint8Array(0);
   #pendingWrites = 0;
@@ -144,6 +146,10 @@ class SimulatedSocket implements FrameSocket {
 
   get pendingCount(): number {
     return this.#pendingWrites;
+  }
+
+  get closed(): AbortSignal {
+    return this.#closing.signal;
   }
 
   get isClosed(): boolean {
@@ -214,7 +220,7 @@ class SimulatedSocket implements FrameSocket {
     if (condition()) return;
     let timedOut = false;
     const wake = () => (side === "reader" ? this.#wakeReader?.() : this.#wakeWriter?.());
-    const cancelTimer = this.#owner.life.after(limits.hopTimeoutMs, () => {
+    const cancelTimer = this.#owner.life.after(this.hopTimeoutMs, () => {
       timedOut = true;
       wake();
     });
@@ -243,6 +249,7 @@ class SimulatedSocket implements FrameSocket {
       peer: this.peerId,
     });
     this.#owner.sockets.delete(this);
+    this.#closing.abort(this.#closed);
     this.onClose();
     this.#wakeReader?.();
     this.#wakeWriter?.();

@@ -55,6 +55,7 @@ export const progress = (step: number): NonNullable<JobView["progress"]> => ({
   communicationMs: 1.5,
   communicationShare: 0.12,
   worldSize: 2,
+  stallBoundMs: 2_000,
 });
 
 export const succeeded = (changes: Partial<JobView> = {}): JobView =>

@@ -19,6 +19,7 @@ const progress = {
   communicationMs: 1.5,
   communicationShare: 0.1,
   worldSize: 2,
+  stallBoundMs: 2_000,
 };
 
 const job = (change: Partial<Job> = {}): Job => ({

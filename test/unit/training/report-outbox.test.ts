@@ -48,6 +48,7 @@ const progress = (step: number): JobReport => ({
       communicationMs: 1.5,
       communicationShare: 0,
       worldSize: 1,
+      stallBoundMs: 2_000,
       points: [{ step, loss: 1, accuracy: 0 }],
     },
   },
