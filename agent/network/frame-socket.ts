@@ -22,6 +22,9 @@ export interface FrameSocket {
   readonly peerId: string;
   /** Frames that were sent and have not left this process. */
   readonly pendingCount: number;
+  /** Headers and padding included, TLS's own not. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
   /** Queues a frame. The payload is referenced, not copied, until it has left this process. */
   send(frame: Frame): void;
   /** One waiter at a time. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_TOO_LARGE | CANCELLED */

@@ -19,6 +19,9 @@ export function upstreamLink(socket: FrameSocket): UpstreamLink {
   const each = socket.receiveEach?.bind(socket);
   return {
     peerId,
+    get bytesReceived() {
+      return socket.bytesReceived;
+    },
     receive: async (signal) => segmentOf(await socket.receive(signal), peerId),
     ...(each
       ? { receiveEach: (take, signal) => each((frame) => take(segmentOf(frame, peerId)), signal) }
@@ -33,6 +36,9 @@ export function downstreamLink(socket: FrameSocket): DownstreamLink {
     peerId: socket.peerId,
     get pendingCount() {
       return socket.pendingCount;
+    },
+    get bytesSent() {
+      return socket.bytesSent;
     },
     send: (segment) => socket.send(frameOf(segment)),
     drained: (signal, pendingMax) => socket.drained(signal, pendingMax),

@@ -53,7 +53,6 @@ export class Circulation {
   #sent = 0;
   #launched = 0;
   #circulated = 0;
-  sentBytes = 0;
   /** Segments still to come. */
   remaining: number;
 
@@ -130,7 +129,6 @@ export class Circulation {
 
   #send(slot: number, stage: number, segmentIndex: number, payloadBytes: number): void {
     const { operation, elementCount, wire, memory, downstream } = this.#plan;
-    this.sentBytes += payloadBytes;
     downstream.send({
       operation,
       stage,

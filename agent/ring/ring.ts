@@ -3,7 +3,8 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import type { Wire } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import { Circulation } from "./circulation.ts";
-import { type DownstreamLink, receiveEach, type UpstreamLink } from "./link.ts";
+import { Gathering } from "./gathering.ts";
+import { type DownstreamLink, receiveEach, type Segment, type UpstreamLink } from "./link.ts";
 import { RingMemory } from "./memory.ts";
 import { wireFormats } from "./wire.ts";
 
@@ -58,7 +59,6 @@ export class Ring {
   /** For buffers from elsewhere: as large as the largest so far. */
   #copy: Copy | undefined;
   #operation = 0;
-  #sentBytes = 0;
   #busy = false;
 
   constructor(options: RingOptions) {
@@ -84,26 +84,61 @@ export class Ring {
    * Source: Patarasuk & Yuan, "Bandwidth optimal all-reduce algorithms", 2009.
    */
   async allReduce(buffer: Float32Array, signal: AbortSignal, options: AllReduceOptions = {}): Promise<void> {
-    assert(!this.#busy, "one operation at a time");
-    if (!this.#options.links) return;
-    this.#busy = true;
-    try {
-      const { memory } = this.#options;
-      if (memory?.owns(buffer)) await this.#circulate(memory, buffer, options, signal);
-      else await this.#circulateCopy(buffer, options, signal);
-      this.#operation++;
-    } catch (cause) {
-      this.destroy();
-      if (signal.aborted) throw new RingfoldError("CANCELLED", "the all-reduce was cancelled", {}, { cause });
-      throw cause;
-    } finally {
-      this.#busy = false;
-    }
+    const { links, memory } = this.#options;
+    if (!links) return;
+    await this.#operate(signal, () =>
+      memory?.owns(buffer)
+        ? this.#circulate(memory, buffer, options, signal)
+        : this.#circulateCopy(buffer, options, signal),
+    );
+  }
+
+  /**
+   * Brings what each rank contributes to every rank.
+   *
+   * @param payload of this rank; must stay as it is until the end
+   * @param payloadBytesMax no rank contributes more, or MESSAGE_INVALID; the same on each rank
+   * @returns by rank, our own included
+   * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID | CANCELLED
+   * Cost: each rank sends what the W-1 ranks upstream of its neighbour contribute, itself included.
+   */
+  async allGather(
+    payload: Uint8Array,
+    signal: AbortSignal,
+    { payloadBytesMax }: { readonly payloadBytesMax: number },
+  ): Promise<readonly Uint8Array[]> {
+    const { links } = this.#options;
+    assert(payload.length <= payloadBytesMax);
+    if (!links) return [payload];
+    return this.#operate(signal, async () => {
+      const gathering = new Gathering({
+        ...{ rank: this.rank, worldSize: this.worldSize, operation: this.#operation },
+        ...{ payload, payloadBytesMax, segmentBytes: this.#segmentBytes },
+        ...{ upstreamPeerId: links.upstream.peerId, downstream: links.downstream },
+      });
+      gathering.launch();
+      const keep = (segment: Segment) => {
+        gathering.take(segment);
+        return gathering.remaining > 0;
+      };
+      await receiveEach(links.upstream, keep, signal);
+      await links.downstream.drained(signal);
+      return gathering.payloads;
+    });
+  }
+
+  /** What this rank has sent to its neighbour since the links stand, counted at the socket. */
+  get sentBytes(): number {
+    return this.#options.links?.downstream.bytesSent ?? 0;
+  }
+
+  get receivedBytes(): number {
+    return this.#options.links?.upstream.bytesReceived ?? 0;
   }
 
   /** The links have carried what they may: end this generation at the next boundary. */
   get isWornOut(): boolean {
-    return this.#sentBytes > (this.#options.linkBytesMax ?? Number.POSITIVE_INFINITY);
+    return this.sentBytes > (this.#options.linkBytesMax ?? Number.POSITIVE_INFINITY);
   }
 
   /** Resolves when every rank has arrived here. @throws as allReduce */
@@ -114,6 +149,23 @@ export class Ring {
   destroy(): void {
     this.#options.links?.upstream.destroy();
     this.#options.links?.downstream.destroy();
+  }
+
+  /** Runs one collective operation; any failure of it is the end of this ring. */
+  async #operate<Result>(signal: AbortSignal, operation: () => Promise<Result>): Promise<Result> {
+    assert(!this.#busy, "one operation at a time");
+    this.#busy = true;
+    try {
+      const result = await operation();
+      this.#operation++;
+      return result;
+    } catch (cause) {
+      this.destroy();
+      if (signal.aborted) throw new RingfoldError("CANCELLED", "the operation was cancelled", {}, { cause });
+      throw cause;
+    } finally {
+      this.#busy = false;
+    }
   }
 
   async #circulateCopy(buffer: Float32Array, options: AllReduceOptions, signal: AbortSignal): Promise<void> {
@@ -168,7 +220,6 @@ export class Ring {
     }
     // The slots are used anew by the next operation, and the links may be closed after the last one.
     await downstream.drained(signal);
-    this.#sentBytes += circulation.sentBytes;
   }
 
   #copyFor(elementCount: number): Copy {

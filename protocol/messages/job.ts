@@ -91,6 +91,8 @@ export const progressSchema = z.object({
   communicationMs: z.number().nonnegative(),
   /** Share of the step time spent in the ring, 0-1. */
   communicationShare: z.number().min(0).max(1),
+  /** What this rank's ring has sent since the generation began, counted at its socket. */
+  sentBytes: z.number().nonnegative(),
   worldSize: z.number().int().positive(),
   points: z.array(lossPointSchema).max(1_000),
 });

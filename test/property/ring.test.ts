@@ -238,6 +238,7 @@ function lazyRing(worldSize: number): { upstream: UpstreamLink; downstream: Down
     };
     const upstream: UpstreamLink = {
       peerId: "upstream",
+      bytesReceived: 0,
       receive: async () => {
         if (hop === 0) await nextTurn();
         while (queue.length === 0) await change();
@@ -249,6 +250,7 @@ function lazyRing(worldSize: number): { upstream: UpstreamLink; downstream: Down
     };
     const downstream: DownstreamLink = {
       peerId: "downstream",
+      bytesSent: 0,
       get pendingCount() {
         return queue.length;
       },
