@@ -19,6 +19,9 @@ export function upstreamLink(socket: FrameSocket): UpstreamLink {
   const each = socket.receiveEach?.bind(socket);
   return {
     peerId,
+    get bytesReceived() {
+      return socket.bytesReceived;
+    },
     receive: async (signal) => segmentOf(await socket.receive(signal), peerId),
     ...(each
       ? { receiveEach: (take, signal) => each((frame) => take(segmentOf(frame, peerId)), signal) }
@@ -47,6 +50,9 @@ export function downstreamLink(socket: FrameSocket): DownstreamLink {
       socket.hopTimeoutMs = timeoutMs;
     },
     closed: socket.closed,
+    get bytesSent() {
+      return socket.bytesSent;
+    },
     send: (segment) => socket.send(frameOf(segment)),
     drained: (signal, pendingMax) => socket.drained(signal, pendingMax),
     destroy: () => socket.destroy(),

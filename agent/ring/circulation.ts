@@ -53,11 +53,10 @@ export class Circulation {
   #sent = 0;
   #launched = 0;
   #circulated = 0;
-  sentBytes = 0;
   /** Segments still to come. */
   remaining: number;
-  /** Segments still to be sent on; with none left the downstream neighbour has, or will have, all that it needs of us. */
-  unsent: number;
+  /** Segments still to be sent on. */
+  #unsent: number;
 
   constructor(plan: CirculationPlan) {
     const { rank, worldSize, elementCount, wire, memory } = plan;
@@ -80,7 +79,12 @@ export class Circulation {
     this.#decode = wire.decode(memory.kernels);
     const segments = this.#received.map((chunk) => segmentCount(chunk, this.#segmentElements));
     this.remaining = segments.reduce((sum, count) => sum + count, 0);
-    this.unsent = this.#ownSegments + this.remaining - segments.at(-1)!;
+    this.#unsent = this.#ownSegments + this.remaining - segments.at(-1)!;
+  }
+
+  /** The downstream neighbour has, or will have, all that it needs of us. */
+  get hasSentAll(): boolean {
+    return this.#unsent === 0;
   }
 
   /** Sends the first segments of our own chunk. */
@@ -131,8 +135,7 @@ export class Circulation {
 
   #send(slot: number, stage: number, segmentIndex: number, payloadBytes: number): void {
     const { operation, elementCount, wire, memory, downstream } = this.#plan;
-    this.sentBytes += payloadBytes;
-    this.unsent--;
+    this.#unsent--;
     downstream.send({
       operation,
       stage,

@@ -25,6 +25,8 @@ export type TakeSegment = (segment: Segment) => boolean | Promise<boolean>;
 /** From the upstream neighbour. */
 export interface UpstreamLink {
   readonly peerId: string;
+  /** Counted at the socket, frames' headers and padding included. */
+  readonly bytesReceived: number;
   /** @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID */
   receive(signal: AbortSignal): Promise<Segment>;
   /** `receive` again and again without a promise for each; absent where that gains nothing. @throws as `receive` */
@@ -44,6 +46,8 @@ export interface DownstreamLink {
   hopTimeoutMs: number;
   /** Aborts when the link ends; the reason is a RingfoldError RING_BROKEN. */
   readonly closed: AbortSignal;
+  /** Counted at the socket, frames' headers and padding included. */
+  readonly bytesSent: number;
   /** Queues a segment without copying its payload. */
   send(segment: Segment): void;
   /** Resolves when at most `pendingMax` (0 unless told) segments are pending. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT */

@@ -106,7 +106,7 @@ export class GenerationRunner implements TrainerSession {
       this.#resuming = false;
       send({ kind: "resumed", ...at, step: step.step });
     }
-    if (checkpointer.isDue(step.step)) {
+    if (checkpointer.isDue(step.step, step.stepCount)) {
       const artefact = await checkpointer.save(trainer.state);
       send({ kind: "checkpoint", ...at, point: trainingPoint(trainer.state), artefact });
     }

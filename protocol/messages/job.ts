@@ -91,6 +91,8 @@ export const progressSchema = z.object({
   communicationMs: z.number().nonnegative(),
   /** Share of the step time spent in the ring, 0-1. */
   communicationShare: z.number().min(0).max(1),
+  /** What this rank's ring has sent since the generation began, counted at its socket. */
+  sentBytes: z.number().nonnegative(),
   worldSize: z.number().int().positive(),
   /** A rank that sends nothing for this long counts as stalled; from the measured time of a step. */
   stallBoundMs: z.number().positive(),

@@ -271,6 +271,7 @@ function lazyRing(worldSize: number): { upstream: UpstreamLink; downstream: Down
     };
     const upstream: UpstreamLink = {
       peerId: "upstream",
+      bytesReceived: 0,
       receive: async () => {
         if (hop === 0) await nextTurn();
         while (queue.length === 0) await change();
@@ -285,6 +286,7 @@ function lazyRing(worldSize: number): { upstream: UpstreamLink; downstream: Down
       peerId: "downstream",
       hopTimeoutMs: 0,
       closed: never,
+      bytesSent: 0,
       get pendingCount() {
         return queue.length;
       },

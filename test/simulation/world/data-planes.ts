@@ -1,5 +1,6 @@
 import { Arrivals, type Purpose } from "../../../agent/network/arrivals.ts";
 import type { DataPlane } from "../../../agent/network/data-plane.ts";
+import { frameBytes } from "../../../agent/network/frame-format.ts";
 import type { Frame, FrameSocket } from "../../../agent/network/frame-socket.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
@@ -130,6 +131,8 @@ class SimulatedSocket implements FrameSocket {
   readonly #received: Frame[] = [];
   #payload: Uint8Array = new Uint8Array(0);
   #pendingWrites = 0;
+  bytesSent = 0;
+  bytesReceived = 0;
   #writtenAtMs = 0;
   readonly #stream: (deliver: () => void) => void;
   #closed: RingfoldError | undefined;
@@ -164,6 +167,7 @@ class SimulatedSocket implements FrameSocket {
   send(frame: Frame): void {
     if (this.#closed) return;
     this.#pendingWrites++;
+    this.bytesSent += frameBytes(frame.payload.length);
     this.#onWritten(() => {
       this.#pendingWrites--;
       const copy = { ...frame, payload: frame.payload.slice() };
@@ -212,6 +216,7 @@ class SimulatedSocket implements FrameSocket {
 
   #push(frame: Frame): void {
     if (this.#closed) return;
+    this.bytesReceived += frameBytes(frame.payload.length);
     this.#received.push(frame);
     this.#wakeReader?.();
   }
