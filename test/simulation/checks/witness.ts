@@ -117,7 +117,9 @@ export class Witness {
         ledger.contributed({ ...place(), step: state.step + 1 }, examples);
       },
       stateChanged: () => {
-        if (generation !== undefined && computedStep === state.step - 1) ledger.committed(place(), point());
+        const isStep =
+          computedStep === state.step - 1 || (computedStep === undefined && state.step > lastStep);
+        if (generation !== undefined && isStep) ledger.committed(place(), point());
         if (state.step < lastStep)
           this.#world.violate(
             "a trainer never goes back",
