@@ -26,6 +26,12 @@ export function upstreamLink(socket: FrameSocket): UpstreamLink {
     ...(each
       ? { receiveEach: (take, signal) => each((frame) => take(segmentOf(frame, peerId)), signal) }
       : {}),
+    get hopTimeoutMs() {
+      return socket.hopTimeoutMs;
+    },
+    set hopTimeoutMs(timeoutMs) {
+      socket.hopTimeoutMs = timeoutMs;
+    },
     destroy: () => socket.destroy(),
   };
 }
@@ -40,6 +46,13 @@ export function downstreamLink(socket: FrameSocket): DownstreamLink {
     get bytesSent() {
       return socket.bytesSent;
     },
+    get hopTimeoutMs() {
+      return socket.hopTimeoutMs;
+    },
+    set hopTimeoutMs(timeoutMs) {
+      socket.hopTimeoutMs = timeoutMs;
+    },
+    closed: socket.closed,
     send: (segment) => socket.send(frameOf(segment)),
     drained: (signal, pendingMax) => socket.drained(signal, pendingMax),
     destroy: () => socket.destroy(),

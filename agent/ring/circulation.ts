@@ -55,6 +55,8 @@ export class Circulation {
   #circulated = 0;
   /** Segments still to come. */
   remaining: number;
+  /** Segments still to be sent on; with none left the downstream neighbour has, or will have, all that it needs of us. */
+  unsent: number;
 
   constructor(plan: CirculationPlan) {
     const { rank, worldSize, elementCount, wire, memory } = plan;
@@ -75,10 +77,9 @@ export class Circulation {
     assert((plan.window + 1) * this.#slotStride <= memory.slots.bytes);
     this.#encode = wire.encode(memory.kernels);
     this.#decode = wire.decode(memory.kernels);
-    this.remaining = this.#received.reduce(
-      (sum, chunk) => sum + segmentCount(chunk, this.#segmentElements),
-      0,
-    );
+    const segments = this.#received.map((chunk) => segmentCount(chunk, this.#segmentElements));
+    this.remaining = segments.reduce((sum, count) => sum + count, 0);
+    this.unsent = this.#ownSegments + this.remaining - segments.at(-1)!;
   }
 
   /** Sends the first segments of our own chunk. */
@@ -129,6 +130,7 @@ export class Circulation {
 
   #send(slot: number, stage: number, segmentIndex: number, payloadBytes: number): void {
     const { operation, elementCount, wire, memory, downstream } = this.#plan;
+    this.unsent--;
     downstream.send({
       operation,
       stage,

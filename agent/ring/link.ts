@@ -31,6 +31,8 @@ export interface UpstreamLink {
   receive(signal: AbortSignal): Promise<Segment>;
   /** `receive` again and again without a promise for each; absent where that gains nothing. @throws as `receive` */
   receiveEach?(take: TakeSegment, signal: AbortSignal): Promise<void>;
+  /** How long no whole segment may come while somebody waits for one. */
+  hopTimeoutMs: number;
   /** Ends the link at once; the neighbour notices within milliseconds. */
   destroy(): void;
 }
@@ -42,6 +44,10 @@ export interface DownstreamLink {
   readonly pendingCount: number;
   /** Counted at the socket, frames' headers and padding included. */
   readonly bytesSent: number;
+  /** How long the neighbour may take nothing while somebody waits for it. */
+  hopTimeoutMs: number;
+  /** Aborts when the link ends; the reason is a RingfoldError RING_BROKEN. */
+  readonly closed: AbortSignal;
   /** Queues a segment without copying its payload. */
   send(segment: Segment): void;
   /** Resolves when at most `pendingMax` (0 unless told) segments are pending. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT */

@@ -38,6 +38,17 @@ export interface AllReduceOptions {
   readonly residual?: Float32Array;
 }
 
+/** The segments of one operation on one rank. */
+interface Collective {
+  /** What is still to come; 0 is the end. */
+  readonly remaining: number;
+  /** What is still to be sent; with nothing left the downstream neighbour has, or will have, all that it needs of us. */
+  readonly unsent: number;
+  launch(): void;
+  /** @throws RingfoldError MESSAGE_INVALID */
+  take(segment: Segment): void;
+}
+
 interface Copy {
   readonly memory: RingMemory;
   readonly vector: Float32Array;
@@ -116,13 +127,7 @@ export class Ring {
         ...{ payload, payloadBytesMax, segmentBytes: this.#segmentBytes },
         ...{ upstreamPeerId: links.upstream.peerId, downstream: links.downstream },
       });
-      gathering.launch();
-      const keep = (segment: Segment) => {
-        gathering.take(segment);
-        return gathering.remaining > 0;
-      };
-      await receiveEach(links.upstream, keep, signal);
-      await links.downstream.drained(signal);
+      await this.#carry(gathering, { pendingMax: Number.POSITIVE_INFINITY, signal });
       return gathering.payloads;
     });
   }
@@ -144,6 +149,26 @@ export class Ring {
   /** Resolves when every rank has arrived here. @throws as allReduce */
   async barrier(signal: AbortSignal): Promise<void> {
     await this.allReduce(new Float32Array(this.worldSize), signal);
+  }
+
+  /**
+   * How long a neighbour may send, or take, no whole segment while this rank waits for it.
+   * An operation that is under way may still end by the bound before.
+   */
+  set hopTimeoutMs(timeoutMs: number) {
+    const { links } = this.#options;
+    if (!links) return;
+    links.upstream.hopTimeoutMs = timeoutMs;
+    links.downstream.hopTimeoutMs = timeoutMs;
+  }
+
+  /**
+   * For whoever works between two operations: nobody ends a ring there but by a failure.
+   * @throws RingfoldError RING_BROKEN when the downstream neighbour has closed its link
+   */
+  throwIfBroken(): void {
+    const closed = this.#options.links?.downstream.closed;
+    if (closed?.aborted) throw closed.reason;
   }
 
   destroy(): void {
@@ -200,26 +225,48 @@ export class Ring {
       segmentBytes: this.#segmentBytes,
       ...{ window, upstreamPeerId: upstream.peerId, downstream },
     });
-    // Another segment needs a free slot. No rank waits for ever: at most `window` segments of each rank circulate, so
-    // the `window + 1` slots of all ranks are never full at once.
-    const more = () => circulation.remaining > 0;
-    const freeSlot = async () => {
-      await downstream.drained(signal, window);
+    // No rank waits for ever for a free slot: at most `window` segments of each rank circulate, so the `window + 1` slots
+    // of all ranks are never full at once.
+    await this.#carry(circulation, { pendingMax: window, signal });
+  }
+
+  /** One operation from its launch to its last segment; no segment is taken while more than `pendingMax` wait to leave. */
+  async #carry(
+    collective: Collective,
+    { pendingMax, signal }: { readonly pendingMax: number; readonly signal: AbortSignal },
+  ): Promise<void> {
+    const { upstream, downstream } = this.#options.links!;
+    // The abort runs both ways: who waits for its upstream must not wait when the rank below has broken the ring. Once all
+    // that it needs was sent, it may have ended the operation, and with it the generation, before this rank.
+    const stop = new AbortController();
+    const onCancel = () => stop.abort(signal.reason);
+    const onClosed = () => {
+      if (collective.unsent > 0) stop.abort(downstream.closed.reason);
+    };
+    const more = () => collective.remaining > 0;
+    const untilSent = async () => {
+      await downstream.drained(stop.signal, pendingMax);
       return more();
     };
-    circulation.launch();
-    if (more()) {
-      await receiveEach(
-        upstream,
-        (segment) => {
-          circulation.take(segment);
-          return downstream.pendingCount <= window || !more() ? more() : freeSlot();
-        },
-        signal,
-      );
+    const take = (segment: Segment) => {
+      collective.take(segment);
+      return downstream.pendingCount <= pendingMax || !more() ? more() : untilSent();
+    };
+    signal.addEventListener("abort", onCancel);
+    downstream.closed.addEventListener("abort", onClosed);
+    if (signal.aborted) onCancel();
+    if (downstream.closed.aborted) onClosed();
+    try {
+      collective.launch();
+      if (more()) await receiveEach(upstream, take, stop.signal);
+      // What was sent is used anew by the next operation, and the links may be closed after the last one.
+      await downstream.drained(stop.signal);
+    } catch (cause) {
+      throw stop.signal.reason instanceof RingfoldError ? stop.signal.reason : cause;
+    } finally {
+      signal.removeEventListener("abort", onCancel);
+      downstream.closed.removeEventListener("abort", onClosed);
     }
-    // The slots are used anew by the next operation, and the links may be closed after the last one.
-    await downstream.drained(signal);
   }
 
   #copyFor(elementCount: number): Copy {

@@ -56,6 +56,7 @@ export class ProgressMeter {
       ),
       sentBytes: last.sentBytes,
       worldSize,
+      stallBoundMs: trainer.stall.boundMs,
       points: [point],
     };
     this.reset(nowMs);

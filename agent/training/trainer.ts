@@ -1,5 +1,6 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
+import { limits } from "../../protocol/limits.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
 import { type Dataset, type ExampleSet, gatherBatch } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
@@ -7,6 +8,7 @@ import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
 import { evenShare, Sampler } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
+import { StallBound } from "./stall-bound.ts";
 import { Exchange, tail } from "./synchronization/exchange.ts";
 import { createSynchronization, type Synchronization } from "./synchronization/synchronization.ts";
 import { initialState, type TrainingState } from "./training-state.ts";
@@ -59,6 +61,8 @@ export class Trainer {
   readonly #synchronization: Synchronization;
   readonly #exchange: Exchange;
   readonly #batch: { inputs: Float32Array; labels: Int32Array };
+  /** Of this rank's neighbours; what earlier rings have shown is kept. */
+  readonly stall = new StallBound();
   #pauseWanted = false;
 
   /** @throws whatever reading the parameters of the engine throws */
@@ -110,6 +114,7 @@ export class Trainer {
     this.#pauseWanted = false;
     this.#exchange.begin();
     this.#tellModel(this.#synchronization.begin(this.state));
+    ring.hopTimeoutMs = this.stall.boundMs;
     while (this.state.step < this.totalSteps) {
       if (await this.#round(ring, signal)) return "paused";
     }
@@ -131,6 +136,9 @@ export class Trainer {
     this.#synchronization.contribute(state, values);
 
     const communicationStartedAtMs = nowMs();
+    // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
+    const ownMs = communicationStartedAtMs - startedAtMs;
+    if (stepCount > 1) ring.hopTimeoutMs = Math.max(this.stall.boundMs, limits.stallSteps * ownMs);
     await this.#exchange.sum(ring, signal);
     const communicationMs = nowMs() - communicationStartedAtMs;
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
@@ -143,10 +151,13 @@ export class Trainer {
     state.step = firstStep + stepCount;
     model.writeParameters(state.parameters);
 
+    const durationMs = nowMs() - startedAtMs;
+    this.stall.observe(durationMs);
+    ring.hopTimeoutMs = this.stall.boundMs;
     await onStep({
       ...{ step: state.step, stepCount, loss, examples },
       accuracy: totals[tail.correctCount]! / examples,
-      durationMs: nowMs() - startedAtMs,
+      durationMs,
       communicationMs,
       sentBytes: ring.sentBytes,
     });
@@ -162,6 +173,7 @@ export class Trainer {
     for (let step = of.firstStep; step < of.firstStep + of.stepCount; step++) {
       if (step > of.firstStep) await nextTurn(); // our agent and our neighbours have their turn between local steps
       throwIfCancelled(signal);
+      of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
       const indices = this.#sampler.slice({ step, rank, worldSize });
       const { lossSum, correctCount } = await model.gradient(this.#gather(data.train, indices), values);
       sums.loss += lossSum;
@@ -193,6 +205,8 @@ export class Trainer {
       totals[tail.exampleCount]! += indices.length;
       await nextTurn();
     }
+    // Steps say nothing of how long the others' shares take.
+    ring.hopTimeoutMs = limits.firstStepTimeoutMs;
     await ring.allReduce(totals, signal);
     const examples = totals[tail.exampleCount]!;
     return {

@@ -8,8 +8,10 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
   const count = { sent: 0, received: 0 };
   let broken: RingfoldError | undefined;
   let wake: (() => void) | undefined;
+  const closing = new AbortController();
   const destroy = () => {
     broken ??= new RingfoldError("RING_BROKEN", "the link closed", { peer: from });
+    closing.abort(broken);
     wake?.();
   };
   return {
@@ -31,6 +33,7 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
         count.received += frameBytes(segment.payload.length);
         return segment;
       },
+      hopTimeoutMs: 0,
       destroy,
     },
     downstream: {
@@ -39,15 +42,15 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
       get bytesSent() {
         return count.sent;
       },
+      hopTimeoutMs: 0,
+      closed: closing.signal,
       send: (segment) => {
         if (broken) return;
         count.sent += frameBytes(segment.payload.length);
         queue.push({ ...segment, payload: segment.payload.slice() });
         wake?.();
       },
-      drained: async () => {
-        if (broken) throw broken;
-      },
+      drained: async () => {}, // nothing is ever pending
       destroy,
     },
   };

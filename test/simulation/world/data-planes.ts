@@ -126,6 +126,8 @@ class SimulatedSocket implements FrameSocket {
   readonly #world: World;
   readonly #owner: Listener;
   #other: SimulatedSocket | undefined;
+  hopTimeoutMs: number = limits.hopTimeoutMs;
+  readonly #closing = new AbortController();
   readonly #received: Frame[] = [];
   #payload: Uint8Array = new Uint8Array(0);
   #pendingWrites = 0;
@@ -147,6 +149,10 @@ class SimulatedSocket implements FrameSocket {
 
   get pendingCount(): number {
     return this.#pendingWrites;
+  }
+
+  get closed(): AbortSignal {
+    return this.#closing.signal;
   }
 
   get isClosed(): boolean {
@@ -219,7 +225,7 @@ class SimulatedSocket implements FrameSocket {
     if (condition()) return;
     let timedOut = false;
     const wake = () => (side === "reader" ? this.#wakeReader?.() : this.#wakeWriter?.());
-    const cancelTimer = this.#owner.life.after(limits.hopTimeoutMs, () => {
+    const cancelTimer = this.#owner.life.after(this.hopTimeoutMs, () => {
       timedOut = true;
       wake();
     });
@@ -248,6 +254,7 @@ class SimulatedSocket implements FrameSocket {
       peer: this.peerId,
     });
     this.#owner.sockets.delete(this);
+    this.#closing.abort(this.#closed);
     this.onClose();
     this.#wakeReader?.();
     this.#wakeWriter?.();

@@ -56,6 +56,7 @@ export const progress = (step: number): NonNullable<JobView["progress"]> => ({
   sentBytes: 4_096,
   communicationShare: 0.12,
   worldSize: 2,
+  stallBoundMs: 2_000,
 });
 
 export const succeeded = (changes: Partial<JobView> = {}): JobView =>

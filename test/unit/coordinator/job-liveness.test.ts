@@ -5,7 +5,7 @@ import { effectsOf, JobBench, pointAt } from "../../fixtures/job-bench.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 
 /** Longer than a majority that has reported waits for the rest. */
-const graceMs = 3_001;
+const graceMs = 2_001;
 
 test("members in a long step are not given up while nobody could go on without them", () => {
   const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(3).peer(3, { connected: false });
@@ -14,6 +14,16 @@ test("members in a long step are not given up while nobody could go on without t
   expect(bench.members).toEqual([1, 2]);
   bench.ended(2, 5);
   expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(5) });
+});
+
+test("the slower the steps, the longer a majority waits for the rest", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(3);
+  bench.ended(1, 4, { stepMs: 900 });
+  bench.ended(2, 4, { stepMs: 1_000 });
+  bench.tick(3_990);
+  expect(bench.members).toEqual([1, 2, 3]);
+  bench.tick(20);
+  expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(4) });
 });
 
 test("they are given up in the end", () => {

@@ -20,6 +20,7 @@ const progress = {
   sentBytes: 4_096,
   communicationShare: 0.1,
   worldSize: 2,
+  stallBoundMs: 2_000,
 };
 
 const job = (change: Partial<Job> = {}): Job => ({

@@ -143,6 +143,25 @@ describe("a ring that breaks between two synchronization points", () => {
     }
   });
 
+  test("is noticed before the ranks meet again", async () => {
+    const ranks = await openWorld(2);
+    const rings = memoryRings(2);
+    const gradients = { count: 0 };
+    const counted = (model: TrainableModel): TrainableModel => ({
+      ...model,
+      gradient: (batch, gradient) => {
+        // In the second of its local steps the other rank is gone.
+        if (++gradients.count === 2) rings[1]!.destroy();
+        return model.gradient(batch, gradient);
+      },
+    });
+    const [watched] = await openWorld(1, {}, { wrap: counted });
+    const outcomes = await settleAll([watched!, ranks[1]!], rings);
+    expect(outcomes[0]).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
+    expect(gradients.count).toBe(2);
+    expect(watched!.trainer.state.step).toBe(0);
+  });
+
   test("goes on with the bits of a rank that was restarted, whoever heals", async () => {
     const ranks = await openWorld(2, { wire: "int8" });
     const rings = memoryRings(2);

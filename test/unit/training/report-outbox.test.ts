@@ -49,6 +49,7 @@ const progress = (step: number): JobReport => ({
       sentBytes: 4_096,
       communicationShare: 0,
       worldSize: 1,
+      stallBoundMs: 2_000,
       points: [{ step, loss: 1, accuracy: 0 }],
     },
   },
