@@ -167,13 +167,16 @@ export class Trainer {
       totals.fill(0);
     } else {
       const place = healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize };
-      await this.#takeSteps({ firstStep, stepCount, ...place }, signal);
+      await this.#takeSteps({ ring, firstStep, stepCount, ...place }, signal);
       this.#synchronization.contribute(this.state, values);
     }
     totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
     totals[tail.healedCount] = catchUp?.isCurrent ? 1 : 0;
 
     const communicationStartedAtMs = nowMs();
+    // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
+    const ownMs = communicationStartedAtMs - startedAtMs;
+    if (stepCount > 1) ring.hopTimeoutMs = Math.max(this.stall.boundMs, limits.stallSteps * ownMs);
     await this.#exchange.sum(ring, signal);
     const communicationMs = nowMs() - communicationStartedAtMs;
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
@@ -242,6 +245,7 @@ export class Trainer {
     for (let step = of.firstStep; step < of.firstStep + of.stepCount; step++) {
       if (step > of.firstStep) await nextTurn(); // our agent and our neighbours have their turn between local steps
       throwIfCancelled(signal);
+      of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
       const indices = this.#sampler.slice({ step, rank, worldSize });
       const { lossSum, correctCount } = await model.gradient(this.#gather(data.train, indices), values);
       sums.loss += lossSum;
@@ -313,6 +317,7 @@ interface RoundResult {
 }
 
 interface StepsOfRank {
+  readonly ring: Ring;
   readonly firstStep: number;
   readonly stepCount: number;
   /** Among those who share the global batch. */

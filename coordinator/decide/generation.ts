@@ -1,6 +1,7 @@
 import { limits } from "../../protocol/limits.ts";
 import type { LinkCost } from "../../protocol/link-model.ts";
 import type { GenerationPlan, TrainingPoint } from "../../protocol/messages/job.ts";
+import { exchangeCost } from "./exchange.ts";
 import type { JobRecord, Member } from "./job-record.ts";
 import { orderRing, predictedMs } from "./ring-order.ts";
 
@@ -101,11 +102,12 @@ function byLinks(
   if (ids.some((from) => ids.some((to) => from !== to && !links(from, to))))
     return { members, predictedCommunicationMs: null };
   const known = (from: string, to: string): LinkCost => links(from, to)!;
-  const bytes = 4 * (model?.parameterCount ?? 0);
+  const of = { parameterCount: model?.parameterCount ?? 0, worldSize: members.length };
+  const { bytes, perStep } = exchangeCost(spec, of);
   const order = spec.ringOrder === "measured" ? orderRing(ids, known, bytes) : ids;
   return {
     members: order.map((peerId) => byId.get(peerId)!),
-    predictedCommunicationMs: predictedMs(order, known, bytes),
+    predictedCommunicationMs: perStep * predictedMs(order, known, bytes),
   };
 }
 

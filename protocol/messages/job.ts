@@ -33,7 +33,7 @@ export const generationPlanSchema = z.object({
   /** and this is one of them. It also tells how the job goes. */
   source: peerIdSchema,
   transport: z.enum(["encrypted", "plaintext"]),
-  /** Of one step's all-reduce, from the measured links; null where they are not known. */
+  /** Of one step, its share of a round's exchange, from the measured links; null where they are not known. */
   predictedCommunicationMs: z.number().nonnegative().nullable(),
   reason: z.string().max(2_000),
 });
@@ -90,7 +90,7 @@ export const progressSchema = z.object({
   loss: z.number(),
   accuracy: z.number(),
   samplesPerSecond: z.number().nonnegative(),
-  /** Mean time of a step's all-reduce, waiting for slower ranks included. */
+  /** Mean time that a step spends in the ring, waiting for slower ranks included. */
   communicationMs: z.number().nonnegative(),
   /** Share of the step time spent in the ring, 0-1. */
   communicationShare: z.number().min(0).max(1),
