@@ -40,6 +40,8 @@ export const limits = {
   hopTimeoutMs: 15_000,
   /** Ring links of one generation: every neighbour was asked at the same time, so they dial within this. */
   rendezvousTimeoutMs: 10_000,
+  /** Connections to a data plane that were not let in yet: a whole world may dial one source of state at once. */
+  guestsMax: 256,
   /** Children get this long to close by themselves before SIGKILL. */
   childExitTimeoutMs: 5_000,
 

@@ -21,7 +21,7 @@ export interface Healing {
  * Turns a plan into a running ring: heal if this rank is not at the plan's starting point, link with both neighbours,
  * then a barrier, after which every rank knows that all are healed and linked.
  *
- * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT | HASH_DIVERGED
+ * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | NOT_A_MEMBER | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT | HASH_DIVERGED
  */
 export async function joinGeneration(
   plan: GenerationPlan,
@@ -32,6 +32,8 @@ export async function joinGeneration(
     { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: cancel },
     self.clock,
   );
+  const { jobId, generation, ranks } = plan;
+  self.plane.admit({ jobId, generation, peerIds: ranks.map(({ peerId }) => peerId) });
   try {
     const healing = await heal(plan, self, deadline.signal);
     const ring = await link(plan, self, deadline.signal);

@@ -43,7 +43,11 @@ export class SimulatedDataPlanes {
         }
         acknowledgements.set(socket, acknowledge);
         socket.onClose = () => arrivals.forget(socket, socket.peerId, purpose);
-        arrivals.arrive(socket, socket.peerId, purpose);
+        try {
+          arrivals.arrive(socket, socket.peerId, purpose);
+        } catch {
+          socket.destroy();
+        }
       },
     };
     this.#listeners.set(port, listener);
@@ -54,6 +58,8 @@ export class SimulatedDataPlanes {
     return {
       port,
       crash,
+      // Strangers are for the contract tests of the real plane: everyone in a simulation has a plan.
+      admit: () => undefined,
       dial: (to, purpose, signal) =>
         this.#dial(listener, to, purpose, AbortSignal.any([signal, closed.signal])),
       accept: async (from, purpose, signal) => {
