@@ -60,7 +60,7 @@ export function jobText(job: JobView, nowMs: number): string {
 export const evaluationText = ({ loss, accuracy, examples }: NonNullable<JobView["evaluation"]>): string =>
   `accuracy ${formatPercent(accuracy, 2)} and loss ${formatLoss(loss)} on ${examples} test examples`;
 
-function generationTable({ generations }: JobView): string {
+function generationTable({ generations, generationCount }: JobView): string {
   if (generations.length === 0) return "";
   const rows = generations.map(({ generation, ranks, startStep, recoveryMs, reason }) => [
     String(generation),
@@ -69,5 +69,7 @@ function generationTable({ generations }: JobView): string {
     ranks.map(shortPeer).join(" "),
     reason,
   ]);
-  return `\n${formatTable(["generation", "from step", "recovery", "ring", "reason"], rows)}`;
+  const left = generationCount - generations.length;
+  const note = left > 0 ? `\n${left} generations after the first are not kept` : "";
+  return `\n${formatTable(["generation", "from step", "recovery", "ring", "reason"], rows)}${note}`;
 }

@@ -178,6 +178,13 @@ describe("lists and details", () => {
     expect(stdout).toMatch(/^1 +0 +- +AAAAAA BBBBBB +2 workers present$/m);
   });
 
+  test("jobs show: says how many generations are not kept", async () => {
+    server.routes.set("GET /api/jobs/job-1", () => ({ body: succeeded({ generationCount: 300 }) }));
+    expect((await run("jobs", "show", "job-1")).stdout).toMatch(
+      /^299 generations after the first are not kept$/m,
+    );
+  });
+
   test("peers, models and one version", async () => {
     server.routes.set("GET /api/peers", () => ({ body: [peerView()] }));
     server.routes.set("GET /api/models", () => ({ body: [versionView] }));

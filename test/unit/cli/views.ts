@@ -25,9 +25,11 @@ export const jobView = (changes: Partial<JobView> = {}): JobView => ({
   endedAtMs: null,
   progress: null,
   generations: [],
+  generationCount: 0,
   checkpoints: [],
   evaluation: null,
   version: null,
+  failure: null,
   ...changes,
 });
 
@@ -65,6 +67,7 @@ export const succeeded = (changes: Partial<JobView> = {}): JobView =>
     endedAtMs: 1_700_000_066_000,
     progress: progress(938),
     generations: [generation(1, 0, "2 workers present")],
+    generationCount: 1,
     evaluation: { examples: 10_000, loss: 0.0543, accuracy: 0.9821 },
     version: "digits@1",
     ...changes,

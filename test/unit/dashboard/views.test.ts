@@ -31,9 +31,11 @@ const job = (change: Partial<Job> = {}): Job => ({
   endedAtMs: null,
   progress,
   generations: [],
+  generationCount: 0,
   checkpoints: [],
   evaluation: null,
   version: null,
+  failure: null,
   ...change,
 });
 
