@@ -84,7 +84,27 @@ export type EngineName = z.infer<typeof engineNameSchema>;
 export const wireSchema = z.enum(["f32", "bf16", "int8"]);
 export type Wire = z.infer<typeof wireSchema>;
 
-export const jobSpecSchema = z.strictObject({
+/** Steps between two meetings of the ranks; bounded, as a rank that dies takes so many with it. */
+const everySteps = positiveInteger.max(100_000);
+const synchronizationSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("every-step") }),
+  /** Local SGD. Source: Stich, "Local SGD converges fast and communicates little", 2019. */
+  z.strictObject({ kind: z.literal("averaging"), everySteps: everySteps.default(32) }),
+  /** Source: Douillard et al., "DiLoCo", 2023, arXiv 2311.08105. */
+  z.strictObject({
+    kind: z.literal("diloco"),
+    everySteps: everySteps.default(64),
+    outerLearningRate: z.number().positive().max(10).default(0.7),
+    /** Of Nesterov's kind. */
+    outerMomentum: unitInterval.default(0.9),
+  }),
+]);
+export type SynchronizationSpec = z.infer<typeof synchronizationSchema>;
+
+const topKSchema = z.strictObject({ fraction: z.number().positive().max(0.5) });
+export type TopKSpec = z.infer<typeof topKSchema>;
+
+const jobObjectSchema = z.strictObject({
   /** Also the name of the version that the job registers. */
   name: nameSchema,
   model: modelSpecSchema,
@@ -116,6 +136,15 @@ export const jobSpecSchema = z.strictObject({
   /** `plaintext` is for a trusted LAN and must be asked for. */
   transport: z.enum(["encrypted", "plaintext"]).default("encrypted"),
   wire: wireSchema.default("f32"),
+  /** When the ranks meet, and what they agree on there. */
+  synchronization: synchronizationSchema.default({ kind: "every-step" }),
+  /** Only this share of the elements travels, the largest; the others wait in the error feedback. */
+  topK: topKSchema.optional(),
+});
+
+export const jobSpecSchema = jobObjectSchema.refine(({ wire, topK }) => !topK || wire === "f32", {
+  path: ["topK"],
+  message: "topK sends f32 values beside their places: leave wire at f32",
 });
 
 export type JobSpec = z.infer<typeof jobSpecSchema>;

@@ -36,8 +36,14 @@ export const limits = {
   /** Starting a trainer process: Node, TF.js, data and an engine self-test; 2-4 s on an idle core, more on a busy one. */
   prepareTimeoutMs: 120_000,
   dialTimeoutMs: 5_000,
-  /** One ring neighbour silent for this long inside an operation is stalled; the socket answers sooner if it died. */
+  /** A peer that sends, or takes, no whole frame for this long is stalled; the socket answers sooner if it died. */
   hopTimeoutMs: 15_000,
+  /** In a step of the ring it is so many usual steps (agent/training/stall-bound.ts), */
+  stallSteps: 8,
+  /** but no less: a process that waits for a core on a busy machine was seen to be away for a second. */
+  stallMsMin: 2_000,
+  /** As long as no step was seen; the first one compiles what the others run. */
+  firstStepTimeoutMs: 60_000,
   /** Ring links of one generation: every neighbour was asked at the same time, so they dial within this. */
   rendezvousTimeoutMs: 10_000,
   /** Connections to a data plane that were not let in yet: a whole world may dial one source of state at once. */

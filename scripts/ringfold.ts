@@ -14,6 +14,7 @@ import * as predict from "./commands/predict.ts";
 import * as token from "./commands/token.ts";
 import * as train from "./commands/train.ts";
 import * as up from "./commands/up.ts";
+import { keepCompiledCode } from "./run/compile-cache.ts";
 
 /**
  * Every command of `ringfold`, in the order of its help. A module registers names and options; whatever is heavy it
@@ -79,5 +80,6 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+keepCompiledCode();
 // Not process.exit: output must drain, and a handle left open by a command should be seen, not swept away.
 process.exitCode = await main(process.argv.slice(2), io);

@@ -10,7 +10,6 @@ export interface DataSocketOptions {
   readonly peerId: string;
   /** Its `onread` is with the socket already; without one the socket's events bring the bytes. */
   readonly receiver?: FrameReceiver;
-  readonly hopTimeoutMs?: number;
   readonly clock?: Clock;
 }
 
@@ -19,10 +18,11 @@ export class DataSocket implements FrameSocket {
   readonly #socket: Socket;
   readonly #receiver: FrameReceiver;
   readonly #sender: FrameSender;
-  readonly #hopTimeoutMs: number;
+  hopTimeoutMs: number = limits.hopTimeoutMs;
   readonly #clock: Clock;
   #peerId: string;
   #closed: RingfoldError | undefined;
+  readonly #closing = new AbortController();
   /** Who waits for the write queue; woken on every change. */
   #wakeWriter: (() => void) | undefined;
 
@@ -30,7 +30,6 @@ export class DataSocket implements FrameSocket {
     this.#socket = socket;
     this.#receiver = options.receiver ?? new FrameReceiver();
     this.#sender = new FrameSender(socket);
-    this.#hopTimeoutMs = options.hopTimeoutMs ?? limits.hopTimeoutMs;
     this.#clock = options.clock ?? systemClock;
     this.#peerId = this.#receiver.peerId = options.peerId;
     this.#receiver.resume = () => void socket.resume();
@@ -56,6 +55,10 @@ export class DataSocket implements FrameSocket {
 
   get pendingCount(): number {
     return this.#sender.pendingCount;
+  }
+
+  get closed(): AbortSignal {
+    return this.#closing.signal;
   }
 
   get bytesSent(): number {
@@ -105,7 +108,7 @@ export class DataSocket implements FrameSocket {
     let cancel = () => {};
     // Four looks in the time of a hop, instead of a new timer for each frame.
     const watch = () => {
-      cancel = this.#clock.after(this.#hopTimeoutMs / 4, () => {
+      cancel = this.#clock.after(this.hopTimeoutMs / 4, () => {
         const { takenCount, isHolding } = this.#receiver;
         silentQuarters = takenCount === takenBefore && !isHolding ? silentQuarters + 1 : 0;
         if (silentQuarters === 4) return fail(this.#stalled("sent no whole frame"));
@@ -121,7 +124,7 @@ export class DataSocket implements FrameSocket {
     if (this.pendingCount <= pendingMax) return;
     let timedOut = false;
     const wake = () => this.#wakeWriter?.();
-    const cancelTimer = this.#clock.after(this.#hopTimeoutMs, () => {
+    const cancelTimer = this.#clock.after(this.hopTimeoutMs, () => {
       timedOut = true;
       wake();
     });
@@ -156,9 +159,10 @@ export class DataSocket implements FrameSocket {
   }
 
   #stalled(what: string): RingfoldError {
-    return new RingfoldError("HOP_TIMEOUT", `${this.peerId} ${what} for ${this.#hopTimeoutMs} ms`, {
+    const elapsedMs = Math.round(this.hopTimeoutMs);
+    return new RingfoldError("HOP_TIMEOUT", `${this.peerId} ${what} for ${elapsedMs} ms`, {
       peer: this.peerId,
-      elapsedMs: this.#hopTimeoutMs,
+      elapsedMs,
     });
   }
 
@@ -170,6 +174,7 @@ export class DataSocket implements FrameSocket {
       { cause },
     );
     this.#receiver.end(this.#closed);
+    if (!this.#closing.signal.aborted) this.#closing.abort(this.#closed);
     this.#wakeWriter?.();
   }
 }

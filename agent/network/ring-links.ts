@@ -19,10 +19,19 @@ export function upstreamLink(socket: FrameSocket): UpstreamLink {
   const each = socket.receiveEach?.bind(socket);
   return {
     peerId,
+    get bytesReceived() {
+      return socket.bytesReceived;
+    },
     receive: async (signal) => segmentOf(await socket.receive(signal), peerId),
     ...(each
       ? { receiveEach: (take, signal) => each((frame) => take(segmentOf(frame, peerId)), signal) }
       : {}),
+    get hopTimeoutMs() {
+      return socket.hopTimeoutMs;
+    },
+    set hopTimeoutMs(timeoutMs) {
+      socket.hopTimeoutMs = timeoutMs;
+    },
     destroy: () => socket.destroy(),
   };
 }
@@ -33,6 +42,16 @@ export function downstreamLink(socket: FrameSocket): DownstreamLink {
     peerId: socket.peerId,
     get pendingCount() {
       return socket.pendingCount;
+    },
+    get hopTimeoutMs() {
+      return socket.hopTimeoutMs;
+    },
+    set hopTimeoutMs(timeoutMs) {
+      socket.hopTimeoutMs = timeoutMs;
+    },
+    closed: socket.closed,
+    get bytesSent() {
+      return socket.bytesSent;
     },
     send: (segment) => socket.send(frameOf(segment)),
     drained: (signal, pendingMax) => socket.drained(signal, pendingMax),

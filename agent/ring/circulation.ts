@@ -53,9 +53,10 @@ export class Circulation {
   #sent = 0;
   #launched = 0;
   #circulated = 0;
-  sentBytes = 0;
   /** Segments still to come. */
   remaining: number;
+  /** Segments still to be sent on. */
+  #unsent: number;
 
   constructor(plan: CirculationPlan) {
     const { rank, worldSize, elementCount, wire, memory } = plan;
@@ -76,10 +77,14 @@ export class Circulation {
     assert((plan.window + 1) * this.#slotStride <= memory.slots.bytes);
     this.#encode = wire.encode(memory.kernels);
     this.#decode = wire.decode(memory.kernels);
-    this.remaining = this.#received.reduce(
-      (sum, chunk) => sum + segmentCount(chunk, this.#segmentElements),
-      0,
-    );
+    const segments = this.#received.map((chunk) => segmentCount(chunk, this.#segmentElements));
+    this.remaining = segments.reduce((sum, count) => sum + count, 0);
+    this.#unsent = this.#ownSegments + this.remaining - segments.at(-1)!;
+  }
+
+  /** The downstream neighbour has, or will have, all that it needs of us. */
+  get hasSentAll(): boolean {
+    return this.#unsent === 0;
   }
 
   /** Sends the first segments of our own chunk. */
@@ -130,7 +135,7 @@ export class Circulation {
 
   #send(slot: number, stage: number, segmentIndex: number, payloadBytes: number): void {
     const { operation, elementCount, wire, memory, downstream } = this.#plan;
-    this.sentBytes += payloadBytes;
+    this.#unsent--;
     downstream.send({
       operation,
       stage,

@@ -25,10 +25,14 @@ export type TakeSegment = (segment: Segment) => boolean | Promise<boolean>;
 /** From the upstream neighbour. */
 export interface UpstreamLink {
   readonly peerId: string;
+  /** Counted at the socket, frames' headers and padding included. */
+  readonly bytesReceived: number;
   /** @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID */
   receive(signal: AbortSignal): Promise<Segment>;
   /** `receive` again and again without a promise for each; absent where that gains nothing. @throws as `receive` */
   receiveEach?(take: TakeSegment, signal: AbortSignal): Promise<void>;
+  /** How long no whole segment may come while somebody waits for one. */
+  hopTimeoutMs: number;
   /** Ends the link at once; the neighbour notices within milliseconds. */
   destroy(): void;
 }
@@ -38,6 +42,12 @@ export interface DownstreamLink {
   readonly peerId: string;
   /** Segments that were sent and whose bytes have not left this process: their payloads must stay as they are. */
   readonly pendingCount: number;
+  /** How long the neighbour may take nothing while somebody waits for it. */
+  hopTimeoutMs: number;
+  /** Aborts when the link ends; the reason is a RingfoldError RING_BROKEN. */
+  readonly closed: AbortSignal;
+  /** Counted at the socket, frames' headers and padding included. */
+  readonly bytesSent: number;
   /** Queues a segment without copying its payload. */
   send(segment: Segment): void;
   /** Resolves when at most `pendingMax` (0 unless told) segments are pending. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT */

@@ -3,7 +3,8 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import type { Wire } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import { Circulation } from "./circulation.ts";
-import { type DownstreamLink, receiveEach, type UpstreamLink } from "./link.ts";
+import { Gathering } from "./gathering.ts";
+import { type DownstreamLink, receiveEach, type Segment, type UpstreamLink } from "./link.ts";
 import { RingMemory } from "./memory.ts";
 import { wireFormats } from "./wire.ts";
 
@@ -58,7 +59,6 @@ export class Ring {
   /** For buffers from elsewhere: as large as the largest so far. */
   #copy: Copy | undefined;
   #operation = 0;
-  #sentBytes = 0;
   #busy = false;
 
   constructor(options: RingOptions) {
@@ -84,26 +84,59 @@ export class Ring {
    * Source: Patarasuk & Yuan, "Bandwidth optimal all-reduce algorithms", 2009.
    */
   async allReduce(buffer: Float32Array, signal: AbortSignal, options: AllReduceOptions = {}): Promise<void> {
-    assert(!this.#busy, "one operation at a time");
-    if (!this.#options.links) return;
-    this.#busy = true;
-    try {
-      const { memory } = this.#options;
-      if (memory?.owns(buffer)) await this.#circulate(memory, buffer, options, signal);
-      else await this.#circulateCopy(buffer, options, signal);
-      this.#operation++;
-    } catch (cause) {
-      this.destroy();
-      if (signal.aborted) throw new RingfoldError("CANCELLED", "the all-reduce was cancelled", {}, { cause });
-      throw cause;
-    } finally {
-      this.#busy = false;
-    }
+    const { links, memory } = this.#options;
+    if (!links) return;
+    if (memory?.owns(buffer)) await this.#circulate(memory, buffer, options, signal);
+    else await this.#circulateCopy(buffer, options, signal);
+  }
+
+  /**
+   * Brings what each rank contributes to every rank.
+   *
+   * @param payload of this rank; must stay as it is until the end
+   * @param payloadBytesMax no rank contributes more, or MESSAGE_INVALID; the same on each rank
+   * @returns by rank, our own included
+   * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID | CANCELLED
+   * Cost: each rank sends what the W-1 ranks upstream of its neighbour contribute, itself included.
+   */
+  async allGather(
+    payload: Uint8Array,
+    signal: AbortSignal,
+    { payloadBytesMax }: { readonly payloadBytesMax: number },
+  ): Promise<readonly Uint8Array[]> {
+    const { links } = this.#options;
+    assert(payload.length <= payloadBytesMax);
+    if (!links) return [payload];
+    const { upstream, downstream } = links;
+    const gathering = new Gathering({
+      ...{ rank: this.rank, worldSize: this.worldSize, operation: this.#operation },
+      ...{ payload, payloadBytesMax, segmentBytes: this.#segmentBytes },
+      ...{ upstreamPeerId: upstream.peerId, downstream },
+    });
+    const keep = (segment: Segment) => {
+      gathering.take(segment);
+      return gathering.remaining > 0;
+    };
+    await this.#operate(gathering, signal, async (stop) => {
+      gathering.launch();
+      await receiveEach(upstream, keep, stop);
+      await downstream.drained(stop);
+    });
+    return gathering.payloads;
+  }
+
+  /** What this rank has sent to its neighbour since the links stand, counted at the socket. */
+  get sentBytes(): number {
+    return this.#options.links?.downstream.bytesSent ?? 0;
+  }
+
+  get receivedBytes(): number {
+    return this.#options.links?.upstream.bytesReceived ?? 0;
   }
 
   /** The links have carried what they may: end this generation at the next boundary. */
   get isWornOut(): boolean {
-    return this.#sentBytes > (this.#options.linkBytesMax ?? Number.POSITIVE_INFINITY);
+    return this.sentBytes > (this.#options.linkBytesMax ?? Number.POSITIVE_INFINITY);
   }
 
   /** Resolves when every rank has arrived here. @throws as allReduce */
@@ -111,9 +144,58 @@ export class Ring {
     await this.allReduce(new Float32Array(this.worldSize), signal);
   }
 
+  /**
+   * How long a neighbour may send, or take, no whole segment while this rank waits for it.
+   * An operation that is under way may still end by the bound before.
+   */
+  set hopTimeoutMs(timeoutMs: number) {
+    const { links } = this.#options;
+    if (!links) return;
+    links.upstream.hopTimeoutMs = timeoutMs;
+    links.downstream.hopTimeoutMs = timeoutMs;
+  }
+
   destroy(): void {
     this.#options.links?.upstream.destroy();
     this.#options.links?.downstream.destroy();
+  }
+
+  /**
+   * Runs one collective operation; any failure of it is the end of this ring.
+   *
+   * The abort runs both ways: who waits for its upstream must not go on waiting when the rank below has broken the ring.
+   * Once all that it needs was sent, that rank may have ended the operation, and with it the generation, before this one.
+   */
+  async #operate(
+    collective: { readonly hasSentAll: boolean },
+    signal: AbortSignal,
+    run: (stop: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    assert(!this.#busy, "one operation at a time");
+    const { downstream } = this.#options.links!;
+    const stop = new AbortController();
+    const onCancel = () => stop.abort(signal.reason);
+    const onClosed = () => {
+      if (!collective.hasSentAll) stop.abort(downstream.closed.reason);
+    };
+    signal.addEventListener("abort", onCancel);
+    downstream.closed.addEventListener("abort", onClosed);
+    if (signal.aborted) onCancel();
+    if (downstream.closed.aborted) onClosed();
+    this.#busy = true;
+    try {
+      await run(stop.signal);
+      this.#operation++;
+    } catch (cause) {
+      const reason = stop.signal.aborted ? stop.signal.reason : cause; // destroying a link closes it, too
+      this.destroy();
+      if (signal.aborted) throw new RingfoldError("CANCELLED", "the operation was cancelled", {}, { cause });
+      throw reason;
+    } finally {
+      this.#busy = false;
+      signal.removeEventListener("abort", onCancel);
+      downstream.closed.removeEventListener("abort", onClosed);
+    }
   }
 
   async #circulateCopy(buffer: Float32Array, options: AllReduceOptions, signal: AbortSignal): Promise<void> {
@@ -151,24 +233,20 @@ export class Ring {
     // Another segment needs a free slot. No rank waits for ever: at most `window` segments of each rank circulate, so
     // the `window + 1` slots of all ranks are never full at once.
     const more = () => circulation.remaining > 0;
-    const freeSlot = async () => {
-      await downstream.drained(signal, window);
-      return more();
-    };
-    circulation.launch();
-    if (more()) {
-      await receiveEach(
-        upstream,
-        (segment) => {
-          circulation.take(segment);
-          return downstream.pendingCount <= window || !more() ? more() : freeSlot();
-        },
-        signal,
-      );
-    }
-    // The slots are used anew by the next operation, and the links may be closed after the last one.
-    await downstream.drained(signal);
-    this.#sentBytes += circulation.sentBytes;
+    await this.#operate(circulation, signal, async (stop) => {
+      const freeSlot = async () => {
+        await downstream.drained(stop, window);
+        return more();
+      };
+      const take = (segment: Segment) => {
+        circulation.take(segment);
+        return downstream.pendingCount <= window || !more() ? more() : freeSlot();
+      };
+      circulation.launch();
+      if (more()) await receiveEach(upstream, take, stop);
+      // The slots are used anew by the next operation, and the links may be closed after the last one.
+      await downstream.drained(stop);
+    });
   }
 
   #copyFor(elementCount: number): Copy {

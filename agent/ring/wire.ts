@@ -15,6 +15,9 @@ export interface WireFormat {
   decode(kernels: RingKernels): RingKernels["decodeBf16"] | undefined;
 }
 
+/** In the place of a wire's code: the segments of an all-gather are bytes, and nobody sums them. */
+export const gatherWireCode = 255;
+
 const blockElements = 256;
 const blockBytes = blockElements + 4;
 

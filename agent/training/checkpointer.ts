@@ -11,8 +11,10 @@ export class Checkpointer {
     this.#options = options;
   }
 
-  isDue(step: number): boolean {
-    return step % this.#options.everySteps === 0;
+  /** Whether one of the last `stepCount` steps, up to `step`, asks for one: states exist at synchronization points only. */
+  isDue(step: number, stepCount: number): boolean {
+    const { everySteps } = this.#options;
+    return Math.floor(step / everySteps) > Math.floor((step - stepCount) / everySteps);
   }
 
   /** Durable when it resolves; only then is the one before it removed. Returns the digest. */

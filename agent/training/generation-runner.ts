@@ -106,7 +106,7 @@ export class GenerationRunner implements TrainerSession {
       this.#resuming = false;
       send({ kind: "resumed", ...at, step: step.step });
     }
-    if (checkpointer.isDue(step.step)) {
+    if (checkpointer.isDue(step.step, step.stepCount)) {
       const artefact = await checkpointer.save(trainer.state);
       send({ kind: "checkpoint", ...at, point: trainingPoint(trainer.state), artefact });
     }
@@ -131,7 +131,10 @@ export class GenerationRunner implements TrainerSession {
       this.#stage = "training";
       try {
         log.info(
-          { ...at, worldSize: ring.worldSize, rank: ring.rank, step: trainer.state.step, healing },
+          {
+            ...{ ...at, worldSize: ring.worldSize, rank: ring.rank, step: trainer.state.step, healing },
+            stallBoundMs: trainer.stall.boundMs,
+          },
           "Ring formed",
         );
         send({ kind: "started", ...at, healedBytes: healing.bytes, healMs: healing.durationMs });
@@ -142,6 +145,7 @@ export class GenerationRunner implements TrainerSession {
             kind: "ended",
             ...at,
             cause: "quiesced",
+            stepMs: trainer.stall.stepMs,
             point: trainingPoint(trainer.state),
             suspect: null,
             detail: "",
@@ -186,6 +190,9 @@ export class GenerationRunner implements TrainerSession {
     }
     const suspect = typeof error.data.peer === "string" ? error.data.peer : null;
     const detail = `${error.code}: ${error.message}`.slice(0, 2_000);
-    send({ kind: "ended", ...at, cause: "broken", point: trainingPoint(trainer.state), suspect, detail });
+    send({
+      ...{ kind: "ended", ...at, cause: "broken", stepMs: trainer.stall.stepMs },
+      ...{ point: trainingPoint(trainer.state), suspect, detail },
+    });
   }
 }

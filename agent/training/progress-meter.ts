@@ -45,7 +45,7 @@ export class ProgressMeter {
       loss: point.loss,
       accuracy: point.accuracy,
       samplesPerSecond: examples / Math.max(1e-3, (nowMs - this.#sinceMs) / 1_000),
-      communicationMs: sum((step) => step.communicationMs) / this.#steps.length,
+      communicationMs: sum((step) => step.communicationMs) / sum((step) => step.stepCount),
       communicationShare: Math.min(
         1,
         sum((step) => step.communicationMs) /
@@ -54,7 +54,9 @@ export class ProgressMeter {
             sum((step) => step.durationMs),
           ),
       ),
+      sentBytes: last.sentBytes,
       worldSize,
+      stallBoundMs: trainer.stall.boundMs,
       points: [point],
     };
     this.reset(nowMs);

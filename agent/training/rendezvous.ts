@@ -126,9 +126,16 @@ async function link(
   if (worldSize === 1) return new Ring({ rank, worldSize });
   const upstream = plan.ranks[(rank + worldSize - 1) % worldSize]!;
   const downstream = plan.ranks[(rank + 1) % worldSize]!;
+  // When one neighbour cannot be linked, the other one is not waited for.
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const orFail = <T>(work: Promise<T>): Promise<T> => {
+    work.catch((cause) => failed.abort(cause));
+    return work;
+  };
   const [dialled, accepted] = await Promise.allSettled([
-    plane.dial(upstream, purpose(plan, "ring"), signal, { receiveRegion: memory.receiveRegion }),
-    plane.accept(downstream.peerId, purpose(plan, "ring"), signal),
+    orFail(plane.dial(upstream, purpose(plan, "ring"), either, { receiveRegion: memory.receiveRegion })),
+    orFail(plane.accept(downstream.peerId, purpose(plan, "ring"), either)),
   ]);
   if (dialled.status === "fulfilled" && accepted.status === "fulfilled") {
     const links = { upstream: upstreamLink(dialled.value), downstream: downstreamLink(accepted.value) };
@@ -136,7 +143,7 @@ async function link(
   }
   if (dialled.status === "fulfilled") dialled.value.destroy();
   if (accepted.status === "fulfilled") accepted.value.destroy();
-  throw dialled.status === "rejected" ? dialled.reason : (accepted as PromiseRejectedResult).reason;
+  throw failed.signal.reason;
 }
 
 const purpose = (plan: GenerationPlan, kind: Purpose["kind"]): Purpose => ({

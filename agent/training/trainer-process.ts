@@ -1,3 +1,4 @@
+import { flushCompileCache } from "node:module";
 import pino from "pino";
 import type { Log } from "../../protocol/ports.ts";
 import { TrainerHost } from "./trainer-host.ts";
@@ -19,7 +20,11 @@ const logFor = (setup: TrainerSetup): Log =>
 const host = new TrainerHost({
   send,
   logFor,
-  open: (setup) => openTrainerSession(setup, { send, log: logFor(setup) }),
+  open: async (setup) => {
+    const session = await openTrainerSession(setup, { send, log: logFor(setup) });
+    flushCompileCache(); // the process may be killed; what it has compiled serves the next one
+    return session;
+  },
   exit: () => process.exit(0),
 });
 

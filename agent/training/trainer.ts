@@ -1,31 +1,40 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
+import { limits } from "../../protocol/limits.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
 import { type Dataset, type ExampleSet, gatherBatch } from "../data/dataset.ts";
-import type { BatchResult, TrainableModel } from "../engine/port.ts";
-import { RingMemory } from "../ring/memory.ts";
+import type { TrainableModel } from "../engine/port.ts";
+import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
-import { createOptimizer, type Optimizer } from "./optimizer.ts";
 import { evenShare, Sampler } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
+import { StallBound } from "./stall-bound.ts";
+import { Exchange, tail } from "./synchronization/exchange.ts";
+import { createSynchronization, type Synchronization } from "./synchronization/synchronization.ts";
 import { initialState, type TrainingState } from "./training-state.ts";
 
 /**
- * A rank of synchronous data parallel training. The path of a step, top to bottom: sample our slice of the global
- * batch -> gradient -> one flat f32 vector -> all-reduce -> the same optimizer step on each rank -> next.
+ * A rank of data parallel training. The path of a round, top to bottom: sample our slice of the global batch -> gradient ->
+ * (with local steps: our own optimizer step, and again) -> one flat f32 vector -> sum over the ring -> the same state on
+ * each rank -> next. With `every-step`, the default, a round is one step.
  *
- * Loss, correct answers, example count and the vote to pause ride at the end of the gradient vector, as f32 on any wire,
- * so all ranks know the same numbers and stop at the same boundary without a second operation.
+ * Loss, correct answers, example count and the vote to pause ride at the end of the vector, as f32 on any wire, so all
+ * ranks know the same numbers and stop at the same boundary without a second operation.
  */
 export interface StepReport {
-  /** Completed steps, this one included. */
+  /** Completed steps, those of this round included. */
   readonly step: number;
-  /** Means over the global batch. */
+  /** Steps of this round. */
+  readonly stepCount: number;
+  /** Means over the global batches of the round. */
   readonly loss: number;
   readonly accuracy: number;
+  /** Over all ranks and steps of the round. */
   readonly examples: number;
   readonly durationMs: number;
   readonly communicationMs: number;
+  /** What this rank has sent over this ring so far, counted at its socket. */
+  readonly sentBytes: number;
 }
 
 export interface TrainerOptions {
@@ -36,26 +45,24 @@ export interface TrainerOptions {
   readonly nowMs: () => number;
   /** Lets sockets and messages have their turn; `setImmediate` outside the simulator. */
   readonly nextTurn: () => Promise<void>;
-  /** Called after each committed step; a step is not followed by the next before it resolves. */
+  /** Called at each synchronization point; the next step does not begin before it resolves. */
   readonly onStep: (report: StepReport) => Promise<void>;
 }
 
-const tail = { lossSum: 0, correctCount: 1, exampleCount: 2, pauseVotes: 3, length: 4 } as const;
 const evaluationBatch = 250;
 
 export class Trainer {
+  /** At the last synchronization point: steps since then are not in it, and a broken ring takes them back. */
   readonly state: TrainingState;
   readonly totalSteps: number;
   readonly stepsPerEpoch: number;
   readonly #options: TrainerOptions;
-  readonly #optimizer: Optimizer;
   readonly #sampler: Sampler;
-  /** Of every ring that this trainer joins, one after the other: the gradient lies in it. */
-  readonly memory: RingMemory;
-  readonly #vector: Float32Array;
-  /** What a lossy wire has rounded off on this rank and the next step makes up for. */
-  readonly #residual: Float32Array | undefined;
+  readonly #synchronization: Synchronization;
+  readonly #exchange: Exchange;
   readonly #batch: { inputs: Float32Array; labels: Int32Array };
+  /** Of this rank's neighbours; what earlier rings have shown is kept. */
+  readonly stall = new StallBound();
   #pauseWanted = false;
 
   /** @throws whatever reading the parameters of the engine throws */
@@ -69,8 +76,9 @@ export class Trainer {
     const { spec, data, model } = options;
     const parameterCount = model.description.parameterCount;
     this.#options = options;
-    this.#optimizer = createOptimizer(spec.optimizer);
-    this.state = initialState(parameterCount, this.#optimizer);
+    this.#synchronization = createSynchronization(spec, parameterCount);
+    this.#exchange = new Exchange(spec, parameterCount);
+    this.state = initialState(parameterCount, this.#synchronization);
     this.#sampler = new Sampler({
       exampleCount: data.train.count,
       batchSize: spec.batchSize,
@@ -78,18 +86,17 @@ export class Trainer {
     });
     this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
-    const isLossy = spec.wire !== "f32";
-    this.memory = new RingMemory({
-      elementCount: parameterCount + tail.length + (isLossy ? parameterCount : 0),
-    });
-    this.#vector = this.memory.allocate(parameterCount + tail.length);
-    this.#residual = isLossy ? this.memory.allocate(parameterCount) : undefined;
     const batchMax = Math.max(spec.batchSize, evaluationBatch);
     const exampleSize = data.inputShape.reduce((product, dimension) => product * dimension, 1);
     this.#batch = { inputs: new Float32Array(batchMax * exampleSize), labels: new Int32Array(batchMax) };
   }
 
-  /** Asks for a pause: the ring as a whole pauses after the step in which the first vote arrives. */
+  /** Of every ring that this trainer joins, one after the other. */
+  get memory(): RingMemory {
+    return this.#exchange.memory;
+  }
+
+  /** Asks for a pause: the ring as a whole pauses at the synchronization point at which the first vote arrives. */
   requestPause(): void {
     this.#pauseWanted = true;
   }
@@ -100,62 +107,81 @@ export class Trainer {
   }
 
   /**
-   * Trains until all steps are done or the ring pauses. After a throw, `state` is that of the last completed step.
+   * Trains until all steps are done or the ring pauses. After a throw, `state` is that of the last synchronization point.
    * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED | NOT_FINITE
    */
   async run(ring: Ring, signal: AbortSignal): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
-    // A residual belongs to its ring: after a broken operation nobody knows what of it has been made up for.
-    this.#residual?.fill(0);
+    ring.hopTimeoutMs = this.stall.boundMs;
+    this.#exchange.begin();
+    this.#tellModel(this.#synchronization.begin(this.state));
     while (this.state.step < this.totalSteps) {
-      throwIfCancelled(signal);
-      if (await this.#step(ring, signal)) return "paused";
+      if (await this.#round(ring, signal)) return "paused";
     }
     return "done";
   }
 
-  /** Whether the ring pauses after this step. */
-  async #step(ring: Ring, signal: AbortSignal): Promise<boolean> {
-    const { model, spec, nowMs, onStep, data } = this.#options;
+  /** The steps up to the next synchronization point. @returns whether the ring pauses there */
+  async #round(ring: Ring, signal: AbortSignal): Promise<boolean> {
+    const { model, nowMs, onStep, nextTurn } = this.#options;
     const { state } = this;
+    const { values, totals } = this.#exchange;
     const startedAtMs = nowMs();
+    const firstStep = state.step;
+    const { everySteps } = this.#synchronization;
+    const stepCount = Math.min(everySteps - (firstStep % everySteps), this.totalSteps - firstStep);
 
-    const indices = this.#sampler.slice({ step: state.step, rank: ring.rank, worldSize: ring.worldSize });
     if (ring.isWornOut) this.requestPause();
-    const gradient = this.#vector.subarray(0, state.parameters.length);
-    const totals = this.#vector.subarray(state.parameters.length);
-    this.#writeTotals(
-      totals,
-      await model.gradient(this.#gather(data.train, indices), gradient),
-      indices.length,
-    );
+    await this.#takeSteps({ firstStep, stepCount, ring }, signal);
+    this.#synchronization.contribute(state, values);
 
     const communicationStartedAtMs = nowMs();
-    await ring.allReduce(this.#vector, signal, {
-      wire: spec.wire,
-      exactTail: tail.length,
-      ...(this.#residual ? { residual: this.#residual } : {}),
-    });
+    await this.#exchange.sum(ring, signal);
     const communicationMs = nowMs() - communicationStartedAtMs;
-    if (ring.worldSize === 1) await this.#options.nextTurn(); // a ring of one waits for nothing, and must still hear its agent
+    if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
 
-    const exampleCount = totals[tail.exampleCount]!;
-    const loss = totals[tail.lossSum]! / exampleCount;
-    this.#averageGradient(gradient, exampleCount, loss);
-    const rate = { base: spec.optimizer.learningRate, step: state.step, totalSteps: this.totalSteps };
-    this.#optimizer.apply(state, gradient, learningRate(spec.schedule, rate));
-    state.step++;
+    const examples = totals[tail.exampleCount]!;
+    const loss = totals[tail.lossSum]! / examples;
+    assertFinite(values, loss, firstStep);
+    const round = { worldSize: ring.worldSize, exampleCount: examples };
+    this.#synchronization.apply(state, values, { ...round, learningRate: this.#learningRate(firstStep) });
+    state.step = firstStep + stepCount;
     model.writeParameters(state.parameters);
 
+    const durationMs = nowMs() - startedAtMs;
+    this.stall.observe(durationMs);
+    ring.hopTimeoutMs = this.stall.boundMs;
     await onStep({
-      step: state.step,
-      loss,
-      accuracy: totals[tail.correctCount]! / exampleCount,
-      examples: exampleCount,
-      durationMs: nowMs() - startedAtMs,
+      ...{ step: state.step, stepCount, loss, examples },
+      accuracy: totals[tail.correctCount]! / examples,
+      durationMs,
       communicationMs,
+      sentBytes: ring.sentBytes,
     });
     return totals[tail.pauseVotes]! > 0;
+  }
+
+  /** This rank's part of some steps: leaves the last gradient and the totals of all of them in the vector. */
+  async #takeSteps(of: StepsOfRank, signal: AbortSignal): Promise<void> {
+    const { model, data, nextTurn } = this.#options;
+    const { rank, worldSize } = of.ring;
+    const { values, totals } = this.#exchange;
+    const sums = { loss: 0, correct: 0, examples: 0 };
+    for (let step = of.firstStep; step < of.firstStep + of.stepCount; step++) {
+      if (step > of.firstStep) await nextTurn(); // our agent and our neighbours have their turn between local steps
+      throwIfCancelled(signal);
+      const indices = this.#sampler.slice({ step, rank, worldSize });
+      const { lossSum, correctCount } = await model.gradient(this.#gather(data.train, indices), values);
+      sums.loss += lossSum;
+      sums.correct += correctCount;
+      sums.examples += indices.length;
+      const at = { exampleCount: indices.length, learningRate: this.#learningRate(step) };
+      this.#tellModel(this.#synchronization.step(values, at));
+    }
+    totals[tail.lossSum] = sums.loss;
+    totals[tail.correctCount] = sums.correct;
+    totals[tail.exampleCount] = sums.examples;
+    totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
   }
 
   /**
@@ -175,6 +201,8 @@ export class Trainer {
       totals[tail.exampleCount]! += indices.length;
       await nextTurn();
     }
+    // Steps say nothing of how long the others' shares take.
+    ring.hopTimeoutMs = limits.firstStepTimeoutMs;
     await ring.allReduce(totals, signal);
     const examples = totals[tail.exampleCount]!;
     return {
@@ -189,31 +217,28 @@ export class Trainer {
     return { exampleCount: indices.length, ...this.#batch };
   }
 
-  #writeTotals(totals: Float32Array, { lossSum, correctCount }: BatchResult, exampleCount: number): void {
-    totals[tail.lossSum] = lossSum;
-    totals[tail.correctCount] = correctCount;
-    totals[tail.exampleCount] = exampleCount;
-    totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
+  #learningRate(step: number): number {
+    const { optimizer, schedule } = this.#options.spec;
+    return learningRate(schedule, { base: optimizer.learningRate, step, totalSteps: this.totalSteps });
   }
 
-  /** Sum to mean, in place. Every rank sees the same sums, so every rank stops at the same non-finite step. */
-  #averageGradient(gradient: Float32Array, exampleCount: number, loss: number): void {
-    let sum = 0;
-    for (let i = 0; i < gradient.length; i++) {
-      const mean = gradient[i]! / exampleCount;
-      gradient[i] = mean;
-      sum += mean;
-    }
-    if (!Number.isFinite(sum) || !Number.isFinite(loss)) {
-      throw new RingfoldError(
-        "NOT_FINITE",
-        `the loss or a gradient is not finite at step ${this.state.step}`,
-        {
-          step: this.state.step,
-        },
-      );
-    }
+  #tellModel(parameters: Float32Array | undefined): void {
+    if (parameters) this.#options.model.writeParameters(parameters);
   }
+}
+
+interface StepsOfRank {
+  readonly firstStep: number;
+  readonly stepCount: number;
+  readonly ring: Ring;
+}
+
+/** Every rank sees the same sums, so every rank stops at the same point. */
+function assertFinite(sums: Float32Array, loss: number, step: number): void {
+  let sum = 0;
+  for (let i = 0; i < sums.length; i++) sum += sums[i]!;
+  if (Number.isFinite(sum) && Number.isFinite(loss)) return;
+  throw new RingfoldError("NOT_FINITE", `the loss or a gradient is not finite at step ${step}`, { step });
 }
 
 /** A ring of one never waits, so nothing else would notice. */

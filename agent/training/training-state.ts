@@ -6,25 +6,37 @@ import { decodeSafetensors, encodeSafetensors, type NamedTensor } from "../../pr
 import type { ParameterSlot } from "../engine/port.ts";
 import type { Optimizer } from "./optimizer.ts";
 
-/** Everything that a step changes: equal on all ranks, to the bit, after each step. */
+/** Slot of the outer optimizer; only jobs whose ranks take local steps have it. */
+export const outerVelocity = "outerVelocity";
+
+/** Everything that a synchronization point changes: equal on all ranks, to the bit, after each of them. */
 export interface TrainingState {
   /** Completed steps. */
   step: number;
   /** f32, shape [parameterCount], in layout order. */
   readonly parameters: Float32Array;
-  /** The optimizer's arrays, f32 [parameterCount] each. */
+  /** The arrays of the optimizer, the outer one where there are two; f32 [parameterCount] each. */
   readonly slots: Record<string, Float32Array>;
   readonly scalars: Record<string, number>;
 }
 
-export function initialState(parameterCount: number, optimizer: Optimizer): TrainingState {
+export function initialState(
+  parameterCount: number,
+  optimizer: Pick<Optimizer, "slots" | "scalars">,
+): TrainingState {
   const slots = Object.fromEntries(optimizer.slots.map((name) => [name, new Float32Array(parameterCount)]));
   return { step: 0, parameters: new Float32Array(parameterCount), slots, scalars: { ...optimizer.scalars } };
 }
 
-/** Where this state stands: completed steps and SHA-256 of the parameters. Cost: about 2 ms a million parameters. */
-export function trainingPoint(state: TrainingState): TrainingPoint {
-  return { step: state.step, hash: createHash("sha256").update(bytesOf(state.parameters)).digest("hex") };
+/**
+ * Where this state stands: completed steps and SHA-256 of the parameters, and of the outer optimizer's momentum behind them:
+ * at a synchronization point it decides as much about the next one. Cost: about 2 ms a million parameters.
+ */
+export function trainingPoint({ step, parameters, slots }: TrainingState): TrainingPoint {
+  const hash = createHash("sha256").update(bytesOf(parameters));
+  const velocity = slots[outerVelocity];
+  if (velocity) hash.update(bytesOf(velocity));
+  return { step, hash: hash.digest("hex") };
 }
 
 /** A checkpoint: safetensors with the parameters under their names, the optimizer's arrays, and scalars as metadata. */

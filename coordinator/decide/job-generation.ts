@@ -16,7 +16,7 @@ export function advance(draft: JobDraft): void {
   if (isOver(job)) return;
   const inPlan = Object.values(job.members).filter(({ peerId }) => draft.planned(peerId));
   const running = inPlan.filter(({ phase }) => phase === "running");
-  if (job.result && (running.length === 0 || draft.world.nowMs - job.result.atMs > reformGraceMs))
+  if (job.result && (running.length === 0 || draft.world.nowMs - job.result.atMs > reformGraceMs(job)))
     return succeed(draft);
   if (job.plan && job.interruptedAtMs === null && running.length === job.plan.ranks.length) {
     job.state = "running";
@@ -28,7 +28,7 @@ export function advance(draft: JobDraft): void {
     draft.interrupt();
     job.state = "reforming";
     job.reason = draft.changes().join(", ") || "the ring broke";
-    if (draft.interruptedMs() > reformGraceMs) job.reason = draft.quorum(running).reason;
+    if (draft.interruptedMs() > reformGraceMs(job)) job.reason = draft.quorum(running).reason;
     return requestPause(draft, running);
   }
   form(draft);
@@ -111,6 +111,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   job.pauseRequested = false;
   job.changes = [];
   job.silent = [];
+  job.stepMs = null;
   job.recoveringSinceMs ??= job.interruptedAtMs; // a ring that breaks before its first step: still the same outage
   job.interruptedAtMs = null;
   // Later ones died with their owners; trained again in another world, those steps have other bits.

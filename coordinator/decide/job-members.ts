@@ -1,9 +1,14 @@
 import { limits } from "../../protocol/limits.ts";
 import type { JobDraft } from "./job-draft.ts";
-import { isOver } from "./job-record.ts";
+import { isOver, type JobRecord } from "./job-record.ts";
 
-/** After a ring broke, every survivor's socket has told it so; a majority that has reported waits no longer for the rest. */
-export const reformGraceMs = 3_000;
+/**
+ * After a ring broke, every survivor's socket has told it so, and it answers at the end of what it computes: a majority
+ * that has reported waits some steps for the rest, and no longer.
+ */
+export const reformGraceMs = ({ stepMs }: JobRecord): number =>
+  Math.max(grace.leastMs, grace.steps * (stepMs ?? 0));
+const grace = { leastMs: 2_000, steps: 4 } as const;
 /** Who has not reported after this long is given up in any case: a fresh trainer would not have taken longer. */
 const stalledMs = limits.prepareTimeoutMs;
 /** A ring of which nobody has been seen for this long is given up: as long as one rank waits for another. */
@@ -55,7 +60,7 @@ function dropOverdue(draft: JobDraft): void {
   }
   const running = Object.values(draft.job.members).filter(({ phase }) => phase === "running");
   const interruptedMs = draft.interruptedMs();
-  if (interruptedMs <= reformGraceMs) return;
+  if (interruptedMs <= reformGraceMs(draft.job)) return;
   // A long step is no death: without a quorum of others nothing is gained by giving up what these have.
   if (interruptedMs <= stalledMs && !draft.quorum(running).plan) return;
   for (const member of running) {

@@ -45,6 +45,8 @@ export const jobRecordSchema = z.object({
   interruptedAtMs: z.number().nullable(),
   /** When the interruption began from which the current generation has not yet committed a step. */
   recoveringSinceMs: z.number().nullable(),
+  /** The usual time of a step, by the slowest of those who have reported the end of the current generation. */
+  stepMs: z.number().nullable().default(null),
   /** Members of the current generation that neither reported its end nor are known to be dead. */
   silent: z.array(z.string()),
   pauseRequested: z.boolean(),
@@ -89,6 +91,7 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     generations: [],
     interruptedAtMs: null,
     recoveringSinceMs: null,
+    stepMs: null,
     silent: [],
     pauseRequested: false,
     changes: [],

@@ -19,6 +19,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       if (!current || member.phase !== "running") return;
       draft.setPhase(member, "ended");
       member.point = report.point;
+      if (report.stepMs !== null) job.stepMs = Math.max(job.stepMs ?? 0, report.stepMs);
       draft.interrupt();
       return;
     case "resumed": {

@@ -91,7 +91,11 @@ export const progressSchema = z.object({
   communicationMs: z.number().nonnegative(),
   /** Share of the step time spent in the ring, 0-1. */
   communicationShare: z.number().min(0).max(1),
+  /** What this rank's ring has sent since the generation began, counted at its socket. */
+  sentBytes: z.number().nonnegative(),
   worldSize: z.number().int().positive(),
+  /** A rank that sends nothing for this long counts as stalled; from the measured time of a step. */
+  stallBoundMs: z.number().positive(),
   points: z.array(lossPointSchema).max(1_000),
 });
 export type Progress = z.infer<typeof progressSchema>;
@@ -153,6 +157,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     ...reportBase,
     generation: z.number().int(),
     cause: z.enum(["broken", "quiesced"]),
+    /** Usual time of a step on this ring; null before the first. Who does not answer for several of them has stalled. */
+    stepMs: z.number().nonnegative().nullable(),
     point: trainingPointSchema,
     /** The neighbour that is to blame, where one is known. */
     suspect: peerIdSchema.nullable(),

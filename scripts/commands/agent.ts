@@ -40,6 +40,7 @@ export function register(program: Command, io: CommandIo): void {
         const { limits } = await import("../../protocol/limits.ts");
         const { systemClock } = await import("../../protocol/ports.ts");
         const { listenHttp } = await import("../run/http-listener.ts");
+        const { saveCompiledCode } = await import("../run/compile-cache.ts");
         const { createLog } = await import("../run/logger.ts");
         const { untilStopped } = await import("../run/until-stopped.ts");
         const name =
@@ -69,6 +70,7 @@ export function register(program: Command, io: CommandIo): void {
           note(`${agent.name} is in cluster ${clusterName}; predictions at ${gatewayUrl}`);
           note(engine.reason);
         }
+        saveCompiledCode();
         await untilStopped(signal);
         if (!common.json) note("Leaving the cluster ...");
         await agent.leave(AbortSignal.timeout(limits.requestTimeoutMs));

@@ -39,6 +39,23 @@ describe.each(["encrypted", "plaintext"] as const)("%s", (transport) => {
     }
   });
 
+  test("three ranks gather payloads of their own lengths, and the bytes are counted", async () => {
+    const rings = await connectRing(await open(3, transport), purpose);
+    const payloads = [0, 1, 1_000_003].map((length, rank) => new Uint8Array(length).fill(rank + 1));
+    const before = rings.map(({ sentBytes }) => sentBytes);
+    const gathered = await Promise.all(
+      rings.map((ring, rank) => ring.allGather(payloads[rank]!, never, { payloadBytesMax: 1_000_003 })),
+    );
+    for (const each of gathered)
+      for (const [rank, payload] of each.entries()) expect(Buffer.compare(payload, payloads[rank]!)).toBe(0);
+    const sent = rings.map((ring, rank) => ring.sentBytes - before[rank]!);
+    expect(sent[0]).toBeGreaterThan(1_000_003);
+    expect(sent[1]).toBe(64 + 128); // nothing of rank 0, one byte of its own
+    expect(rings.map(({ receivedBytes }, rank) => receivedBytes - before[(rank + 2) % 3]!)).toEqual(
+      [2, 0, 1].map((upstream) => sent[upstream]),
+    );
+  });
+
   test.each(wireSchema.options)(
     "%s: ranks with vectors in the ring's memory end with the same bytes",
     async (wire) => {

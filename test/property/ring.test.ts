@@ -90,6 +90,39 @@ test("when one rank dies in the middle, every other rank's operation fails", asy
   );
 });
 
+test("the news runs both ways: who waits for an upstream that says nothing hears of it from below", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 3, max: 8 }),
+      fc.integer({ min: 0, max: 200 }),
+      async (worldSize, length) => {
+        const members = rings(worldSize, { segmentBytes: 16, window: 2 });
+        // Rank 0 is stalled; the last one dies; those between can only wait.
+        const waiting = members
+          .slice(1, -1)
+          .map((ring, i) => ring.allReduce(rankBuffer(i + 1, worldSize + length), never));
+        members.at(-1)!.destroy();
+        for (const outcome of await Promise.allSettled(waiting))
+          expect(outcome).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
+      },
+    ),
+  );
+});
+
+test("a rank that has ended the last operation may leave before the others have", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 2, max: 8 }), fc.nat(300), async (worldSize, elementCount) => {
+      const members = rings(worldSize, { segmentBytes: 16, window: 2 });
+      await Promise.all(
+        members.map(async (ring, rank) => {
+          await ring.allReduce(rankBuffer(rank, elementCount), never);
+          ring.destroy();
+        }),
+      );
+    }),
+  );
+});
+
 test("ranks that disagree about the length never sum", async () => {
   const members = rings(3, { segmentBytes: 64, window: 2 });
   const outcomes = await Promise.allSettled(
@@ -238,6 +271,7 @@ function lazyRing(worldSize: number): { upstream: UpstreamLink; downstream: Down
     };
     const upstream: UpstreamLink = {
       peerId: "upstream",
+      bytesReceived: 0,
       receive: async () => {
         if (hop === 0) await nextTurn();
         while (queue.length === 0) await change();
@@ -245,10 +279,14 @@ function lazyRing(worldSize: number): { upstream: UpstreamLink; downstream: Down
         changed();
         return { ...segment, payload: segment.payload.slice() };
       },
+      hopTimeoutMs: 0,
       destroy,
     };
     const downstream: DownstreamLink = {
       peerId: "downstream",
+      hopTimeoutMs: 0,
+      closed: never,
+      bytesSent: 0,
       get pendingCount() {
         return queue.length;
       },

@@ -1,18 +1,25 @@
+import { frameBytes } from "../../agent/network/frame-format.ts";
 import type { DownstreamLink, Segment, UpstreamLink } from "../../agent/ring/link.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 
-/** One direction of a ring in memory: what is sent is copied, as a socket would, and read in order. */
+/** One direction of a ring in memory: what is sent is copied, as a socket would, counted as one, and read in order. */
 export function memoryLink(from: string, to: string): { upstream: UpstreamLink; downstream: DownstreamLink } {
   const queue: Segment[] = [];
+  const count = { sent: 0, received: 0 };
   let broken: RingfoldError | undefined;
   let wake: (() => void) | undefined;
+  const closing = new AbortController();
   const destroy = () => {
     broken ??= new RingfoldError("RING_BROKEN", "the link closed", { peer: from });
+    closing.abort(broken);
     wake?.();
   };
   return {
     upstream: {
       peerId: from,
+      get bytesReceived() {
+        return count.received;
+      },
       receive: async (signal) => {
         while (queue.length === 0) {
           if (broken) throw broken;
@@ -22,21 +29,28 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
             signal.addEventListener("abort", () => resolve(), { once: true });
           });
         }
-        return queue.shift()!;
+        const segment = queue.shift()!;
+        count.received += frameBytes(segment.payload.length);
+        return segment;
       },
+      hopTimeoutMs: 0,
       destroy,
     },
     downstream: {
       peerId: to,
       pendingCount: 0,
+      hopTimeoutMs: 0,
+      closed: closing.signal,
+      get bytesSent() {
+        return count.sent;
+      },
       send: (segment) => {
         if (broken) return;
+        count.sent += frameBytes(segment.payload.length);
         queue.push({ ...segment, payload: segment.payload.slice() });
         wake?.();
       },
-      drained: async () => {
-        if (broken) throw broken;
-      },
+      drained: async () => {}, // nothing is ever pending
       destroy,
     },
   };

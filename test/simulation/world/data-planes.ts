@@ -1,5 +1,6 @@
 import { Arrivals, type Purpose } from "../../../agent/network/arrivals.ts";
 import type { DataPlane } from "../../../agent/network/data-plane.ts";
+import { frameBytes } from "../../../agent/network/frame-format.ts";
 import type { Frame, FrameSocket } from "../../../agent/network/frame-socket.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
@@ -131,9 +132,13 @@ class SimulatedSocket implements FrameSocket {
   readonly #world: World;
   readonly #owner: Listener;
   #other: SimulatedSocket | undefined;
+  hopTimeoutMs: number = limits.hopTimeoutMs;
+  readonly #closing = new AbortController();
   readonly #received: Frame[] = [];
   #payload: Uint8Array = new Uint8Array(0);
   #pendingWrites = 0;
+  bytesSent = 0;
+  bytesReceived = 0;
   #writtenAtMs = 0;
   readonly #stream: (deliver: () => void) => void;
   #closed: RingfoldError | undefined;
@@ -152,6 +157,10 @@ class SimulatedSocket implements FrameSocket {
     return this.#pendingWrites;
   }
 
+  get closed(): AbortSignal {
+    return this.#closing.signal;
+  }
+
   get isClosed(): boolean {
     return this.#closed !== undefined;
   }
@@ -164,6 +173,7 @@ class SimulatedSocket implements FrameSocket {
   send(frame: Frame): void {
     if (this.#closed) return;
     this.#pendingWrites++;
+    this.bytesSent += frameBytes(frame.payload.length);
     this.#onWritten(() => {
       this.#pendingWrites--;
       const copy = { ...frame, payload: frame.payload.slice() };
@@ -212,6 +222,7 @@ class SimulatedSocket implements FrameSocket {
 
   #push(frame: Frame): void {
     if (this.#closed) return;
+    this.bytesReceived += frameBytes(frame.payload.length);
     this.#received.push(frame);
     this.#wakeReader?.();
   }
@@ -220,7 +231,7 @@ class SimulatedSocket implements FrameSocket {
     if (condition()) return;
     let timedOut = false;
     const wake = () => (side === "reader" ? this.#wakeReader?.() : this.#wakeWriter?.());
-    const cancelTimer = this.#owner.life.after(limits.hopTimeoutMs, () => {
+    const cancelTimer = this.#owner.life.after(this.hopTimeoutMs, () => {
       timedOut = true;
       wake();
     });
@@ -249,6 +260,7 @@ class SimulatedSocket implements FrameSocket {
       peer: this.peerId,
     });
     this.#owner.sockets.delete(this);
+    this.#closing.abort(this.#closed);
     this.onClose();
     this.#wakeReader?.();
     this.#wakeWriter?.();

@@ -55,8 +55,10 @@ export const progress = (step: number): NonNullable<JobView["progress"]> => ({
   accuracy: 0.925,
   samplesPerSecond: 6_400,
   communicationMs: 1.5,
+  sentBytes: 4_096,
   communicationShare: 0.12,
   worldSize: 2,
+  stallBoundMs: 2_000,
 });
 
 export const succeeded = (changes: Partial<JobView> = {}): JobView =>

@@ -143,7 +143,14 @@ describe("a job over its agents", () => {
     const tell = async (points: ReturnType<typeof point>[]) => {
       const progress = {
         ...{ step: 1, totalSteps: 9, epoch: 0, loss: 1, accuracy: 0, samplesPerSecond: 1 },
-        ...{ communicationMs: 1.5, communicationShare: 0, worldSize: 1, points },
+        ...{
+          communicationMs: 1.5,
+          sentBytes: 4_096,
+          communicationShare: 0,
+          worldSize: 1,
+          stallBoundMs: 2_000,
+          points,
+        },
       };
       await worker.report("progress", { jobId: "job-1", generation: 1, progress });
     };

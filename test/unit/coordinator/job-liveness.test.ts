@@ -7,7 +7,7 @@ import { digestOf } from "../../fixtures/messages.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 
 /** Longer than a majority that has reported waits for the rest. */
-const graceMs = 3_001;
+const graceMs = 2_001;
 
 test("members in a long step are not given up while nobody could go on without them", () => {
   const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(3).peer(3, { connected: false });
@@ -16,6 +16,16 @@ test("members in a long step are not given up while nobody could go on without t
   expect(bench.members).toEqual([1, 2]);
   bench.ended(2, 5);
   expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(5) });
+});
+
+test("the slower the steps, the longer a majority waits for the rest", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(3);
+  bench.ended(1, 4, { stepMs: 900 });
+  bench.ended(2, 4, { stepMs: 1_000 });
+  bench.tick(3_990);
+  expect(bench.members).toEqual([1, 2, 3]);
+  bench.tick(20);
+  expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(4) });
 });
 
 test("they are given up in the end", () => {
@@ -120,10 +130,11 @@ test("of many generations the first and the last are kept, and all are counted",
 
 test.each([
   ["TRAINER_DIED", (bench: JobBench) => bench.failed(1, { fatal: true, message: "gone" }), "gone"],
-  ["DATA_MISMATCH", (bench: JobBench) => bench.ready(2, { dataDigest: digestOf("e") }), "worker-2"],
+  ["DATA_MISMATCH", (bench: JobBench) => bench.ready(3, { dataDigest: digestOf("e") }), "worker-3"],
   ["HASH_DIVERGED", (bench: JobBench) => bench.checkpoint(2, 5, { point: pointAt(5, "other") }), "worker-2"],
 ])("a job that fails says so by code: %s", (code, fail, says) => {
-  const bench = new JobBench().run(2);
+  const bench = new JobBench().run(2).peer(3);
+  bench.tick();
   bench.checkpoint(1, 5);
   expect(bench.job.failure).toBeNull();
   fail(bench);

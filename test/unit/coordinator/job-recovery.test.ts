@@ -4,7 +4,7 @@ import { memoryPeerId } from "../../simulation/memory-network.ts";
 
 const workers = (min: number, max: number) => ({ workers: { min, max } });
 /** Longer than survivors of a broken ring are waited for. */
-const graceMs = 3_001;
+const graceMs = 2_001;
 
 describe("a death", () => {
   test("a closed control connection alone stops no ring", () => {

@@ -17,8 +17,10 @@ const progress = {
   accuracy: 0.9,
   samplesPerSecond: 2_000,
   communicationMs: 1.5,
+  sentBytes: 4_096,
   communicationShare: 0.1,
   worldSize: 2,
+  stallBoundMs: 2_000,
 };
 
 const job = (change: Partial<Job> = {}): Job => ({

@@ -23,6 +23,7 @@ test("three lines are a job; everything else has a default", () => {
     ringOrder: "measured",
     transport: "encrypted",
     wire: "f32",
+    synchronization: { kind: "every-step" },
   });
 });
 
@@ -53,6 +54,12 @@ test.each([
   [{ engine: "torch" }, "engine"],
   [{ transport: "carrier pigeon" }, "transport"],
   [{ wire: "f16" }, "wire"],
+  [{ synchronization: { kind: "gossip" } }, "synchronization.kind"],
+  [{ synchronization: { kind: "averaging", everySteps: 0 } }, "synchronization.everySteps"],
+  [{ synchronization: { kind: "diloco", outerMomentum: 1 } }, "synchronization.outerMomentum"],
+  [{ synchronization: { kind: "every-step", everySteps: 4 } }, "synchronization"],
+  [{ topK: { fraction: 0 } }, "topK.fraction"],
+  [{ wire: "int8", topK: { fraction: 0.01 } }, "topK"],
   [{ learningrate: 1 }, ""],
 ])("%j is a mistake at %s", (changes, path) => {
   expect(mistakesOf(changes)).toContain(path);

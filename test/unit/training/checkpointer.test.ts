@@ -26,13 +26,18 @@ function open(path = join(temporaryFolder(), "artefacts")) {
 
 test("due at every so many steps", () => {
   const checkpointer = open().checkpointer();
-  expect([1, 19, 20, 21, 40].map((step) => checkpointer.isDue(step))).toEqual([
+  expect([1, 19, 20, 21, 40].map((step) => checkpointer.isDue(step, 1))).toEqual([
     false,
     false,
     true,
     false,
     true,
   ]);
+});
+
+test("due at the first synchronization point from every so many steps on", () => {
+  const checkpointer = open().checkpointer();
+  expect([16, 32, 48, 60].map((step) => checkpointer.isDue(step, 16))).toEqual([false, true, true, true]);
 });
 
 test("the newest checkpoint is found after a restart, and the ones before are gone", async () => {

@@ -46,8 +46,10 @@ const progress = (step: number): JobReport => ({
     ...{ step, totalSteps: 10, epoch: 0, loss: 1, accuracy: 0, samplesPerSecond: 1 },
     ...{
       communicationMs: 1.5,
+      sentBytes: 4_096,
       communicationShare: 0,
       worldSize: 1,
+      stallBoundMs: 2_000,
       points: [{ step, loss: 1, accuracy: 0 }],
     },
   },

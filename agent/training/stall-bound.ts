@@ -1,0 +1,30 @@
+import { limits } from "../../protocol/limits.ts";
+
+const recentMax = 32;
+
+/**
+ * How long a rank waits for a neighbour before it calls it stalled: derived from the steps that it has seen, so that
+ * nobody has to set it. A step is as long as its slowest rank, so several times that is beyond what work can explain.
+ * The slowest tenth does not count: one step beside a saved checkpoint says nothing about the next.
+ */
+export class StallBound {
+  readonly #recentMs: number[] = [];
+
+  observe(stepMs: number): void {
+    this.#recentMs.push(stepMs);
+    if (this.#recentMs.length > recentMax) this.#recentMs.shift();
+  }
+
+  /** The 90th percentile of the last steps; null before the first. */
+  get stepMs(): number | null {
+    const sorted = this.#recentMs.toSorted((a, b) => a - b);
+    return sorted[Math.floor(0.9 * (sorted.length - 1))] ?? null;
+  }
+
+  /** Before anything was seen a step may be anything: compilers and caches are cold, and the model may be large. */
+  get boundMs(): number {
+    const { stepMs } = this;
+    if (stepMs === null) return limits.firstStepTimeoutMs;
+    return Math.max(limits.stallMsMin, limits.stallSteps * stepMs);
+  }
+}

@@ -1,0 +1,18 @@
+import type { Optimizer } from "../optimizer.ts";
+import type { Synchronization } from "./synchronization.ts";
+
+/** Synchronous data parallel training: the mean gradient of the global batch, and the same optimizer step on each rank. */
+export function everyStep(optimizer: Optimizer): Synchronization {
+  return {
+    slots: optimizer.slots,
+    scalars: optimizer.scalars,
+    everySteps: 1,
+    begin: () => undefined,
+    step: () => undefined,
+    contribute: () => {},
+    apply: (state, sums, { exampleCount, learningRate }) => {
+      for (let i = 0; i < sums.length; i++) sums[i]! /= exampleCount;
+      optimizer.apply(state, sums, learningRate);
+    },
+  };
+}

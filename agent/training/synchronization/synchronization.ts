@@ -1,0 +1,65 @@
+import type { JobSpec } from "../../../protocol/job-spec.ts";
+import { createOptimizer } from "../optimizer.ts";
+import type { TrainingState } from "../training-state.ts";
+import { everyStep } from "./every-step.ts";
+import { localSteps } from "./local-steps.ts";
+import { averaging, nesterov } from "./outer-optimizer.ts";
+
+/**
+ * How the steps of several ranks become one training: what a rank does by itself, and what all agree on at the next
+ * synchronization point, where their states are equal to the bit. Between two points nothing in the state changes.
+ */
+export interface Synchronization {
+  /** Names of its f32 [parameterCount] arrays and of its scalars in the state, with their values before the first step. */
+  readonly slots: readonly string[];
+  readonly scalars: Readonly<Record<string, number>>;
+  /** Steps from one synchronization point to the next. */
+  readonly everySteps: number;
+  /** Starts from `state`, without anything that is not in it. @returns parameters that the model must have, if others */
+  begin(state: TrainingState): Float32Array | undefined;
+  /**
+   * After the gradient of one step on this rank.
+   * @param gradient f32 [parameterCount], the sum over this rank's examples; may be overwritten
+   * @returns parameters that the model must have for the next step, if others
+   */
+  step(gradient: Float32Array, at: StepOfRank): Float32Array | undefined;
+  /** Leaves in `values`, which hold the last gradient, what is to be summed over all ranks. */
+  contribute(state: TrainingState, values: Float32Array): void;
+  /** Takes `state`, but for its step count, to the next synchronization point. @param sums over all ranks; overwritten */
+  apply(state: TrainingState, sums: Float32Array, round: Round): void;
+}
+
+export interface StepOfRank {
+  /** Of this rank's slice of the global batch; 0 where there are more ranks than examples. */
+  readonly exampleCount: number;
+  readonly learningRate: number;
+}
+
+/** What all ranks know of the steps between two synchronization points. */
+export interface Round {
+  readonly worldSize: number;
+  /** Over all ranks and steps. */
+  readonly exampleCount: number;
+  /** Of the first of these steps. */
+  readonly learningRate: number;
+}
+
+export function createSynchronization(
+  { synchronization, optimizer: optimizerSpec }: Pick<JobSpec, "synchronization" | "optimizer">,
+  parameterCount: number,
+): Synchronization {
+  const optimizer = createOptimizer(optimizerSpec);
+  switch (synchronization.kind) {
+    case "every-step":
+      return everyStep(optimizer);
+    case "averaging":
+      return localSteps({ ...synchronization, inner: optimizer, outer: averaging, parameterCount });
+    case "diloco":
+      return localSteps({
+        ...synchronization,
+        inner: optimizer,
+        outer: nesterov(synchronization),
+        parameterCount,
+      });
+  }
+}

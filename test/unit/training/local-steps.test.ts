@@ -1,0 +1,205 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { openEngine } from "../../../agent/engine/engine.ts";
+import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
+import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
+import type { JobSpec, SynchronizationSpec } from "../../../protocol/job-spec.ts";
+import { memoryRings, openRank, type Rank, type RankOptions, tinyData } from "../../fixtures/trainers.ts";
+
+const never = new AbortController().signal;
+/** 5 steps an epoch, 15 in all: synchronization points at 4, 8, 12 and at the end. */
+const data = tinyData(37);
+const sgd = { kind: "sgd", learningRate: 0.1, momentum: 0 } as const;
+const averaging: SynchronizationSpec = { kind: "averaging", everySteps: 4 };
+const diloco: SynchronizationSpec = {
+  ...{ kind: "diloco", everySteps: 4 },
+  ...{ outerLearningRate: 0.7, outerMomentum: 0.9 },
+};
+const spec: Partial<JobSpec> = { batchSize: 8, epochs: 3, synchronization: diloco };
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = await openEngine({ prefer: "cpu" });
+});
+afterAll(() => engine.close());
+
+async function openWorld(
+  worldSize: number,
+  changes: Partial<JobSpec> = {},
+  options: Partial<RankOptions> = {},
+): Promise<Rank[]> {
+  const ranks: Rank[] = [];
+  for (let rank = 0; rank < worldSize; rank++)
+    ranks.push(await openRank({ engine, data, spec: { ...spec, ...changes }, ...options }));
+  onTestFinished(() => {
+    for (const { model } of ranks) model.close();
+  });
+  return ranks;
+}
+
+const runAll = (ranks: readonly Rank[], rings = memoryRings(ranks.length)) =>
+  Promise.all(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never)));
+const settleAll = (ranks: readonly Rank[], rings = memoryRings(ranks.length)) =>
+  Promise.allSettled(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never)));
+const pointOf = ({ trainer }: Rank) => trainingPoint(trainer.state);
+
+/** As an agent heals from another: everything that it will have in common with the others travels. */
+function heal(rank: Rank, source: Rank): void {
+  restoreState(rank.trainer.state, encodeState(source.trainer.state, source.model.layout), rank.model.layout);
+  rank.trainer.adoptState();
+}
+
+const exchanges: [string, Partial<JobSpec>][] = [
+  ["f32", {}],
+  ["bf16", { wire: "bf16" }],
+  ["int8", { wire: "int8" }],
+  ["top-k", { topK: { fraction: 0.1 } }],
+];
+
+describe.each([averaging, diloco])("$kind", (synchronization) => {
+  test.each(exchanges)(
+    "%s: ranks are equal at every synchronization point, and learn",
+    async (_name, how) => {
+      const ranks = await openWorld(3, { synchronization, ...how });
+      expect(await runAll(ranks)).toEqual(["done", "done", "done"]);
+      for (const { hashes, reports } of ranks) {
+        expect([...hashes.keys()]).toEqual([4, 8, 12, 15]);
+        expect(hashes).toEqual(ranks[0]!.hashes);
+        expect(reports.map(({ step, stepCount, examples }) => [step, stepCount, examples])).toEqual([
+          [4, 4, 32],
+          [8, 4, 8 + 5 + 8 + 8],
+          [12, 4, 8 + 8 + 5 + 8],
+          [15, 3, 8 + 8 + 5],
+        ]);
+        expect(reports.map(({ loss }) => loss)).toEqual(ranks[0]!.reports.map(({ loss }) => loss));
+      }
+      const losses = ranks[0]!.reports.map(({ loss }) => loss);
+      expect(losses.at(-1)!).toBeLessThan(losses[0]!);
+    },
+  );
+});
+
+test("averaging takes the mean of what each rank has reached by itself", async () => {
+  const reached: Float32Array[] = [];
+  // What a model is told last before the ranks meet: once at the beginning, then after each of four steps.
+  const watch = (model: TrainableModel): TrainableModel => {
+    let told = 0;
+    return {
+      ...model,
+      writeParameters: (parameters) => {
+        if (++told === 5) reached.push(parameters.slice());
+        model.writeParameters(parameters);
+      },
+    };
+  };
+  const ranks = await openWorld(2, { synchronization: averaging }, { wrap: watch });
+  let met: Float32Array | undefined;
+  ranks[0]!.onStep = (step) => {
+    if (step === 4) met = ranks[0]!.trainer.state.parameters.slice();
+  };
+  await runAll(ranks);
+  const [first, second] = reached;
+  expect(first).not.toEqual(second);
+  for (const [i, value] of met!.entries()) expect(value).toBeCloseTo((first![i]! + second![i]!) / 2, 6);
+});
+
+test("DiLoCo without momentum and with a rate of 1 is averaging", async () => {
+  const plain = { kind: "diloco", everySteps: 4, outerLearningRate: 1, outerMomentum: 0 } as const;
+  const worlds = [
+    await openWorld(2, { synchronization: plain }),
+    await openWorld(2, { synchronization: averaging }),
+  ];
+  for (const world of worlds) await runAll(world);
+  expect(worlds[0]![0]!.trainer.state.parameters).toEqual(worlds[1]![0]!.trainer.state.parameters);
+});
+
+test("one rank that averages with nobody trains as if it met nobody", async () => {
+  const [alone] = await openWorld(1, { optimizer: sgd, synchronization: averaging });
+  const [plain] = await openWorld(1, { optimizer: sgd, synchronization: { kind: "every-step" } });
+  await runAll([alone!]);
+  await runAll([plain!]);
+  for (const [i, value] of plain!.trainer.state.parameters.entries())
+    expect(alone!.trainer.state.parameters[i]).toBeCloseTo(value, 5);
+});
+
+test("more ranks than examples in a batch: some have nothing to do, and all agree", async () => {
+  const ranks = await openWorld(4, { batchSize: 3, epochs: 1 }, { data: tinyData(10) });
+  await runAll(ranks);
+  for (const rank of ranks) expect(rank.hashes).toEqual(ranks[0]!.hashes);
+});
+
+describe("a ring that breaks between two synchronization points", () => {
+  test("takes the local steps back: every rank stands at a synchronization point", async () => {
+    const ranks = await openWorld(3);
+    const rings = memoryRings(3);
+    ranks[1]!.onStep = (step) => {
+      if (step === 8) rings[1]!.destroy();
+    };
+    for (const outcome of await settleAll(ranks, rings))
+      expect(outcome).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
+    for (const rank of ranks) {
+      const { step, hash } = pointOf(rank);
+      expect([4, 8]).toContain(step);
+      expect(hash).toBe(ranks[1]!.hashes.get(step));
+    }
+  });
+
+  test("goes on with the bits of a rank that was restarted, whoever heals", async () => {
+    const ranks = await openWorld(2, { wire: "int8" });
+    const rings = memoryRings(2);
+    ranks[0]!.onStep = (step) => {
+      if (step === 8) rings[0]!.destroy();
+    };
+    await settleAll(ranks, rings);
+    if (ranks[1]!.trainer.state.step < 8) heal(ranks[1]!, ranks[0]!);
+    // Two new processes, from the same checkpoint: what the survivors still know of their local steps must not count.
+    const restarted = await openWorld(2, { wire: "int8" });
+    for (const rank of restarted) heal(rank, ranks[0]!);
+    expect(await runAll(ranks)).toEqual(["done", "done"]);
+    expect(await runAll(restarted)).toEqual(["done", "done"]);
+    expect([...ranks, ...restarted].map(pointOf)).toEqual(Array(4).fill(pointOf(ranks[0]!)));
+  });
+});
+
+test("a pause waits for the next synchronization point, and a rank that joins there goes on with the others", async () => {
+  const ranks = await openWorld(3);
+  ranks[1]!.trainer.requestPause(); // forgotten: it was asked before the run
+  ranks[0]!.onStep = (step) => {
+    if (step === 4) ranks[0]!.trainer.requestPause();
+  };
+  expect(await runAll(ranks.slice(0, 2))).toEqual(["paused", "paused"]);
+  expect(ranks.slice(0, 2).map(({ trainer }) => trainer.state.step)).toEqual([8, 8]);
+  heal(ranks[2]!, ranks[0]!);
+  expect(await runAll(ranks)).toEqual(["done", "done", "done"]);
+  for (const rank of ranks) expect(pointOf(rank)).toEqual(pointOf(ranks[0]!));
+});
+
+test("the point tells states apart that differ in the outer momentum alone", async () => {
+  const [rank] = await openWorld(1);
+  const before = pointOf(rank!);
+  rank!.trainer.state.slots.outerVelocity![3] = 0.5;
+  expect(pointOf(rank!).hash).not.toBe(before.hash);
+});
+
+test.each(exchanges)(
+  "%s: a NaN in one rank's local steps ends the training of all at the same point",
+  async (_name, how) => {
+    const poisoned = (model: TrainableModel): TrainableModel => {
+      let steps = 0;
+      return {
+        ...model,
+        gradient: async (batch, gradient) => {
+          const result = await model.gradient(batch, gradient);
+          if (++steps === 6) gradient[1] = Number.NaN;
+          return result;
+        },
+      };
+    };
+    const ranks = [...(await openWorld(2, how)), ...(await openWorld(1, how, { wrap: poisoned }))];
+    for (const outcome of await settleAll(ranks))
+      expect(outcome).toMatchObject({
+        status: "rejected",
+        reason: { code: "NOT_FINITE", data: { step: 4 } },
+      });
+    for (const rank of ranks) expect(pointOf(rank)).toEqual({ step: 4, hash: ranks[0]!.hashes.get(4) });
+  },
+);
