@@ -74,6 +74,9 @@ export const limits = {
   predictBodyBytes: 16 * mib,
   httpBodyBytes: 4 * mib,
 
+  /** With `nonFinite: skip`: a model that is lost gives such numbers for ever, a bad batch once or twice. */
+  skippedInRowMax: 10,
+
   worldSizeMax: 256,
   concurrentInboundRequestsMax: 64,
   knownPeersMax: 4_096,

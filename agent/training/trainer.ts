@@ -6,6 +6,7 @@ import { type Dataset, type ExampleSet, gatherBatch } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
+import { type Fault, FiniteGuard } from "./finite-guard.ts";
 import { evenShare, Sampler } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
@@ -18,7 +19,7 @@ import { initialState, type TrainingState } from "./training-state.ts";
  * (with local steps: our own optimizer step, and again) -> one flat f32 vector -> sum over the ring -> the same state on
  * each rank -> next. With `every-step`, the default, a round is one step.
  *
- * Loss, correct answers, example count and the vote to pause ride at the end of the vector, as f32 on any wire, so all
+ * Loss, correct answers, example count and the votes to pause or to leave the round out ride at the end of the vector, as f32 on any wire, so all
  * ranks know the same numbers and stop at the same boundary without a second operation.
  */
 export interface StepReport {
@@ -26,7 +27,9 @@ export interface StepReport {
   readonly step: number;
   /** Steps of this round. */
   readonly stepCount: number;
-  /** Means over the global batches of the round. */
+  /** Why the state was left as it was; undefined for a round that counts. */
+  readonly fault: Fault | undefined;
+  /** Means over the global batches of the round; of one with a fault over what can be used, NaN where nothing can. */
   readonly loss: number;
   readonly accuracy: number;
   /** Over all ranks and steps of the round. */
@@ -63,6 +66,7 @@ export class Trainer {
   readonly #batch: { inputs: Float32Array; labels: Int32Array };
   /** Of this rank's neighbours; what earlier rings have shown is kept. */
   readonly stall = new StallBound();
+  readonly #guard: FiniteGuard;
   #pauseWanted = false;
 
   /** @throws whatever reading the parameters of the engine throws */
@@ -78,6 +82,7 @@ export class Trainer {
     this.#options = options;
     this.#synchronization = createSynchronization(spec, parameterCount);
     this.#exchange = new Exchange(spec, parameterCount);
+    this.#guard = new FiniteGuard(spec.nonFinite, model.layout);
     this.state = initialState(parameterCount, this.#synchronization);
     this.#sampler = new Sampler({
       exampleCount: data.train.count,
@@ -94,6 +99,11 @@ export class Trainer {
   /** Of every ring that this trainer joins, one after the other. */
   get memory(): RingMemory {
     return this.#exchange.memory;
+  }
+
+  /** Updates that were left out, as `nonFinite: skip` asks, since this trainer started. */
+  get skippedCount(): number {
+    return this.#guard.skippedCount;
   }
 
   /** Asks for a pause: the ring as a whole pauses at the synchronization point at which the first vote arrives. */
@@ -114,6 +124,7 @@ export class Trainer {
     this.#pauseWanted = false;
     ring.hopTimeoutMs = this.stall.boundMs;
     this.#exchange.begin();
+    this.#guard.begin();
     this.#tellModel(this.#synchronization.begin(this.state));
     while (this.state.step < this.totalSteps) {
       if (await this.#round(ring, signal)) return "paused";
@@ -134,6 +145,8 @@ export class Trainer {
     if (ring.isWornOut) this.requestPause();
     await this.#takeSteps({ firstStep, stepCount, ring }, signal);
     this.#synchronization.contribute(state, values);
+    if (everySteps > 1) this.#guard.inspect(values, 0, firstStep + stepCount - 1);
+    this.#guard.vote(values, totals);
 
     const communicationStartedAtMs = nowMs();
     await this.#exchange.sum(ring, signal);
@@ -142,9 +155,11 @@ export class Trainer {
 
     const examples = totals[tail.exampleCount]!;
     const loss = totals[tail.lossSum]! / examples;
-    assertFinite(values, loss, firstStep);
+    const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
     const round = { worldSize: ring.worldSize, exampleCount: examples };
-    this.#synchronization.apply(state, values, { ...round, learningRate: this.#learningRate(firstStep) });
+    if (fault) this.#synchronization.begin(state);
+    else
+      this.#synchronization.apply(state, values, { ...round, learningRate: this.#learningRate(firstStep) });
     state.step = firstStep + stepCount;
     model.writeParameters(state.parameters);
 
@@ -152,7 +167,7 @@ export class Trainer {
     this.stall.observe(durationMs);
     ring.hopTimeoutMs = this.stall.boundMs;
     await onStep({
-      ...{ step: state.step, stepCount, loss, examples },
+      ...{ step: state.step, stepCount, loss, examples, fault },
       accuracy: totals[tail.correctCount]! / examples,
       durationMs,
       communicationMs,
@@ -172,6 +187,7 @@ export class Trainer {
       throwIfCancelled(signal);
       const indices = this.#sampler.slice({ step, rank, worldSize });
       const { lossSum, correctCount } = await model.gradient(this.#gather(data.train, indices), values);
+      if (!this.#guard.inspect(values, lossSum, step)) break;
       sums.loss += lossSum;
       sums.correct += correctCount;
       sums.examples += indices.length;
@@ -231,14 +247,6 @@ interface StepsOfRank {
   readonly firstStep: number;
   readonly stepCount: number;
   readonly ring: Ring;
-}
-
-/** Every rank sees the same sums, so every rank stops at the same point. */
-function assertFinite(sums: Float32Array, loss: number, step: number): void {
-  let sum = 0;
-  for (let i = 0; i < sums.length; i++) sum += sums[i]!;
-  if (Number.isFinite(sum) && Number.isFinite(loss)) return;
-  throw new RingfoldError("NOT_FINITE", `the loss or a gradient is not finite at step ${step}`, { step });
 }
 
 /** A ring of one never waits, so nothing else would notice. */

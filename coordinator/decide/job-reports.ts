@@ -43,7 +43,10 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       // A late stop may have hit the trainer that was prepared since: asked again, it speaks up or is started.
       if (isStopped(report)) return void draft.effects.push({ kind: "prepare", peerId: member.peerId });
       if (report.fatal)
-        return draft.fail(report, `${draft.name(member.peerId)}: ${report.code}: ${report.message}`);
+        return draft.fail(
+          report,
+          `${draft.name(report.suspect ?? member.peerId)}: ${report.code}: ${report.message}`,
+        );
       job.failures[member.peerId] = (job.failures[member.peerId] ?? 0) + 1;
       return draft.drop(member, `trainer of ${draft.name(member.peerId)} failed (${report.code})`);
     case "started":

@@ -91,7 +91,9 @@ function shorter(frame: Buffer): Buffer {
 
 /** A downstream neighbour who takes everything. */
 const takesAll = (peerId: string): DownstreamLink => ({
-  ...{ peerId, pendingCount: 0, send: () => {}, drained: async () => {}, destroy: () => {} },
+  ...{ peerId, pendingCount: 0, bytesSent: 0, hopTimeoutMs: limits.hopTimeoutMs },
+  closed: never,
+  ...{ send: () => {}, drained: async () => {}, destroy: () => {} },
 });
 
 const helloOf = (

@@ -48,6 +48,8 @@ export function jobText(job: JobView, nowMs: number): string {
     facts.push(["step", `${step}/${totalSteps}`]);
     facts.push(["training", `loss ${formatLoss(loss)}, accuracy ${formatPercent(accuracy)}`]);
   }
+  if (progress && progress.skippedSteps > 0)
+    facts.push(["skipped", `${progress.skippedSteps} updates whose numbers were not finite`]);
   if (evaluation) facts.push(["evaluation", evaluationText(evaluation)]);
   const checkpoint = job.checkpoints.at(-1);
   if (checkpoint) {

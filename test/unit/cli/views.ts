@@ -59,6 +59,7 @@ export const progress = (step: number): NonNullable<JobView["progress"]> => ({
   communicationShare: 0.12,
   worldSize: 2,
   stallBoundMs: 2_000,
+  skippedSteps: 0,
 });
 
 export const succeeded = (changes: Partial<JobView> = {}): JobView =>

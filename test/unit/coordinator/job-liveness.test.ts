@@ -145,6 +145,13 @@ test.each([
   });
 });
 
+test("a job that fails names the agent whose fault it is, whoever reports it first", () => {
+  const bench = new JobBench().run(2);
+  const message = "the gradient of dense/kernel is not finite on rank 1 at step 7";
+  bench.failed(1, { code: "NOT_FINITE", message, fatal: true, suspect: memoryPeerId(2) });
+  expect(bench.job.reason).toBe(`worker-2: NOT_FINITE: ${message}`);
+});
+
 test("at the end everyone who ever was a rank is sent home", () => {
   const bench = new JobBench().run(3).peer(3, { connected: false, eligible: false });
   bench.ended(1, 4);
