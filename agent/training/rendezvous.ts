@@ -39,7 +39,7 @@ export interface Rendezvous {
  * linked. A rank that has to heal begins to copy the state, and enters the ring with the others meanwhile.
  *
  * @param signal of the generation
- * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT | HASH_DIVERGED |
+ * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | NOT_A_MEMBER | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT | HASH_DIVERGED |
  *   STALE_GENERATION
  */
 export async function joinGeneration(
@@ -56,6 +56,8 @@ export async function joinGeneration(
     { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: signal },
     clock,
   );
+  const { jobId, generation, ranks } = plan;
+  self.plane.admit({ jobId, generation, peerIds: ranks.map((rank) => rank.peerId) });
   try {
     const ring = await link(plan, self, deadline.signal);
     await ring.barrier(deadline.signal); // destroys the ring when it throws

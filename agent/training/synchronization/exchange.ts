@@ -6,10 +6,10 @@ import { entryCount, takeLargest } from "./top-k.ts";
 
 /** What rides at the end of the vector, as f32 whatever the wire. */
 export const tail = {
-  ...{ lossSum: 0, correctCount: 1, exampleCount: 2, pauseVotes: 3 },
+  ...{ lossSum: 0, correctCount: 1, exampleCount: 2, pauseVotes: 3, nonFiniteVotes: 4 },
   /** Ranks that have healed since the ring was formed. */
-  healedCount: 4,
-  length: 5,
+  healedCount: 5,
+  length: 6,
 } as const;
 
 /** The vector that the ranks sum, in the way that the job asks for, with error feedback where something is left out. */

@@ -128,7 +128,14 @@ test("a state that never comes leaves the rank where it was", async () => {
 test("more is not kept than memory should hold", () => {
   const catchUp = new CatchUp(new Promise(() => {}));
   const huge = { length: 0, byteLength: 2 ** 30 } as Float32Array;
-  const round = { firstStep: 0, stepCount: 1, sums: huge, exampleCount: 8, contributorCount: 2 };
+  const round = {
+    firstStep: 0,
+    stepCount: 1,
+    sums: huge,
+    exampleCount: 8,
+    contributorCount: 2,
+    isSkipped: false,
+  };
   for (let i = 0; i < 4; i++) catchUp.keep(round);
   expect(() => catchUp.keep(round)).toThrow("slower than the ring");
 });
