@@ -46,6 +46,16 @@ export class Gathering {
     return this.#payloads as readonly Uint8Array[];
   }
 
+  /** The downstream neighbour has, or will have, all that it needs of us. */
+  get hasSentAll(): boolean {
+    const { rank, worldSize } = this.#plan;
+    for (let stage = 0; stage < worldSize - 2; stage++) {
+      const payload = this.#payloads[receivedChunkIndex({ rank, worldSize, stage })];
+      if (!payload || this.#nextSegment[stage]! < this.#segmentCount(payload.length)) return false;
+    }
+    return true;
+  }
+
   /** Sends all of our own. */
   launch(): void {
     const { payload } = this.#plan;

@@ -49,6 +49,14 @@ export function computeQuorum(
       reason: `waits for a majority: ${survivors.length} of ${possiblyAlive} members that may be alive have answered`,
     };
   }
+  // Ranks that were still healing have none of that generation's steps.
+  const began = job.plan?.start.step ?? 0;
+  if (silent.length > 0 && candidates.every(({ point }) => point!.step < began)) {
+    return {
+      plan: null,
+      reason: `waits for a rank that has step ${began}: ${silent.length} that may be alive ${silent.length === 1 ? "has" : "have"} not answered`,
+    };
+  }
   const chosen = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
   const { members, predictedCommunicationMs } = byLinks(chosen, links, job);
   const { start, source } = startingPoint(members);
@@ -61,7 +69,10 @@ export function computeQuorum(
     plan: {
       jobId: job.id,
       generation,
-      ranks: members.map(({ peerId, host, port }, rank) => ({ rank, peerId, host, port })),
+      ranks: members.map(({ peerId, host, port, point }, rank) => {
+        const heals = point!.step !== start.step || point!.hash !== start.hash;
+        return { rank, peerId, host, port, heals };
+      }),
       start,
       source,
       transport: job.spec.transport,

@@ -118,8 +118,9 @@ export class Witness {
       },
       stateChanged: () => {
         if (state.step === lastStep) return; // the model was told of a local step
-        if (generation !== undefined && stepsTaken === state.step - lastStep)
-          ledger.committed(place(), point());
+        // A rank that heals takes none, and steps with the others once it has the state.
+        const isRound = stepsTaken === state.step - lastStep || (stepsTaken === 0 && state.step > lastStep);
+        if (generation !== undefined && isRound) ledger.committed(place(), point());
         if (state.step < lastStep)
           this.#world.violate(
             "a trainer never goes back",
