@@ -131,11 +131,15 @@ export const mutations: readonly Mutation[] = [
     shows: /^replicas are equal/,
     plant: replacing(
       Trainer.prototype,
-      "adoptState",
+      "run",
       (original) =>
-        function (this: Trainer) {
-          for (const slot of Object.values(this.state.slots)) slot.fill(0);
-          original.call(this);
+        function (this: Trainer, ring, signal, entry) {
+          if (!entry) return original.call(this, ring, signal);
+          const restore: typeof entry.restore = (state) => {
+            entry.restore(state);
+            for (const slot of Object.values(this.state.slots)) slot.fill(0);
+          };
+          return original.call(this, ring, signal, { ...entry, restore });
         },
     ),
   },
