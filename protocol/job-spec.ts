@@ -102,7 +102,6 @@ const synchronizationSchema = z.discriminatedUnion("kind", [
 export type SynchronizationSpec = z.infer<typeof synchronizationSchema>;
 
 const topKSchema = z.strictObject({ fraction: z.number().positive().max(0.5) });
-export type TopKSpec = z.infer<typeof topKSchema>;
 
 const jobObjectSchema = z.strictObject({
   /** Also the name of the version that the job registers. */

@@ -5,10 +5,9 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { type JobSpec, jobSpecSchema } from "../../protocol/job-spec.ts";
-import { createApiClient } from "../commands/api-client.ts";
-import { waitForView } from "../commands/follow/cluster-follower.ts";
 import { readJobFile } from "../job-file.ts";
-import { LocalCluster } from "../local-cluster/local-cluster.ts";
+import { whyNoVirtualNetworks } from "../local-cluster/virtual-network.ts";
+import { openLoopbackCluster, openShapedCluster } from "./training-cluster.ts";
 
 /**
  * What the ways of synchronizing cost in bytes and in accuracy: the demo's job on four agents, real processes and real
@@ -35,9 +34,14 @@ const options = new Command("bench:slow-links")
   .option("--epochs <n>", "passes over the digits; those of the demo unless told", Number)
   .option("--methods <names>", "comma-separated; every-step is the one that others are compared with")
   .option("--every-steps <n>", "between two synchronization points, instead of each method's own", Number)
+  .option(
+    "--uplink <mbit>",
+    "each agent on a machine of its own (network namespace) with such an uplink",
+    Number,
+  )
   .option("--json", "one JSON object on stdout", false)
   .parse()
-  .opts<{ epochs?: number; methods?: string; everySteps?: number; json: boolean }>();
+  .opts<{ epochs?: number; methods?: string; everySteps?: number; uplink?: number; json: boolean }>();
 
 interface Row {
   readonly method: string;
@@ -51,18 +55,18 @@ interface Row {
 }
 
 const chosen = options.methods?.split(",") ?? Object.keys(methods);
-const stranger = chosen.find((name) => !Object.hasOwn(methods, name));
-if (stranger !== undefined) {
-  const message = `no method ${stranger}: choose of ${Object.keys(methods).join(", ")}`;
-  process.stderr.write(`bench:slow-links: ${message}\n`);
-  process.exit(new RingfoldError("USAGE", message).rule.exit);
+const mistake = findMistake();
+if (mistake) {
+  process.stderr.write(`bench:slow-links: ${mistake.message}\n`);
+  process.exit(mistake.rule.exit);
 }
 const folder = await mkdtemp(join(tmpdir(), "ringfold-slow-links-"));
 const ending = new AbortController();
-const cluster = new LocalCluster({ folder, signal: ending.signal });
+const shape = { folder, agentCount, signal: ending.signal };
+const cluster = await (options.uplink === undefined
+  ? openLoopbackCluster(shape)
+  : openShapedCluster({ ...shape, uplinkMbit: options.uplink }));
 try {
-  await cluster.startCoordinator();
-  await Promise.all(Array.from({ length: agentCount }, (_, i) => cluster.startAgent(`agent-${i + 1}`)));
   const rows: Row[] = [];
   for (const name of chosen) {
     rows.push(await train(name));
@@ -70,7 +74,7 @@ try {
   }
   const reference = rows.find(({ method }) => method === "every-step");
   if (reference) for (const row of rows) row.ratio = reference.bytesPerRank / row.bytesPerRank;
-  if (options.json) process.stdout.write(`${JSON.stringify({ agentCount, rows })}\n`);
+  if (options.json) process.stdout.write(`${JSON.stringify({ ...options, agentCount, rows })}\n`);
   else process.stdout.write(`${rows.map(lineOf).join("\n")}\n`);
 } finally {
   await cluster.stop();
@@ -78,15 +82,22 @@ try {
   await rm(folder, { recursive: true });
 }
 
+function findMistake(): RingfoldError | undefined {
+  const stranger = chosen.find((name) => !Object.hasOwn(methods, name));
+  if (stranger !== undefined) {
+    const message = `no method ${stranger}: choose of ${Object.keys(methods).join(", ")}`;
+    return new RingfoldError("USAGE", message);
+  }
+  const obstacle = options.uplink === undefined ? undefined : whyNoVirtualNetworks();
+  if (obstacle === undefined) return undefined;
+  const message = `--uplink needs network namespaces (root, iproute2): ${obstacle}`;
+  return new RingfoldError("CONFIG_INVALID", message);
+}
+
 async function train(name: string): Promise<Row> {
   const spec = await specOf(name);
-  const { httpUrl, operatorToken } = cluster.coordinator.ready;
   const signal = AbortSignal.any([ending.signal, AbortSignal.timeout(minutesMax * 60_000)]);
-  const api = createApiClient({ baseUrl: httpUrl, operatorToken, signal });
-  const { id } = await api.submitJob(spec);
-  const job = await waitForView(api, { signal, note: () => {} }, ({ jobs }) =>
-    jobs.find((each) => each.id === id && each.endedAtMs !== null),
-  );
+  const job = await cluster.train(spec, signal);
   if (job.state !== "succeeded" || job.generations.length !== 1)
     throw new RingfoldError(
       "JOB_FAILED",

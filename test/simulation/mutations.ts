@@ -134,14 +134,12 @@ export const mutations: readonly Mutation[] = [
       "run",
       (original) =>
         function (this: Trainer, ring, signal, entry) {
-          const forgetful = entry && {
-            ...entry,
-            restore: (state: Uint8Array) => {
-              entry.restore(state);
-              for (const slot of Object.values(this.state.slots)) slot.fill(0);
-            },
+          if (!entry) return original.call(this, ring, signal);
+          const restore: typeof entry.restore = (state) => {
+            entry.restore(state);
+            for (const slot of Object.values(this.state.slots)) slot.fill(0);
           };
-          return original.call(this, ring, signal, forgetful);
+          return original.call(this, ring, signal, { ...entry, restore });
         },
     ),
   },
