@@ -44,6 +44,15 @@ export const limits = {
   stallMsMin: 2_000,
   /** As long as no step was seen; the first one compiles what the others run. */
   firstStepTimeoutMs: 60_000,
+  /** A state is healed in blocks of this size: small enough that a slow source holds up little, */
+  stateBlockBytes: 1 * mib,
+  /** asked for so far ahead that a source never waits for us, */
+  stateBlocksAhead: 4,
+  /** and from so many sources at once: each holds a copy of the state meanwhile. */
+  stateSourcesMax: 4,
+  /** A rank that heals keeps the sums of steps until the state has arrived: as many bytes, and at least so many rounds. */
+  catchUpBytesMax: 2 * 1024 * mib,
+  catchUpRoundsMin: 4,
   /** Ring links of one generation: every neighbour was asked at the same time, so they dial within this. */
   rendezvousTimeoutMs: 10_000,
   /** Connections to a data plane that were not let in yet: a whole world may dial one source of state at once. */

@@ -23,10 +23,3 @@ export function ringAllReduceMs(hops: readonly LinkCost[], bytes: number): numbe
   if (worldSize < 2) return 0;
   return 2 * (worldSize - 1) * Math.max(...hops.map((hop) => transferMs(hop, bytes / worldSize)));
 }
-
-/** Time of one ring all-gather in which each rank contributes `bytes`: W-1 rounds, each as long as the slowest hop. */
-export function ringAllGatherMs(hops: readonly LinkCost[], bytes: number): number {
-  const worldSize = hops.length;
-  if (worldSize < 2) return 0;
-  return (worldSize - 1) * Math.max(...hops.map((hop) => transferMs(hop, bytes)));
-}

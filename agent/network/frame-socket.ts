@@ -22,13 +22,13 @@ export interface FrameSocket {
   readonly peerId: string;
   /** Frames that were sent and have not left this process. */
   readonly pendingCount: number;
+  /** Headers and padding included, TLS's own not. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
   /** How long the peer may send, or take, no whole frame while somebody waits for it; may be set anew at any time. */
   hopTimeoutMs: number;
   /** Aborts when the connection ends, whoever ended it; the reason is a RingfoldError RING_BROKEN. */
   readonly closed: AbortSignal;
-  /** Headers and padding included, TLS's own not. */
-  readonly bytesSent: number;
-  readonly bytesReceived: number;
   /** Queues a frame. The payload is referenced, not copied, until it has left this process. */
   send(frame: Frame): void;
   /** One waiter at a time. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_TOO_LARGE | CANCELLED */

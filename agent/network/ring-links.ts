@@ -43,6 +43,9 @@ export function downstreamLink(socket: FrameSocket): DownstreamLink {
     get pendingCount() {
       return socket.pendingCount;
     },
+    get bytesSent() {
+      return socket.bytesSent;
+    },
     get hopTimeoutMs() {
       return socket.hopTimeoutMs;
     },
@@ -50,9 +53,6 @@ export function downstreamLink(socket: FrameSocket): DownstreamLink {
       socket.hopTimeoutMs = timeoutMs;
     },
     closed: socket.closed,
-    get bytesSent() {
-      return socket.bytesSent;
-    },
     send: (segment) => socket.send(frameOf(segment)),
     drained: (signal, pendingMax) => socket.drained(signal, pendingMax),
     destroy: () => socket.destroy(),

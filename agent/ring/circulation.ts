@@ -55,8 +55,8 @@ export class Circulation {
   #circulated = 0;
   /** Segments still to come. */
   remaining: number;
-  /** Segments still to be sent on. */
-  #unsent: number;
+  /** Segments still to be sent on; with none left the downstream neighbour has, or will have, all that it needs of us. */
+  unsent: number;
 
   constructor(plan: CirculationPlan) {
     const { rank, worldSize, elementCount, wire, memory } = plan;
@@ -79,12 +79,7 @@ export class Circulation {
     this.#decode = wire.decode(memory.kernels);
     const segments = this.#received.map((chunk) => segmentCount(chunk, this.#segmentElements));
     this.remaining = segments.reduce((sum, count) => sum + count, 0);
-    this.#unsent = this.#ownSegments + this.remaining - segments.at(-1)!;
-  }
-
-  /** The downstream neighbour has, or will have, all that it needs of us. */
-  get hasSentAll(): boolean {
-    return this.#unsent === 0;
+    this.unsent = this.#ownSegments + this.remaining - segments.at(-1)!;
   }
 
   /** Sends the first segments of our own chunk. */
@@ -135,7 +130,7 @@ export class Circulation {
 
   #send(slot: number, stage: number, segmentIndex: number, payloadBytes: number): void {
     const { operation, elementCount, wire, memory, downstream } = this.#plan;
-    this.#unsent--;
+    this.unsent--;
     downstream.send({
       operation,
       stage,

@@ -29,6 +29,8 @@ export class Gathering {
   readonly #nextSegment: Uint32Array;
   /** Payloads that are not here in full. */
   remaining: number;
+  /** Payloads that were not sent in full; that of our downstream neighbour stays here. */
+  unsent: number;
 
   constructor(plan: GatheringPlan) {
     this.#plan = plan;
@@ -36,6 +38,7 @@ export class Gathering {
     this.#payloads[plan.rank] = plan.payload;
     this.#nextSegment = new Uint32Array(plan.worldSize - 1);
     this.remaining = plan.worldSize - 1;
+    this.unsent = plan.worldSize - 1;
   }
 
   /** By rank; complete when nothing remains. */
@@ -75,6 +78,7 @@ export class Gathering {
 
   #send(payload: Uint8Array, stage: number, segmentIndex: number): void {
     const { operation, segmentBytes, downstream } = this.#plan;
+    if (segmentIndex + 1 === this.#segmentCount(payload.length)) this.unsent--;
     downstream.send({
       ...{ operation, stage, segmentIndex },
       elementCount: payload.length,

@@ -42,12 +42,12 @@ export interface DownstreamLink {
   readonly peerId: string;
   /** Segments that were sent and whose bytes have not left this process: their payloads must stay as they are. */
   readonly pendingCount: number;
+  /** Counted at the socket, frames' headers and padding included. */
+  readonly bytesSent: number;
   /** How long the neighbour may take nothing while somebody waits for it. */
   hopTimeoutMs: number;
   /** Aborts when the link ends; the reason is a RingfoldError RING_BROKEN. */
   readonly closed: AbortSignal;
-  /** Counted at the socket, frames' headers and padding included. */
-  readonly bytesSent: number;
   /** Queues a segment without copying its payload. */
   send(segment: Segment): void;
   /** Resolves when at most `pendingMax` (0 unless told) segments are pending. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT */

@@ -38,6 +38,17 @@ export interface AllReduceOptions {
   readonly residual?: Float32Array;
 }
 
+/** The segments of one operation on one rank. */
+interface Collective {
+  /** What is still to come; 0 is the end. */
+  readonly remaining: number;
+  /** What is still to be sent; with nothing left the downstream neighbour has, or will have, all that it needs of us. */
+  readonly unsent: number;
+  launch(): void;
+  /** @throws RingfoldError MESSAGE_INVALID */
+  take(segment: Segment): void;
+}
+
 interface Copy {
   readonly memory: RingMemory;
   readonly vector: Float32Array;
@@ -86,8 +97,11 @@ export class Ring {
   async allReduce(buffer: Float32Array, signal: AbortSignal, options: AllReduceOptions = {}): Promise<void> {
     const { links, memory } = this.#options;
     if (!links) return;
-    if (memory?.owns(buffer)) await this.#circulate(memory, buffer, options, signal);
-    else await this.#circulateCopy(buffer, options, signal);
+    await this.#operate(signal, () =>
+      memory?.owns(buffer)
+        ? this.#circulate(memory, buffer, options, signal)
+        : this.#circulateCopy(buffer, options, signal),
+    );
   }
 
   /**
@@ -107,22 +121,15 @@ export class Ring {
     const { links } = this.#options;
     assert(payload.length <= payloadBytesMax);
     if (!links) return [payload];
-    const { upstream, downstream } = links;
-    const gathering = new Gathering({
-      ...{ rank: this.rank, worldSize: this.worldSize, operation: this.#operation },
-      ...{ payload, payloadBytesMax, segmentBytes: this.#segmentBytes },
-      ...{ upstreamPeerId: upstream.peerId, downstream },
+    return this.#operate(signal, async () => {
+      const gathering = new Gathering({
+        ...{ rank: this.rank, worldSize: this.worldSize, operation: this.#operation },
+        ...{ payload, payloadBytesMax, segmentBytes: this.#segmentBytes },
+        ...{ upstreamPeerId: links.upstream.peerId, downstream: links.downstream },
+      });
+      await this.#carry(gathering, { pendingMax: Number.POSITIVE_INFINITY, signal });
+      return gathering.payloads;
     });
-    const keep = (segment: Segment) => {
-      gathering.take(segment);
-      return gathering.remaining > 0;
-    };
-    await this.#operate(gathering, signal, async (stop) => {
-      gathering.launch();
-      await receiveEach(upstream, keep, stop);
-      await downstream.drained(stop);
-    });
-    return gathering.payloads;
   }
 
   /** What this rank has sent to its neighbour since the links stand, counted at the socket. */
@@ -155,46 +162,34 @@ export class Ring {
     links.downstream.hopTimeoutMs = timeoutMs;
   }
 
+  /**
+   * For whoever works between two operations: nobody ends a ring there but by a failure.
+   * @throws RingfoldError RING_BROKEN when the downstream neighbour has closed its link
+   */
+  throwIfBroken(): void {
+    const closed = this.#options.links?.downstream.closed;
+    if (closed?.aborted) throw closed.reason;
+  }
+
   destroy(): void {
     this.#options.links?.upstream.destroy();
     this.#options.links?.downstream.destroy();
   }
 
-  /**
-   * Runs one collective operation; any failure of it is the end of this ring.
-   *
-   * The abort runs both ways: who waits for its upstream must not go on waiting when the rank below has broken the ring.
-   * Once all that it needs was sent, that rank may have ended the operation, and with it the generation, before this one.
-   */
-  async #operate(
-    collective: { readonly hasSentAll: boolean },
-    signal: AbortSignal,
-    run: (stop: AbortSignal) => Promise<void>,
-  ): Promise<void> {
+  /** Runs one collective operation; any failure of it is the end of this ring. */
+  async #operate<Result>(signal: AbortSignal, operation: () => Promise<Result>): Promise<Result> {
     assert(!this.#busy, "one operation at a time");
-    const { downstream } = this.#options.links!;
-    const stop = new AbortController();
-    const onCancel = () => stop.abort(signal.reason);
-    const onClosed = () => {
-      if (!collective.hasSentAll) stop.abort(downstream.closed.reason);
-    };
-    signal.addEventListener("abort", onCancel);
-    downstream.closed.addEventListener("abort", onClosed);
-    if (signal.aborted) onCancel();
-    if (downstream.closed.aborted) onClosed();
     this.#busy = true;
     try {
-      await run(stop.signal);
+      const result = await operation();
       this.#operation++;
+      return result;
     } catch (cause) {
-      const reason = stop.signal.aborted ? stop.signal.reason : cause; // destroying a link closes it, too
       this.destroy();
       if (signal.aborted) throw new RingfoldError("CANCELLED", "the operation was cancelled", {}, { cause });
-      throw reason;
+      throw cause;
     } finally {
       this.#busy = false;
-      signal.removeEventListener("abort", onCancel);
-      downstream.closed.removeEventListener("abort", onClosed);
     }
   }
 
@@ -230,23 +225,48 @@ export class Ring {
       segmentBytes: this.#segmentBytes,
       ...{ window, upstreamPeerId: upstream.peerId, downstream },
     });
-    // Another segment needs a free slot. No rank waits for ever: at most `window` segments of each rank circulate, so
-    // the `window + 1` slots of all ranks are never full at once.
-    const more = () => circulation.remaining > 0;
-    await this.#operate(circulation, signal, async (stop) => {
-      const freeSlot = async () => {
-        await downstream.drained(stop, window);
-        return more();
-      };
-      const take = (segment: Segment) => {
-        circulation.take(segment);
-        return downstream.pendingCount <= window || !more() ? more() : freeSlot();
-      };
-      circulation.launch();
-      if (more()) await receiveEach(upstream, take, stop);
-      // The slots are used anew by the next operation, and the links may be closed after the last one.
-      await downstream.drained(stop);
-    });
+    // No rank waits for ever for a free slot: at most `window` segments of each rank circulate, so the `window + 1` slots
+    // of all ranks are never full at once.
+    await this.#carry(circulation, { pendingMax: window, signal });
+  }
+
+  /** One operation from its launch to its last segment; no segment is taken while more than `pendingMax` wait to leave. */
+  async #carry(
+    collective: Collective,
+    { pendingMax, signal }: { readonly pendingMax: number; readonly signal: AbortSignal },
+  ): Promise<void> {
+    const { upstream, downstream } = this.#options.links!;
+    // The abort runs both ways: who waits for its upstream must not wait when the rank below has broken the ring. Once all
+    // that it needs was sent, it may have ended the operation, and with it the generation, before this rank.
+    const stop = new AbortController();
+    const onCancel = () => stop.abort(signal.reason);
+    const onClosed = () => {
+      if (collective.unsent > 0) stop.abort(downstream.closed.reason);
+    };
+    const more = () => collective.remaining > 0;
+    const untilSent = async () => {
+      await downstream.drained(stop.signal, pendingMax);
+      return more();
+    };
+    const take = (segment: Segment) => {
+      collective.take(segment);
+      return downstream.pendingCount <= pendingMax || !more() ? more() : untilSent();
+    };
+    signal.addEventListener("abort", onCancel);
+    downstream.closed.addEventListener("abort", onClosed);
+    if (signal.aborted) onCancel();
+    if (downstream.closed.aborted) onClosed();
+    try {
+      collective.launch();
+      if (more()) await receiveEach(upstream, take, stop.signal);
+      // What was sent is used anew by the next operation, and the links may be closed after the last one.
+      await downstream.drained(stop.signal);
+    } catch (cause) {
+      throw stop.signal.reason instanceof RingfoldError ? stop.signal.reason : cause;
+    } finally {
+      signal.removeEventListener("abort", onCancel);
+      downstream.closed.removeEventListener("abort", onClosed);
+    }
   }
 
   #copyFor(elementCount: number): Copy {

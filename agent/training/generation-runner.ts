@@ -1,4 +1,4 @@
-import { type RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { Evaluation, GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
@@ -6,8 +6,9 @@ import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { DataPlane } from "../network/data-plane.ts";
 import type { Checkpointer } from "./checkpointer.ts";
+import type { DigestState, StateSource } from "./healing/state-source.ts";
 import { ProgressMeter } from "./progress-meter.ts";
-import { joinGeneration } from "./rendezvous.ts";
+import { type Healing, joinGeneration } from "./rendezvous.ts";
 import type { StepReport, Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 import { encodeWeights, trainingPoint } from "./training-state.ts";
@@ -37,6 +38,7 @@ export interface SessionParts {
   readonly model: TrainableModel;
   readonly plane: DataPlane;
   readonly store: ArtefactStore;
+  readonly digestState: DigestState;
   /** Frees the model and its engine. */
   readonly closeModel: () => void;
 }
@@ -53,7 +55,13 @@ export class GenerationRunner implements TrainerSession {
   /** It was asked to say that it is ready while it was not. */
   #announceWhenIdle = false;
 
-  constructor(parts: SessionParts & { readonly trainer: Trainer; readonly checkpointer: Checkpointer }) {
+  constructor(
+    parts: SessionParts & {
+      readonly trainer: Trainer;
+      readonly checkpointer: Checkpointer;
+      readonly stateSource: StateSource;
+    },
+  ) {
     this.#parts = { ...parts, meter: new ProgressMeter() };
   }
 
@@ -112,8 +120,7 @@ export class GenerationRunner implements TrainerSession {
     }
     if (step.fault) this.#parts.log.warn({ ...at, ...step.fault }, "An update was skipped on every rank");
     meter.add(step);
-    const isRankZero = plan.ranks[0]!.peerId === setup.peerId;
-    if (!isRankZero || !(meter.isDue(nowMs()) || step.step === trainer.totalSteps)) return;
+    if (plan.source !== setup.peerId || !(meter.isDue(nowMs()) || step.step === trainer.totalSteps)) return;
     send({
       kind: "progress",
       ...at,
@@ -126,22 +133,31 @@ export class GenerationRunner implements TrainerSession {
     const { setup, send, log, plane, model, trainer, meter, clock, nowMs } = this.#parts;
     const at = { jobId: setup.jobId, generation: plan.generation };
     this.#stage = "rendezvous";
+    // What was begun for this generation, a copying of the state for one, ends with it.
+    const generation = new AbortController();
+    const onAbort = () => generation.abort(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
     try {
-      const self = { peerId: setup.peerId, plane, trainer, layout: model.layout, clock, nowMs };
-      const { ring, healing } = await joinGeneration(plan, self, signal);
+      const onReady = ({ bytes, durationMs }: Healing) =>
+        send({ kind: "started", ...at, healedBytes: bytes, healMs: durationMs });
+      const self = {
+        ...{ peerId: setup.peerId, plane, trainer, layout: model.layout, clock, nowMs, onReady },
+        ...{ stateSource: this.#parts.stateSource, digestState: this.#parts.digestState },
+      };
+      const { ring, entry } = await joinGeneration(plan, self, generation.signal);
       this.#stage = "training";
       try {
         log.info(
           {
-            ...{ ...at, worldSize: ring.worldSize, rank: ring.rank, step: trainer.state.step, healing },
+            ...{ ...at, worldSize: ring.worldSize, rank: ring.rank, step: plan.start.step },
             stallBoundMs: trainer.stall.boundMs,
           },
           "Ring formed",
         );
-        send({ kind: "started", ...at, healedBytes: healing.bytes, healMs: healing.durationMs });
         this.#resuming = plan.generation > 1;
         meter.reset(nowMs());
-        if ((await trainer.run(ring, signal)) === "paused") {
+        if ((await trainer.run(ring, generation.signal, entry)) === "paused") {
           send({
             kind: "ended",
             ...at,
@@ -153,7 +169,7 @@ export class GenerationRunner implements TrainerSession {
           });
           return;
         }
-        const evaluation = await trainer.evaluate(ring, signal);
+        const evaluation = await trainer.evaluate(ring, generation.signal);
         await this.#finish(plan, evaluation);
       } finally {
         ring.destroy();
@@ -161,6 +177,9 @@ export class GenerationRunner implements TrainerSession {
     } catch (cause) {
       this.#reportFailure(plan, toRingfoldError(cause));
     } finally {
+      signal.removeEventListener("abort", onAbort);
+      generation.abort(new RingfoldError("CANCELLED", "the generation is over"));
+      this.#parts.stateSource.withdraw();
       this.#stage = "idle";
       if (this.#announceWhenIdle) this.announce();
     }

@@ -4,44 +4,19 @@ import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { openDeadline } from "../deadline.ts";
 import type { ParameterSlot } from "../engine/port.ts";
-import type { Purpose } from "../network/arrivals.ts";
 import type { DataPlane } from "../network/data-plane.ts";
 import { downstreamLink, ringLimits, upstreamLink } from "../network/ring-links.ts";
 import { Ring } from "../ring/ring.ts";
-import { receiveState, sendState } from "./heal.ts";
-import type { Trainer } from "./trainer.ts";
+import { CatchUp } from "./healing/catch-up.ts";
+import { fetchStartState, sourcesOf } from "./healing/healing.ts";
+import type { DigestState, StateSource } from "./healing/state-source.ts";
+import type { Entry, Trainer } from "./trainer.ts";
 import { encodeState, restoreState, trainingPoint } from "./training-state.ts";
 
 export interface Healing {
+  /** 0 where there was nothing to heal. */
   readonly bytes: number;
   readonly durationMs: number;
-}
-
-/**
- * Turns a plan into a running ring: heal if this rank is not at the plan's starting point, link with both neighbours,
- * then a barrier, after which every rank knows that all are healed and linked.
- *
- * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | NOT_A_MEMBER | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT | HASH_DIVERGED
- */
-export async function joinGeneration(
-  plan: GenerationPlan,
-  self: Rendezvous,
-  cancel: AbortSignal,
-): Promise<{ ring: Ring; healing: Healing }> {
-  const deadline = openDeadline(
-    { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: cancel },
-    self.clock,
-  );
-  const { jobId, generation, ranks } = plan;
-  self.plane.admit({ jobId, generation, peerIds: ranks.map(({ peerId }) => peerId) });
-  try {
-    const healing = await heal(plan, self, deadline.signal);
-    const ring = await link(plan, self, deadline.signal);
-    await ring.barrier(deadline.signal); // destroys the ring when it throws
-    return { ring, healing };
-  } finally {
-    deadline.release();
-  }
 }
 
 /** What a rank brings to a rendezvous. */
@@ -50,70 +25,96 @@ export interface Rendezvous {
   readonly plane: DataPlane;
   readonly trainer: Trainer;
   readonly layout: readonly ParameterSlot[];
+  readonly stateSource: StateSource;
+  readonly digestState: DigestState;
   readonly clock: Clock;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
+  /** This rank has the state, from the start or after healing. */
+  readonly onReady: (healing: Healing) => void;
 }
 
-/** Answers ranks that heal from this one; the state cannot change while any of them still waits. */
-export function serveHealing({ plane, trainer, layout, clock }: Omit<Rendezvous, "peerId" | "nowMs">): void {
-  const never = new AbortController().signal; // the socket closes with the plane
-  plane.serve("heal", async (socket) => {
-    const deadline = openDeadline(
-      { timeoutMs: limits.rendezvousTimeoutMs, what: "healing", parent: never },
-      clock,
-    );
-    try {
-      await sendState(socket, encodeState(trainer.state, layout), deadline.signal);
-    } finally {
-      deadline.release();
-    }
+/**
+ * Turns a plan into a running ring: link with both neighbours, then a barrier, after which every rank knows that all are
+ * linked. A rank that has to heal begins to copy the state, and enters the ring with the others meanwhile.
+ *
+ * @param signal of the generation
+ * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | NOT_A_MEMBER | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT |
+ *   HASH_DIVERGED | STALE_GENERATION
+ */
+export async function joinGeneration(
+  plan: GenerationPlan,
+  self: Rendezvous,
+  signal: AbortSignal,
+): Promise<{ ring: Ring; entry?: Entry }> {
+  const { clock, peerId, plane, trainer, layout, stateSource, onReady } = self;
+  const { jobId, generation, ranks } = plan;
+  plane.admit({ jobId, generation, peerIds: ranks.map((rank) => rank.peerId) });
+  const heals = plan.ranks.some((rank) => rank.peerId === peerId && rank.heals);
+  if (!heals) assertAtStart(plan, trainer);
+  if (plan.ranks.some((rank) => rank.heals) && sourcesOf(plan).some((rank) => rank.peerId === peerId))
+    stateSource.offer(plan.generation, encodeState(trainer.state, layout));
+  const deadline = openDeadline(
+    { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: signal },
+    clock,
+  );
+  try {
+    const ring = await link(plan, self, deadline.signal);
+    await ring.barrier(deadline.signal); // destroys the ring when it throws
+    if (!heals) onReady({ bytes: 0, durationMs: 0 });
+    return { ring, ...entryOf(plan, self, signal) };
+  } finally {
+    deadline.release();
+  }
+}
+
+function assertAtStart({ start }: GenerationPlan, { state }: Trainer): void {
+  const own = trainingPoint(state);
+  if (own.step === start.step && own.hash === start.hash) return;
+  // The plan is from before our last report: the next one must start from what we have now.
+  const code = own.step > start.step ? "STALE_GENERATION" : "HASH_DIVERGED";
+  throw new RingfoldError(code, "this rank does not stand where the plan says that it does", {
+    ...{ step: own.step, expectedStep: start.step },
   });
 }
 
-async function heal(
-  plan: GenerationPlan,
-  { peerId, plane, trainer, layout, nowMs }: Rendezvous,
-  signal: AbortSignal,
-): Promise<Healing> {
+/** How this rank takes part while some heal; nothing when none does. */
+function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): { entry?: Entry } {
+  const healingCount = plan.ranks.filter((rank) => rank.heals).length;
+  if (healingCount === 0) return {};
+  const { peerId, nowMs, stateSource, onReady } = self;
+  const contributors = plan.ranks.filter((rank) => !rank.heals);
+  const rank = contributors.findIndex((member) => member.peerId === peerId);
   const startedAtMs = nowMs();
-  const own = trainingPoint(trainer.state);
-  if (own.step === plan.start.step && own.hash === plan.start.hash) return { bytes: 0, durationMs: 0 };
-  if (own.step > plan.start.step) {
-    // The plan is from before our last report. Our steps are finished: the next plan must start from them.
-    throw new RingfoldError("STALE_GENERATION", `this rank is ahead of the plan`, {
-      step: own.step,
-      expectedStep: plan.start.step,
-    });
-  }
-  const source = plan.ranks.find((rank) => rank.peerId === plan.source);
-  if (!source || source.peerId === peerId) {
-    throw new RingfoldError("HASH_DIVERGED", `this rank is the source of a state that it does not have`, {
-      step: own.step,
-      expectedStep: plan.start.step,
-    });
-  }
-  const socket = await plane.dial(source, purpose(plan, "heal"), signal);
-  try {
-    const bytes = await receiveState(socket, signal);
-    restoreState(trainer.state, bytes, layout);
-    trainer.adoptState();
-    const healed = trainingPoint(trainer.state);
-    if (healed.step !== plan.start.step || healed.hash !== plan.start.hash) {
-      throw new RingfoldError(
-        "HASH_DIVERGED",
-        `${source.peerId} is not at the starting point of this generation`,
-        {
-          peer: source.peerId,
-          step: healed.step,
-          expectedStep: plan.start.step,
-        },
-      );
-    }
-    return { bytes: bytes.byteLength, durationMs: nowMs() - startedAtMs };
-  } finally {
-    socket.destroy();
-  }
+  let bytes = 0;
+  return {
+    entry: {
+      step: plan.start.step,
+      healingCount,
+      place: { rank, worldSize: contributors.length },
+      ...(rank === -1 ? { catchUp: new CatchUp(fetchStartState(plan, self, signal)) } : {}),
+      restore: (state) => {
+        bytes = state.byteLength;
+        restoreStart(plan, self, state);
+      },
+      onHealed: () => onReady({ bytes, durationMs: nowMs() - startedAtMs }),
+      onAllHealed: () => stateSource.withdraw(),
+    },
+  };
+}
+
+/** @throws RingfoldError HASH_DIVERGED | ARTEFACT_CORRUPT */
+function restoreStart(
+  { start, source }: GenerationPlan,
+  { trainer, layout }: Rendezvous,
+  state: Uint8Array,
+): void {
+  restoreState(trainer.state, state, layout);
+  const healed = trainingPoint(trainer.state);
+  if (healed.step === start.step && healed.hash === start.hash) return;
+  throw new RingfoldError("HASH_DIVERGED", `${source} is not at the starting point of this generation`, {
+    ...{ peer: source, step: healed.step, expectedStep: start.step },
+  });
 }
 
 async function link(
@@ -126,6 +127,7 @@ async function link(
   if (worldSize === 1) return new Ring({ rank, worldSize });
   const upstream = plan.ranks[(rank + worldSize - 1) % worldSize]!;
   const downstream = plan.ranks[(rank + 1) % worldSize]!;
+  const purpose = { kind: "ring", jobId: plan.jobId, generation: plan.generation } as const;
   // When one neighbour cannot be linked, the other one is not waited for.
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
@@ -134,8 +136,8 @@ async function link(
     return work;
   };
   const [dialled, accepted] = await Promise.allSettled([
-    orFail(plane.dial(upstream, purpose(plan, "ring"), either, { receiveRegion: memory.receiveRegion })),
-    orFail(plane.accept(downstream.peerId, purpose(plan, "ring"), either)),
+    orFail(plane.dial(upstream, purpose, either, { receiveRegion: memory.receiveRegion })),
+    orFail(plane.accept(downstream.peerId, purpose, either)),
   ]);
   if (dialled.status === "fulfilled" && accepted.status === "fulfilled") {
     const links = { upstream: upstreamLink(dialled.value), downstream: downstreamLink(accepted.value) };
@@ -145,9 +147,3 @@ async function link(
   if (accepted.status === "fulfilled") accepted.value.destroy();
   throw failed.signal.reason;
 }
-
-const purpose = (plan: GenerationPlan, kind: Purpose["kind"]): Purpose => ({
-  kind,
-  jobId: plan.jobId,
-  generation: plan.generation,
-});

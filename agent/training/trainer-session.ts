@@ -7,7 +7,8 @@ import { openEngine } from "../engine/engine.ts";
 import { openDataPlane } from "../network/data-plane.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
-import { serveHealing } from "./rendezvous.ts";
+import { digestState } from "./healing/digest-state.ts";
+import { StateSource } from "./healing/state-source.ts";
 import { type StepReport, Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
@@ -39,6 +40,7 @@ export async function openTrainerSession(
     clock: systemClock,
     nowMs: () => performance.now(),
     nextTurn: () => nextTurn(),
+    digestState,
   });
   session.announce();
   return session;
@@ -58,8 +60,8 @@ export async function assembleSession(
   });
   const checkpointer = new Checkpointer({ jobId, store, layout, everySteps: spec.checkpoint.everySteps });
   if (checkpointer.restore(trainer.state)) trainer.adoptState();
-  serveHealing({ plane, trainer, layout, clock });
-  const runner = new GenerationRunner({ ...parts, trainer, checkpointer });
+  const stateSource = new StateSource({ plane, clock, digestState: parts.digestState });
+  const runner = new GenerationRunner({ ...parts, trainer, checkpointer, stateSource });
   observer.onStep = (report) => runner.onStep(report);
   return { session: runner, trainer };
 }

@@ -3,10 +3,12 @@ import type { JobSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
 import { type Dataset, type ExampleSet, gatherBatch } from "../data/dataset.ts";
+import { untilAborted } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
 import { type Fault, FiniteGuard } from "./finite-guard.ts";
+import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
 import { evenShare, Sampler } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
@@ -50,6 +52,23 @@ export interface TrainerOptions {
   readonly nextTurn: () => Promise<void>;
   /** Called at each synchronization point; the next step does not begin before it resolves. */
   readonly onStep: (report: StepReport) => Promise<void>;
+}
+
+/** How a rank enters a ring of which some ranks still have to heal. */
+export interface Entry {
+  /** Where the ring begins; this rank's own state is there, too, unless it heals. */
+  readonly step: number;
+  readonly healingCount: number;
+  /** Among the ranks that have the state, in ring order; those that heal have no place. */
+  readonly place: { readonly rank: number; readonly worldSize: number };
+  /** Of a rank that heals. */
+  readonly catchUp?: CatchUp;
+  /** Overwrites the state with a copied one. @throws RingfoldError when it is not what it should be */
+  readonly restore: (state: Uint8Array) => void;
+  /** This rank has healed. */
+  readonly onHealed: () => void;
+  /** All have: every rank contributes from the next step on. */
+  readonly onAllHealed: () => void;
 }
 
 const evaluationBatch = 250;
@@ -117,38 +136,60 @@ export class Trainer {
   }
 
   /**
-   * Trains until all steps are done or the ring pauses. After a throw, `state` is that of the last synchronization point.
-   * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED | NOT_FINITE
+   * Trains until all steps are done or the ring pauses. After a throw, `state` is that of the last synchronization point
+   * that this rank has reached.
+   * @param entry when some ranks of the ring heal; else all begin where this one stands
+   * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED | NOT_FINITE, and of healing HASH_DIVERGED |
+   *   ARTEFACT_CORRUPT | OVERLOADED
    */
-  async run(ring: Ring, signal: AbortSignal): Promise<"done" | "paused"> {
+  async run(ring: Ring, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
-    ring.hopTimeoutMs = this.stall.boundMs;
     this.#exchange.begin();
     this.#guard.begin();
     this.#tellModel(this.#synchronization.begin(this.state));
-    while (this.state.step < this.totalSteps) {
-      if (await this.#round(ring, signal)) return "paused";
+    ring.hopTimeoutMs = this.stall.boundMs;
+    let healing = entry;
+    for (let step = entry?.step ?? this.state.step; step < this.totalSteps; ) {
+      const round = await this.#round({ ring, firstStep: step, healing }, signal);
+      step += round.stepCount;
+      if (round.pauses) return "paused";
+      if (healing && round.healedCount === healing.healingCount) {
+        healing.onAllHealed();
+        healing = undefined;
+      }
     }
+    if (healing?.catchUp) await this.#awaitState(healing, healing.catchUp, signal);
     return "done";
   }
 
-  /** The steps up to the next synchronization point. @returns whether the ring pauses there */
-  async #round(ring: Ring, signal: AbortSignal): Promise<boolean> {
-    const { model, nowMs, onStep, nextTurn } = this.#options;
-    const { state } = this;
+  /** The steps up to the next synchronization point, with all ranks of the ring. */
+  async #round(at: RoundOfRing, signal: AbortSignal): Promise<RoundResult> {
+    const { nowMs, onStep, nextTurn } = this.#options;
+    const { ring, firstStep, healing } = at;
     const { values, totals } = this.#exchange;
+    const catchUp = healing?.catchUp;
     const startedAtMs = nowMs();
-    const firstStep = state.step;
     const { everySteps } = this.#synchronization;
     const stepCount = Math.min(everySteps - (firstStep % everySteps), this.totalSteps - firstStep);
 
     if (ring.isWornOut) this.requestPause();
-    await this.#takeSteps({ firstStep, stepCount, ring }, signal);
-    this.#synchronization.contribute(state, values);
-    if (everySteps > 1) this.#guard.inspect(values, 0, firstStep + stepCount - 1);
+    if (catchUp) {
+      values.fill(0);
+      totals.fill(0);
+    } else {
+      const place = healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize };
+      await this.#takeSteps({ ring, firstStep, stepCount, ...place }, signal);
+      this.#synchronization.contribute(this.state, values);
+      if (everySteps > 1) this.#guard.inspect(values, 0, firstStep + stepCount - 1);
+    }
     this.#guard.vote(values, totals);
+    totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
+    totals[tail.healedCount] = catchUp?.isCurrent ? 1 : 0;
 
     const communicationStartedAtMs = nowMs();
+    // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
+    const ownMs = communicationStartedAtMs - startedAtMs;
+    if (stepCount > 1) ring.hopTimeoutMs = Math.max(this.stall.boundMs, limits.stallSteps * ownMs);
     await this.#exchange.sum(ring, signal);
     const communicationMs = nowMs() - communicationStartedAtMs;
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
@@ -156,35 +197,70 @@ export class Trainer {
     const examples = totals[tail.exampleCount]!;
     const loss = totals[tail.lossSum]! / examples;
     const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
-    const round = { worldSize: ring.worldSize, exampleCount: examples };
-    if (fault) this.#synchronization.begin(state);
-    else
-      this.#synchronization.apply(state, values, { ...round, learningRate: this.#learningRate(firstStep) });
-    state.step = firstStep + stepCount;
-    model.writeParameters(state.parameters);
-
+    const isSkipped = fault !== undefined;
+    const contributorCount = healing?.place.worldSize ?? ring.worldSize;
+    const sums = { firstStep, stepCount, sums: values, exampleCount: examples, contributorCount, isSkipped };
+    const result = {
+      stepCount,
+      pauses: totals[tail.pauseVotes]! > 0,
+      healedCount: totals[tail.healedCount]!,
+    };
+    const accuracy = totals[tail.correctCount]! / examples;
+    if (catchUp && !catchUp.isCurrent) {
+      catchUp.keep({ ...sums, sums: values.slice() });
+      this.#catchUp(healing, catchUp);
+    } else {
+      this.#apply(sums);
+      this.#options.model.writeParameters(this.state.parameters);
+    }
     const durationMs = nowMs() - startedAtMs;
     this.stall.observe(durationMs);
     ring.hopTimeoutMs = this.stall.boundMs;
-    await onStep({
-      ...{ step: state.step, stepCount, loss, examples, fault },
-      accuracy: totals[tail.correctCount]! / examples,
-      durationMs,
-      communicationMs,
-      sentBytes: ring.sentBytes,
-    });
-    return totals[tail.pauseVotes]! > 0;
+    if (this.state.step === firstStep + stepCount) {
+      await onStep({
+        ...{ step: this.state.step, stepCount, loss, examples, accuracy, fault },
+        ...{ durationMs, communicationMs, sentBytes: ring.sentBytes },
+      });
+    }
+    return result;
+  }
+
+  #apply({ firstStep, stepCount, sums, exampleCount, contributorCount, isSkipped }: KeptRound): void {
+    const round = { contributorCount, exampleCount, learningRate: this.#learningRate(firstStep) };
+    if (isSkipped) this.#synchronization.begin(this.state);
+    else this.#synchronization.apply(this.state, sums, round);
+    this.state.step = firstStep + stepCount;
+  }
+
+  /** Where the others stand, if the state has arrived. */
+  #catchUp(entry: Entry, catchUp: CatchUp): void {
+    const taken = catchUp.take();
+    if (!taken) return;
+    entry.restore(taken.state);
+    const parameters = this.#synchronization.begin(this.state);
+    for (const round of taken.rounds) this.#apply(round);
+    catchUp.done();
+    this.#options.model.writeParameters(parameters ?? this.state.parameters);
+    entry.onHealed();
+  }
+
+  /** The ring has made its last step: this rank has nothing else to do than to heal, and the others wait for it. */
+  async #awaitState(entry: Entry, catchUp: CatchUp, signal: AbortSignal): Promise<void> {
+    if (catchUp.isCurrent) return;
+    await untilAborted(catchUp.arrival, signal);
+    this.#catchUp(entry, catchUp);
   }
 
   /** This rank's part of some steps: leaves the last gradient and the totals of all of them in the vector. */
   async #takeSteps(of: StepsOfRank, signal: AbortSignal): Promise<void> {
     const { model, data, nextTurn } = this.#options;
-    const { rank, worldSize } = of.ring;
+    const { rank, worldSize } = of;
     const { values, totals } = this.#exchange;
     const sums = { loss: 0, correct: 0, examples: 0 };
     for (let step = of.firstStep; step < of.firstStep + of.stepCount; step++) {
       if (step > of.firstStep) await nextTurn(); // our agent and our neighbours have their turn between local steps
       throwIfCancelled(signal);
+      of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
       const indices = this.#sampler.slice({ step, rank, worldSize });
       const { lossSum, correctCount } = await model.gradient(this.#gather(data.train, indices), values);
       if (!this.#guard.inspect(values, lossSum, step)) break;
@@ -197,7 +273,6 @@ export class Trainer {
     totals[tail.lossSum] = sums.loss;
     totals[tail.correctCount] = sums.correct;
     totals[tail.exampleCount] = sums.examples;
-    totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
   }
 
   /**
@@ -243,10 +318,27 @@ export class Trainer {
   }
 }
 
+interface RoundOfRing {
+  readonly ring: Ring;
+  readonly firstStep: number;
+  /** Until all have healed. */
+  readonly healing: Entry | undefined;
+}
+
+interface RoundResult {
+  readonly stepCount: number;
+  readonly pauses: boolean;
+  /** Ranks that had healed before it. */
+  readonly healedCount: number;
+}
+
 interface StepsOfRank {
+  readonly ring: Ring;
   readonly firstStep: number;
   readonly stepCount: number;
-  readonly ring: Ring;
+  /** Among those who share the global batch. */
+  readonly rank: number;
+  readonly worldSize: number;
 }
 
 /** A ring of one never waits, so nothing else would notice. */

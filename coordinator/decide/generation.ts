@@ -1,6 +1,7 @@
 import { limits } from "../../protocol/limits.ts";
 import type { LinkCost } from "../../protocol/link-model.ts";
 import type { GenerationPlan, TrainingPoint } from "../../protocol/messages/job.ts";
+import { exchangeCost } from "./exchange.ts";
 import type { JobRecord, Member } from "./job-record.ts";
 import { orderRing, predictedMs } from "./ring-order.ts";
 
@@ -48,6 +49,14 @@ export function computeQuorum(
       reason: `waits for a majority: ${survivors.length} of ${possiblyAlive} members that may be alive have answered`,
     };
   }
+  // Ranks that were still healing have none of that generation's steps.
+  const began = job.plan?.start.step ?? 0;
+  if (silent.length > 0 && candidates.every(({ point }) => point!.step < began)) {
+    return {
+      plan: null,
+      reason: `waits for a rank that has step ${began}: ${silent.length} that may be alive ${silent.length === 1 ? "has" : "have"} not answered`,
+    };
+  }
   const chosen = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
   const { members, predictedCommunicationMs } = byLinks(chosen, links, job);
   const { start, source } = startingPoint(members);
@@ -60,7 +69,10 @@ export function computeQuorum(
     plan: {
       jobId: job.id,
       generation,
-      ranks: members.map(({ peerId, host, port }, rank) => ({ rank, peerId, host, port })),
+      ranks: members.map(({ peerId, host, port, point }, rank) => {
+        const heals = point!.step !== start.step || point!.hash !== start.hash;
+        return { rank, peerId, host, port, heals };
+      }),
       start,
       source,
       transport: job.spec.transport,
@@ -90,11 +102,12 @@ function byLinks(
   if (ids.some((from) => ids.some((to) => from !== to && !links(from, to))))
     return { members, predictedCommunicationMs: null };
   const known = (from: string, to: string): LinkCost => links(from, to)!;
-  const bytes = 4 * (model?.parameterCount ?? 0);
+  const of = { parameterCount: model?.parameterCount ?? 0, worldSize: members.length };
+  const { bytes, perStep } = exchangeCost(spec, of);
   const order = spec.ringOrder === "measured" ? orderRing(ids, known, bytes) : ids;
   return {
     members: order.map((peerId) => byId.get(peerId)!),
-    predictedCommunicationMs: predictedMs(order, known, bytes),
+    predictedCommunicationMs: perStep * predictedMs(order, known, bytes),
   };
 }
 

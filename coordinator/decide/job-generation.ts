@@ -42,7 +42,9 @@ function pauseForChange(draft: JobDraft, running: readonly Member[]): void {
   const joining = Object.values(job.members).filter(
     ({ peerId, phase }) => phase === "ready" && !draft.planned(peerId),
   );
-  if (job.pauseRequested || (leaving.length === 0 && (joining.length === 0 || room <= 0))) return;
+  // A pause would have the ranks that heal begin again; a newcomer waits for them instead.
+  const canJoin = joining.length > 0 && room > 0 && !running.some(({ healing }) => healing);
+  if (job.pauseRequested || (leaving.length === 0 && !canJoin)) return;
   for (const { peerId } of leaving) job.changes.push(`${draft.name(peerId)} leaves`);
   requestPause(draft, running);
 }
@@ -125,8 +127,9 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
     recoveryMs: null,
     predictedCommunicationMs: plan.predictedCommunicationMs,
   });
-  for (const { peerId } of plan.ranks) {
+  for (const { peerId, heals } of plan.ranks) {
     draft.setPhase(job.members[peerId]!, "running");
+    job.members[peerId]!.healing = heals;
     if (!job.peers.includes(peerId)) job.peers.push(peerId);
   }
   draft.effects.push({ kind: "start", plan });

@@ -101,6 +101,7 @@ export function recruit(draft: JobDraft): void {
       host: "",
       port: 0,
       point: null,
+      healing: false,
       engine: "",
     };
     draft.effects.push({ kind: "prepare", peerId });

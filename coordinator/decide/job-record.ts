@@ -25,6 +25,8 @@ export const memberSchema = z.object({
   host: z.string(),
   port: z.number(),
   point: trainingPointSchema.nullable(),
+  /** It was given the current plan without having its state, and has not said yet that it has healed. */
+  healing: z.boolean().default(false),
   engine: z.string(),
 });
 export type Member = z.infer<typeof memberSchema>;

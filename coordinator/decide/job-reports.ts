@@ -50,6 +50,8 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       job.failures[member.peerId] = (job.failures[member.peerId] ?? 0) + 1;
       return draft.drop(member, `trainer of ${draft.name(member.peerId)} failed (${report.code})`);
     case "started":
+      if (current) member.healing = false;
+      return;
     case "progress":
       return; // told to people by the shell; nothing to decide
   }

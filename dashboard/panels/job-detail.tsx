@@ -1,5 +1,5 @@
 import type { Client } from "../client.ts";
-import { formatAge, formatCount, formatDuration, formatLoss, formatPercent } from "../format.ts";
+import { formatAge, formatBytes, formatCount, formatDuration, formatLoss, formatPercent } from "../format.ts";
 import type { Job, Peer } from "../views.ts";
 import { Checkpoints } from "./checkpoints.tsx";
 import { Generations } from "./generations.tsx";
@@ -86,8 +86,9 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
         : `${spec.workers.min}–${spec.workers.max}`,
     ],
     ["Engine", spec.engine],
-    ["Ring", `${spec.transport}, ${spec.wire}`],
-    ["All-reduce", allReduceText(job)],
+    ["Ring", ringText(spec)],
+    ["Communication", communicationText(job)],
+    ["Sent by a rank", job.progress ? formatBytes(job.progress.sentBytes) : "–"],
     ["Seed", String(spec.seed)],
     ["Submitted", formatAge(nowMs - job.submittedAtMs)],
     ["Ran for", formatDuration(ranMs)],
@@ -104,8 +105,16 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
   );
 };
 
+function ringText({ transport, wire, topK, synchronization }: Job["spec"]): string {
+  const what = topK ? `top ${100 * topK.fraction}%` : wire;
+  const { kind } = synchronization;
+  return kind === "every-step"
+    ? `${transport}, ${what}`
+    : `${transport}, ${what}, ${kind} every ${synchronization.everySteps} steps`;
+}
+
 /** Measured beside predicted, a step: far apart, and the link model or a neighbour is wrong. */
-function allReduceText({ progress, generations }: Job): string {
+function communicationText({ progress, generations }: Job): string {
   if (!progress) return "–";
   const predicted = generations.at(-1)?.predictedCommunicationMs;
   const measured = `${progress.communicationMs.toFixed(1)} ms a step`;

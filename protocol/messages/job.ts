@@ -17,6 +17,8 @@ export const rankSchema = z.object({
   /** Where this rank's data plane listens: its downstream neighbour dials it. */
   host: z.string().max(255),
   port: z.number().int().min(1).max(65_535),
+  /** It begins without the state of the plan's start: contributes nothing until it has it from those that do. */
+  heals: z.boolean(),
 });
 export type Rank = z.infer<typeof rankSchema>;
 
@@ -26,11 +28,12 @@ export const generationPlanSchema = z.object({
   generation: z.number().int().positive(),
   /** In ring order: rank r receives from rank r-1 and sends to rank r+1, modulo world size. */
   ranks: z.array(rankSchema).min(1).max(limits.worldSizeMax),
-  /** Everyone starts from this point; who is elsewhere heals from `source` first. */
+  /** Those that do not heal start from this point, */
   start: trainingPointSchema,
+  /** and this is one of them. It also tells how the job goes. */
   source: peerIdSchema,
   transport: z.enum(["encrypted", "plaintext"]),
-  /** Of one step's all-reduce, from the measured links; null where they are not known. */
+  /** Of one step, its share of a round's exchange, from the measured links; null where they are not known. */
   predictedCommunicationMs: z.number().nonnegative().nullable(),
   reason: z.string().max(2_000),
 });
@@ -87,7 +90,7 @@ export const progressSchema = z.object({
   loss: z.number(),
   accuracy: z.number(),
   samplesPerSecond: z.number().nonnegative(),
-  /** Mean time of a step's all-reduce, waiting for slower ranks included. */
+  /** Mean time that a step spends in the ring, waiting for slower ranks included. */
   communicationMs: z.number().nonnegative(),
   /** Share of the step time spent in the ring, 0-1. */
   communicationShare: z.number().min(0).max(1),
@@ -123,7 +126,7 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     model: modelDescriptionSchema,
     totalSteps: z.number().int().nonnegative(),
   }),
-  /** The plan was taken, healing is done, links stand: the first step of this generation begins. */
+  /** Links stand and the state is there, after healing if need be: this rank contributes from its next step on. */
   z.object({
     kind: z.literal("started"),
     ...reportBase,

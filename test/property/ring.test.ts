@@ -284,9 +284,9 @@ function lazyRing(worldSize: number): { upstream: UpstreamLink; downstream: Down
     };
     const downstream: DownstreamLink = {
       peerId: "downstream",
+      bytesSent: 0,
       hopTimeoutMs: 0,
       closed: never,
-      bytesSent: 0,
       get pendingCount() {
         return queue.length;
       },

@@ -39,11 +39,11 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
     downstream: {
       peerId: to,
       pendingCount: 0,
-      hopTimeoutMs: 0,
-      closed: closing.signal,
       get bytesSent() {
         return count.sent;
       },
+      hopTimeoutMs: 0,
+      closed: closing.signal,
       send: (segment) => {
         if (broken) return;
         count.sent += frameBytes(segment.payload.length);

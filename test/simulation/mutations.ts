@@ -2,6 +2,7 @@ import { Membership } from "../../agent/membership/membership.ts";
 import { TermFence } from "../../agent/membership/term-fence.ts";
 import { Ring } from "../../agent/ring/ring.ts";
 import { Checkpointer } from "../../agent/training/checkpointer.ts";
+import { CatchUp } from "../../agent/training/healing/catch-up.ts";
 import { JobRunner } from "../../agent/training/job-runner.ts";
 import { Sampler } from "../../agent/training/sampler.ts";
 import { Trainer } from "../../agent/training/trainer.ts";
@@ -84,7 +85,46 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a rank that is behind begins without healing",
     shows: /^all ranks start alike/,
-    changePlan: (plan, trainer) => ({ ...plan, start: trainingPoint(trainer.state) }),
+    changePlan: (plan, trainer) => ({
+      ...plan,
+      start: trainingPoint(trainer.state),
+      ranks: plan.ranks.map((rank) => ({ ...rank, heals: false })),
+    }),
+  },
+  {
+    name: "a rank that heals forgets the first step that it has missed",
+    shows: /^replicas are equal/,
+    plant: replacing(
+      CatchUp.prototype,
+      "take",
+      (original) =>
+        function (this: CatchUp) {
+          const taken = original.call(this);
+          return taken && { ...taken, rounds: taken.rounds.slice(1) };
+        },
+    ),
+  },
+  {
+    name: "a rank that has healed takes its share before the others know",
+    shows: /^(every example once an epoch|replicas are equal|every state has an origin)/,
+    plant: replacing(
+      Trainer.prototype,
+      "run",
+      (original) =>
+        function (this: Trainer, ring, signal, entry) {
+          if (!entry?.catchUp) return original.call(this, ring, signal, entry);
+          const place = { rank: ring.rank, worldSize: ring.worldSize };
+          const { catchUp, ...rest } = entry;
+          const eager = {
+            ...rest,
+            place,
+            get catchUp() {
+              return catchUp.isCurrent ? undefined : catchUp;
+            },
+          };
+          return original.call(this, ring, signal, eager as typeof entry);
+        },
+    ),
   },
   {
     name: "healing brings the parameters and forgets the optimizer",

@@ -118,7 +118,22 @@ function drawSpec(random: Randomness, machineCount: number): JobSpec {
     seed: random.integer(1, 1_000),
     checkpoint: { everySteps: random.integer(1, 12) },
     engine: "cpu",
+    ...drawExchange(random),
   });
+}
+
+/** Every other job meets at every step; the others take some of their own in between. */
+function drawExchange(random: Randomness): object {
+  const everySteps = random.integer(2, 8);
+  return {
+    synchronization: random.pick([
+      { kind: "every-step" },
+      { kind: "every-step" },
+      { kind: "averaging", everySteps },
+      { kind: "diloco", everySteps },
+    ]),
+    ...random.pick<object>([{}, {}, { wire: "int8" }, { topK: { fraction: 0.1 } }]),
+  };
 }
 
 /** What a person needs to see a failure again. */

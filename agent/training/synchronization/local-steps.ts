@@ -42,8 +42,8 @@ export function localSteps({
     contribute: ({ parameters }, values) => {
       for (let i = 0; i < values.length; i++) values[i] = local.parameters[i]! - parameters[i]!;
     },
-    apply: (state, sums, { worldSize }) => {
-      for (let i = 0; i < sums.length; i++) sums[i]! /= worldSize;
+    apply: (state, sums, { contributorCount }) => {
+      for (let i = 0; i < sums.length; i++) sums[i]! /= contributorCount;
       outer.apply(state, sums);
       local.parameters.set(state.parameters);
     },

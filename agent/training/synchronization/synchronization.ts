@@ -37,7 +37,8 @@ export interface StepOfRank {
 
 /** What all ranks know of the steps between two synchronization points. */
 export interface Round {
-  readonly worldSize: number;
+  /** Ranks that took these steps; those that heal do not. */
+  readonly contributorCount: number;
   /** Over all ranks and steps. */
   readonly exampleCount: number;
   /** Of the first of these steps. */

@@ -1,6 +1,6 @@
 import { shortPeer } from "../../../protocol/ids.ts";
 import type { JobView } from "../../../protocol/messages/api.ts";
-import { formatDuration, formatLoss, formatPercent } from "./quantity.ts";
+import { formatBytes, formatDuration, formatLoss, formatPercent } from "./quantity.ts";
 import { formatFacts, formatTable } from "./table.ts";
 
 /** One line a job, newest last. */
@@ -41,12 +41,13 @@ export function jobText(job: JobView, nowMs: number): string {
     "plan",
     `${spec.model.architecture} on ${spec.data.source}, ${spec.epochs} epochs of batch ${spec.batchSize}`,
   ]);
-  facts.push(["ring", `${spec.transport}, ${spec.wire} on the wire`]);
+  facts.push(["ring", ringText(spec)]);
   facts.push(["workers", `${spec.workers.min} to ${spec.workers.max}`]);
   if (progress) {
-    const { step, totalSteps, loss, accuracy } = progress;
+    const { step, totalSteps, loss, accuracy, sentBytes } = progress;
     facts.push(["step", `${step}/${totalSteps}`]);
     facts.push(["training", `loss ${formatLoss(loss)}, accuracy ${formatPercent(accuracy)}`]);
+    facts.push(["sent", `${formatBytes(sentBytes)} by one rank in this generation`]);
   }
   if (progress && progress.skippedSteps > 0)
     facts.push(["skipped", `${progress.skippedSteps} updates whose numbers were not finite`]);
@@ -57,6 +58,15 @@ export function jobText(job: JobView, nowMs: number): string {
   }
   if (job.version !== null) facts.push(["version", job.version]);
   return `${formatFacts(facts)}\n${generationTable(job)}`;
+}
+
+function ringText({ transport, wire, topK, synchronization }: JobView["spec"]): string {
+  const what = topK ? `the largest ${formatPercent(topK.fraction, 1)}` : wire;
+  const when =
+    synchronization.kind === "every-step"
+      ? ""
+      : `, ${synchronization.kind} every ${synchronization.everySteps} steps`;
+  return `${transport}, ${what} on the wire${when}`;
 }
 
 export const evaluationText = ({ loss, accuracy, examples }: NonNullable<JobView["evaluation"]>): string =>

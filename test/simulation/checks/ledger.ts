@@ -53,11 +53,13 @@ export class Ledger {
     this.#slices.set(id, slices);
   }
 
-  /** A rank enters a generation: at the very state that the plan names, optimizer included. */
+  /** A rank has the state: that which the plan names, optimizer included, or after healing one that others have made. */
   started(at: Place, point: WholePoint): void {
     const plan = this.planOf(at.jobId, at.generation);
     if (!plan) return this.#world.violate("plans are durable before they run", `generation ${at.generation}`);
-    if (point.step !== plan.start.step || point.hash !== plan.start.hash)
+    const heals = plan.ranks.some(({ peerId, heals }) => heals && peerId === at.peerId);
+    const isAtStart = point.step === plan.start.step && point.hash === plan.start.hash;
+    if (!isAtStart && !(heals && point.step > plan.start.step))
       this.#world.violate(
         "all ranks start alike",
         `${name(at)} is at ${text(point)}, the plan at ${text(plan.start)}`,
@@ -74,7 +76,7 @@ export class Ledger {
     this.#record(at, point);
     const ranks = this.planOf(at.jobId, at.generation)?.ranks ?? [];
     const slices = this.#slices.get(`${at.jobId}/${at.generation}/${point.step}`);
-    const missing = ranks.filter(({ peerId }) => !slices?.has(peerId));
+    const missing = ranks.filter(({ peerId, heals }) => !heals && !slices?.has(peerId));
     if (missing.length > 0)
       this.#world.violate(
         "a step needs every rank",

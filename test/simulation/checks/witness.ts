@@ -103,7 +103,8 @@ export class Witness {
     const { ledger } = this;
     const { state, peerId, jobId } = facts;
     let generation: number | undefined;
-    let computedStep: number | undefined;
+    /** Gradients since the last synchronization point. */
+    let stepsTaken = 0;
     let { step: lastStep } = state;
     const place = () => ({ jobId, generation: generation!, peerId });
     const point = (): TrainingPoint & { whole: string } => ({
@@ -113,23 +114,26 @@ export class Witness {
     return {
       gradient: (examples) => {
         if (generation === undefined) return;
-        computedStep = state.step;
-        ledger.contributed({ ...place(), step: state.step + 1 }, examples);
+        ledger.contributed({ ...place(), step: state.step + ++stepsTaken }, examples);
       },
       stateChanged: () => {
-        if (generation !== undefined && computedStep === state.step - 1) ledger.committed(place(), point());
+        if (state.step === lastStep) return; // the model was told of a local step
+        // A rank that heals takes none, and steps with the others once it has the state.
+        const isRound = stepsTaken === state.step - lastStep || (stepsTaken === 0 && state.step > lastStep);
+        if (generation !== undefined && isRound) ledger.committed(place(), point());
         if (state.step < lastStep)
           this.#world.violate(
             "a trainer never goes back",
             `${peerId.slice(-2)}/${facts.pid}: ${lastStep} to ${state.step}`,
           );
         lastStep = state.step;
-        computedStep = undefined;
+        stepsTaken = 0;
       },
       reported: (report) => {
         this.#world.trace(`${peerId.slice(-2)}/${facts.pid} reports ${describe(report)}`);
         if (report.kind === "started") {
           generation = report.generation;
+          stepsTaken = 0;
           ledger.started(place(), point());
           this.#begins(jobId, generation);
         } else if (report.kind === "ended" || report.kind === "failed") generation = undefined;

@@ -1,4 +1,5 @@
 import { EventEmitter } from "node:events";
+import { sha256 } from "../../../agent/artefact/store.ts";
 import type { ChildProgram } from "../../../agent/child-program.ts";
 import type { Trainer } from "../../../agent/training/trainer.ts";
 import { TrainerHost } from "../../../agent/training/trainer-host.ts";
@@ -94,6 +95,7 @@ export class TrainerProgram extends EventEmitter {
       clock: life,
       nowMs: () => life.monotonicMs(),
       nextTurn: () => life.pause(random.real(0.01, 0.2)),
+      digestState: async (state) => sha256(state),
       data: syntheticDataset(setup.spec.data.trainExamples ?? 1),
       engineName: "cpu",
       store: disk.open(life),

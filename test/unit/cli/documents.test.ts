@@ -102,7 +102,7 @@ describe("docs/job-file.md", () => {
         await writeFile(join(folder, "job.yaml"), JSON.stringify({ ...base, ...(parse(part) as object) }));
         await expect(readJobFile(join(folder, "job.yaml"))).resolves.toHaveProperty("name", "digits");
       }
-      expect(parts).toHaveLength(2);
+      expect(parts).toHaveLength(3);
     } finally {
       await rm(folder, { recursive: true });
     }

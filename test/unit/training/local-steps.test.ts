@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { gatherBatch } from "../../../agent/data/dataset.ts";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
+import { Sampler } from "../../../agent/training/sampler.ts";
 import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
 import type { JobSpec, SynchronizationSpec } from "../../../protocol/job-spec.ts";
+import { exampleSpec } from "../../fixtures/messages.ts";
 import { memoryRings, openRank, type Rank, type RankOptions, tinyData } from "../../fixtures/trainers.ts";
 
 const never = new AbortController().signal;
@@ -78,28 +81,41 @@ describe.each([averaging, diloco])("$kind", (synchronization) => {
   );
 });
 
-test("averaging takes the mean of what each rank has reached by itself", async () => {
-  const reached: Float32Array[] = [];
-  // What a model is told last before the ranks meet: once at the beginning, then after each of four steps.
-  const watch = (model: TrainableModel): TrainableModel => {
-    let told = 0;
-    return {
-      ...model,
-      writeParameters: (parameters) => {
-        if (++told === 5) reached.push(parameters.slice());
-        model.writeParameters(parameters);
-      },
-    };
-  };
-  const ranks = await openWorld(2, { synchronization: averaging }, { wrap: watch });
-  let met: Float32Array | undefined;
-  ranks[0]!.onStep = (step) => {
-    if (step === 4) met = ranks[0]!.trainer.state.parameters.slice();
-  };
+/** Algorithm 1 of DiLoCo with plain SGD inside, in doubles, one rank after the other: what the ranks must come to. */
+async function reference(worldSize: number, totalSteps: number): Promise<Float32Array> {
+  const { trainer, model } = (await openWorld(1))[0]!;
+  const sampler = new Sampler({ exampleCount: data.train.count, batchSize: 8, seed: exampleSpec({}).seed });
+  const gradient = new Float32Array(trainer.state.parameters.length);
+  let common = Float64Array.from(trainer.state.parameters);
+  const velocity = new Float64Array(common.length);
+  for (let from = 0; from < totalSteps; from += 4) {
+    const change = new Float64Array(common.length);
+    for (let rank = 0; rank < worldSize; rank++) {
+      const own = common.slice();
+      for (let step = from; step < Math.min(from + 4, totalSteps); step++) {
+        model.writeParameters(Float32Array.from(own));
+        const indices = sampler.slice({ step, rank, worldSize });
+        const batch = { inputs: new Float32Array(8 * 16), labels: new Int32Array(8) };
+        gatherBatch(data.train, indices, batch);
+        await model.gradient({ exampleCount: indices.length, ...batch }, gradient);
+        for (let i = 0; i < own.length; i++) own[i]! -= (sgd.learningRate * gradient[i]!) / indices.length;
+      }
+      for (let i = 0; i < own.length; i++) change[i]! += (own[i]! - common[i]!) / worldSize;
+    }
+    common = common.map((value, i) => {
+      velocity[i] = 0.9 * velocity[i]! + change[i]!;
+      return value + 0.7 * (change[i]! + 0.9 * velocity[i]!);
+    });
+  }
+  return Float32Array.from(common);
+}
+
+test("the parameters are those of the algorithm, step by step", async () => {
+  const ranks = await openWorld(2, { optimizer: sgd });
   await runAll(ranks);
-  const [first, second] = reached;
-  expect(first).not.toEqual(second);
-  for (const [i, value] of met!.entries()) expect(value).toBeCloseTo((first![i]! + second![i]!) / 2, 6);
+  const expected = await reference(2, ranks[0]!.trainer.totalSteps);
+  for (const [i, value] of ranks[0]!.trainer.state.parameters.entries())
+    expect(Math.abs(value - expected[i]!)).toBeLessThan(1e-4);
 });
 
 test("DiLoCo without momentum and with a rate of 1 is averaging", async () => {
@@ -141,6 +157,25 @@ describe("a ring that breaks between two synchronization points", () => {
       expect([4, 8]).toContain(step);
       expect(hash).toBe(ranks[1]!.hashes.get(step));
     }
+  });
+
+  test("is noticed before the ranks meet again", async () => {
+    const ranks = await openWorld(2);
+    const rings = memoryRings(2);
+    const gradients = { count: 0 };
+    const counted = (model: TrainableModel): TrainableModel => ({
+      ...model,
+      gradient: (batch, gradient) => {
+        // In the second of its local steps the other rank is gone.
+        if (++gradients.count === 2) rings[1]!.destroy();
+        return model.gradient(batch, gradient);
+      },
+    });
+    const [watched] = await openWorld(1, {}, { wrap: counted });
+    const outcomes = await settleAll([watched!, ranks[1]!], rings);
+    expect(outcomes[0]).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
+    expect(gradients.count).toBe(2);
+    expect(watched!.trainer.state.step).toBe(0);
   });
 
   test("goes on with the bits of a rank that was restarted, whoever heals", async () => {

@@ -1,0 +1,113 @@
+import { RingfoldError } from "../../../protocol/errors.ts";
+import { limits } from "../../../protocol/limits.ts";
+import type { Clock } from "../../../protocol/ports.ts";
+import { openDeadline, untilAborted } from "../../deadline.ts";
+import type { DataPlane } from "../../network/data-plane.ts";
+import { type Frame, type FrameSocket, frameKind } from "../../network/frame-socket.ts";
+import {
+  announcementFrame,
+  blockCount,
+  blockRange,
+  digestFrame,
+  partFrame,
+  stateFrame,
+  unexpectedFrame,
+} from "./state-frames.ts";
+
+/** SHA-256 of a state; outside the simulator off the thread that trains. */
+export type DigestState = (state: Uint8Array) => Promise<string>;
+
+interface Snapshot {
+  readonly generation: number;
+  readonly bytes: Uint8Array;
+  readonly digest: Promise<string>;
+}
+
+/**
+ * What a rank that has the state holds ready for those that heal: a copy of it at the start of a generation, as the state
+ * itself moves on with every step. Blocks are served as they are asked for, while this rank trains.
+ */
+export class StateSource {
+  readonly #digestState: DigestState;
+  readonly #clock: Clock;
+  #snapshot: Snapshot | undefined;
+  #changed = Promise.withResolvers<void>();
+
+  constructor(modules: {
+    readonly plane: DataPlane;
+    readonly digestState: DigestState;
+    readonly clock: Clock;
+  }) {
+    this.#digestState = modules.digestState;
+    this.#clock = modules.clock;
+    const never = new AbortController().signal; // the sockets close with the plane
+    modules.plane.serve("heal", async (socket, { generation }) => {
+      try {
+        await this.#serve(socket, await this.#awaitSnapshot(generation, never), never);
+      } finally {
+        socket.destroy();
+      }
+    });
+  }
+
+  /** Holds `bytes` ready until the next offer, or `withdraw`. They must not change. */
+  offer(generation: number, bytes: Uint8Array): void {
+    const digest = this.#digestState(bytes);
+    digest.catch(() => undefined); // whoever asks for it hears of it
+    this.#snapshot = { generation, bytes, digest };
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+
+  /** Frees the copy. Whoever still reads it may finish. */
+  withdraw(): void {
+    this.#snapshot = undefined;
+  }
+
+  /** A rank that heals may have heard of the plan before this one. */
+  async #awaitSnapshot(generation: number, signal: AbortSignal): Promise<Snapshot> {
+    const deadline = openDeadline(
+      { timeoutMs: limits.rendezvousTimeoutMs, what: "the state of a generation", parent: signal },
+      this.#clock,
+    );
+    try {
+      for (;;) {
+        const snapshot = this.#snapshot;
+        if (snapshot?.generation === generation) return snapshot;
+        if (snapshot && snapshot.generation > generation) {
+          throw new RingfoldError("STALE_GENERATION", `generation ${generation} is over`, { generation });
+        }
+        await untilAborted(this.#changed.promise, deadline.signal);
+      }
+    } finally {
+      deadline.release();
+    }
+  }
+
+  /** Until the other end closes. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID */
+  async #serve(socket: FrameSocket, { bytes, digest }: Snapshot, signal: AbortSignal): Promise<void> {
+    socket.send(announcementFrame(bytes.length));
+    for (;;) {
+      const ask = await socket.receive(signal);
+      if (ask.kind === frameKind.state && ask.a === stateFrame.askDigest) {
+        socket.send(digestFrame(await digest));
+      } else {
+        sendBlock(socket, bytes, ask);
+        // The next asks wait in the socket: what lies in this process stays bounded.
+        await socket.drained(signal, 2 * partsOf(limits.stateBlockBytes));
+      }
+    }
+  }
+}
+
+const partsOf = (bytes: number): number => Math.ceil(bytes / limits.segmentBytes);
+
+function sendBlock(socket: FrameSocket, bytes: Uint8Array, ask: Frame): void {
+  const { kind, a: type, b: block } = ask;
+  if (kind !== frameKind.state || type !== stateFrame.askBlock || block >= blockCount(bytes.length))
+    throw unexpectedFrame(socket.peerId, ask);
+  const { start, end } = blockRange(block, bytes.length);
+  for (let part = 0, from = start; from < end; part++, from += limits.segmentBytes) {
+    socket.send(partFrame(block, part, bytes.subarray(from, Math.min(end, from + limits.segmentBytes))));
+  }
+}

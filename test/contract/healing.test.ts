@@ -1,0 +1,117 @@
+import { randomBytes } from "node:crypto";
+import { afterEach, describe, expect, test } from "vitest";
+import type { FrameSocket } from "../../agent/network/frame-socket.ts";
+import { digestState } from "../../agent/training/healing/digest-state.ts";
+import { fetchState } from "../../agent/training/healing/fetch-state.ts";
+import { StateSource } from "../../agent/training/healing/state-source.ts";
+import { limits } from "../../protocol/limits.ts";
+import { systemClock } from "../../protocol/ports.ts";
+import { admitAll, type DataPeer, openDataPeers } from "../fixtures/data-planes.ts";
+
+const soon = () => AbortSignal.timeout(10_000);
+const purpose = { kind: "heal", jobId: "job-1", generation: 3 } as const;
+/** Several blocks, and a last one that is not whole. */
+const state = new Uint8Array(randomBytes(24 * limits.stateBlockBytes + 12_345));
+
+const opened: DataPeer[] = [];
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map(({ plane }) => plane.close()));
+});
+
+interface Source extends DataPeer {
+  readonly source: StateSource;
+}
+
+/** A rank that heals, and ranks that offer a state each. */
+async function openRanks(states: readonly Uint8Array[]): Promise<{ healing: DataPeer; sources: Source[] }> {
+  const [healing, ...peers] = (await openDataPeers(1 + states.length, "encrypted")) as [
+    DataPeer,
+    ...DataPeer[],
+  ];
+  opened.push(healing, ...peers);
+  admitAll([healing, ...peers], purpose);
+  const sources = peers.map((peer, index) => {
+    const source = new StateSource({ plane: peer.plane, digestState, clock: systemClock });
+    source.offer(purpose.generation, states[index]!);
+    return { ...peer, source };
+  });
+  return { healing, sources };
+}
+
+const dialAll = (healing: DataPeer, sources: readonly DataPeer[]): Promise<FrameSocket[]> =>
+  Promise.all(
+    sources.map(({ peerId, plane }) =>
+      healing.plane.dial({ peerId, host: "127.0.0.1", port: plane.port }, purpose, soon()),
+    ),
+  );
+
+describe("a state is copied", () => {
+  test.each([1, 2, 4])("from %i ranks at once, each giving a part of it", async (count) => {
+    const { healing, sources } = await openRanks(Array<Uint8Array>(count).fill(state));
+    const sockets = await dialAll(healing, sources);
+    expect(Buffer.compare(await fetchState(sockets, digestState, soon()), state)).toBe(0);
+    const received = sockets.map(({ bytesReceived }) => bytesReceived);
+    expect(received.reduce((sum, bytes) => sum + bytes, 0)).toBeLessThan(1.01 * state.length + 10_000);
+    if (count > 1) expect(Math.min(...received)).toBeGreaterThan(limits.stateBlockBytes / 2);
+  });
+
+  test("of less than a block", async () => {
+    const { healing, sources } = await openRanks([state.subarray(0, 100), state.subarray(0, 100)]);
+    const copy = await fetchState(await dialAll(healing, sources), digestState, soon());
+    expect(Buffer.compare(copy, state.subarray(0, 100))).toBe(0);
+  });
+
+  test("although one of them breaks off", async () => {
+    const { healing, sources } = await openRanks([state, state, state]);
+    const sockets = await dialAll(healing, sources);
+    const copying = fetchState(sockets, digestState, soon());
+    sockets[1]!.destroy();
+    expect(Buffer.compare(await copying, state)).toBe(0);
+  });
+
+  test("as soon as a source hears of the generation that was asked for", async () => {
+    const { healing, sources } = await openRanks([state]);
+    sources[0]!.source.offer(2, state.subarray(0, 10)); // an earlier one
+    const [socket] = await dialAll(healing, sources);
+    const copying = fetchState([socket!], digestState, soon());
+    sources[0]!.source.offer(3, state);
+    expect((await copying).length).toBe(state.length);
+  });
+});
+
+describe("a state is refused", () => {
+  test("that two ranks disagree about, and the one who has another is named", async () => {
+    const other = state.slice();
+    other[3 * limits.stateBlockBytes]! ^= 1;
+    const { healing, sources } = await openRanks([state, other]);
+    await expect(fetchState(await dialAll(healing, sources), digestState, soon())).rejects.toMatchObject({
+      code: "ARTEFACT_CORRUPT",
+      data: { peer: expect.any(String) },
+    });
+  });
+
+  test("whose length is another at one of them", async () => {
+    const { healing, sources } = await openRanks([state, state.subarray(1)]);
+    const copy = await fetchState(await dialAll(healing, sources), digestState, soon()).catch(
+      (error) => error,
+    );
+    // Whoever announces first decides; the other one is done without, and the digest still has to fit.
+    expect(Buffer.compare(copy, state) === 0 || Buffer.compare(copy, state.subarray(1)) === 0).toBe(true);
+  });
+
+  test("of a generation that is over", async () => {
+    const { healing, sources } = await openRanks([state]);
+    sources[0]!.source.offer(4, state);
+    const sockets = await dialAll(healing, sources);
+    await expect(fetchState(sockets, digestState, soon())).rejects.toMatchObject({ code: "RING_BROKEN" });
+  });
+
+  test("when every source is gone", async () => {
+    const { healing, sources } = await openRanks([state, state]);
+    const sockets = await dialAll(healing, sources);
+    const copying = fetchState(sockets, digestState, soon());
+    const refused = expect(copying).rejects.toMatchObject({ code: "RING_BROKEN" });
+    for (const socket of sockets) socket.destroy();
+    await refused;
+  });
+});
