@@ -93,8 +93,9 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
       guest.letIn();
     } catch (cause) {
       const error = guest.signal.aborted ? abortError(guest.signal) : toRingfoldError(cause);
-      // A crowd of strangers must not fill the log.
-      log[error.code === "OVERLOADED" ? "debug" : "warn"]({ err: error }, "Refused a data connection");
+      // Neither a crowd of strangers nor our own end is news.
+      const level = error.code === "OVERLOADED" || error.code === "CANCELLED" ? "debug" : "warn";
+      log[level]({ err: error }, "Refused a data connection");
       refuseHello(data, error);
     }
   };

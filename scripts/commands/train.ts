@@ -48,7 +48,8 @@ async function withEngine(spec: JobSpec, name: string | undefined): Promise<JobS
 
 /**
  * Shows a job until it ends.
- * @throws RingfoldError the code that the job failed with | JOB_FAILED | CANCELLED (the job was cancelled, or Ctrl-C detached us and the job goes on)
+ * @throws RingfoldError the code that the job failed with | JOB_FAILED
+ * | CANCELLED (the job was cancelled, or Ctrl-C detached us and the job goes on)
  */
 export async function followToEnd(
   api: ApiClient,

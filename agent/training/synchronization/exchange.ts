@@ -6,9 +6,11 @@ import { entryCount, takeLargest } from "./top-k.ts";
 
 /** What rides at the end of the vector, as f32 whatever the wire. */
 export const tail = {
-  ...{ lossSum: 0, correctCount: 1, exampleCount: 2, pauseVotes: 3, nonFiniteVotes: 4 },
+  ...{ lossSum: 0, correctCount: 1, exampleCount: 2, pauseVotes: 3 },
   /** Ranks that have healed since the ring was formed. */
-  healedCount: 5,
+  healedCount: 4,
+  /** Ranks whose own numbers were not finite. */
+  nonFiniteVotes: 5,
   length: 6,
 } as const;
 
