@@ -1,0 +1,134 @@
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { z } from "zod";
+import { jobSpecSchema } from "../../protocol/job-spec.ts";
+import { type JobView, jobViewSchema } from "../../protocol/messages/api.ts";
+import { startAgentProcess } from "../../scripts/local-cluster/local-cluster.ts";
+import { startReadyProcess } from "../../scripts/local-cluster/ready-process.ts";
+import {
+  openVirtualNetwork,
+  type VirtualMachine,
+  type VirtualNetwork,
+  whyNoVirtualNetworks,
+} from "../../scripts/local-cluster/virtual-network.ts";
+
+/** A network that falls in two while a job trains: packets vanish, no socket is told. Real processes, two subnets. */
+
+const obstacle = whyNoVirtualNetworks();
+const coordinatorSchema = z.object({
+  httpUrl: z.string(),
+  operatorToken: z.string(),
+  joinToken: z.string(),
+});
+
+let folder: string;
+let network: VirtualNetwork | undefined;
+let ending: AbortController;
+const processes: { kill(): Promise<void> }[] = [];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "ringfold-partition-"));
+  ending = new AbortController();
+});
+afterEach(async () => {
+  ending.abort();
+  await Promise.all(processes.splice(0).map((each) => each.kill()));
+  await network?.close();
+  network = undefined;
+  await rm(folder, { recursive: true });
+});
+
+/** A coordinator on the first machine of the first subnet, an agent on every other machine, and a job without an end. */
+async function train(agentCounts: readonly [number, number], workers: { min: number; max: number }) {
+  network = await openVirtualNetwork([1 + agentCounts[0], agentCounts[1]], { routed: true });
+  const [[home, ...near], far] = network.machines as [
+    [VirtualMachine, ...VirtualMachine[]],
+    VirtualMachine[],
+  ];
+  const options = async (name: string, { wrapper }: VirtualMachine) => {
+    await mkdir(join(folder, name));
+    const env = { ...process.env, RINGFOLD_HOME: folder };
+    return { logPath: join(folder, `${name}.log`), env, wrapper, signal: ending.signal };
+  };
+  const coordinator = await startReadyProcess(
+    ["coordinator", "--data", join(folder, "coordinator"), "--http", "127.0.0.1:7080"],
+    { ...(await options("coordinator", home)), schema: coordinatorSchema },
+  );
+  processes.push(coordinator);
+  for (const [index, machine] of [...near, ...far].entries()) {
+    const name = `agent-${index + 1}`;
+    const parameters = ["--data", join(folder, name), "--name", name, "--join", coordinator.ready.joinToken];
+    processes.push(await startAgentProcess({ parameters, ...(await options(name, machine)) }));
+  }
+  const { operatorToken, httpUrl } = coordinator.ready;
+  /** The API is asked from the coordinator's machine: this one is not in its network. */
+  const ask = async (path: string, body?: unknown): Promise<unknown> => {
+    const request = {
+      method: body === undefined ? "GET" : "POST",
+      headers: { authorization: `Bearer ${operatorToken}`, "content-type": "application/json" },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    };
+    const program = `console.log(await (await fetch(${JSON.stringify(httpUrl + path)}, ${JSON.stringify(request)})).text())`;
+    return JSON.parse(await home.run(process.execPath, "--input-type=module", "-e", program));
+  };
+  const spec = jobSpecSchema.parse({
+    ...{ name: "partition", model: { architecture: "mlp", hidden: [16] }, workers, epochs: 100_000 },
+    data: { source: "mnist", trainExamples: 2_048, testExamples: 200 },
+    checkpoint: { everySteps: 100_000 },
+  });
+  const { id } = jobViewSchema.parse(await ask("/api/jobs", spec));
+  const job = async (): Promise<JobView> => jobViewSchema.parse(await ask(`/api/jobs/${id}`));
+  const until = async (accept: (job: JobView) => void, timeoutMs = 40_000): Promise<JobView> => {
+    let seen: JobView | undefined;
+    await vi.waitFor(
+      async () => {
+        seen = await job();
+        accept(seen);
+      },
+      { timeout: timeoutMs, interval: 200 },
+    );
+    return seen!;
+  };
+  const isTraining =
+    (worldSize: number, fromStep = 0) =>
+    ({ state, generations, progress }: JobView) => {
+      expect({ state, worldSize: generations.at(-1)?.ranks.length }).toEqual({ state: "running", worldSize });
+      expect(progress).toMatchObject({ worldSize });
+      expect(progress!.step).toBeGreaterThan(fromStep);
+    };
+  return { job, until, isTraining };
+}
+
+test.skipIf(obstacle)(
+  "the majority goes on without the rest, which comes back when the network does",
+  async () => {
+    const { until, isTraining } = await train([2, 1], { min: 1, max: 3 });
+    const before = await until(isTraining(3));
+    await network!.partition(true);
+    const alone = await until(isTraining(2, before.progress!.step));
+    await network!.partition(false);
+    const whole = await until(isTraining(3, alone.progress!.step));
+    // No step was lost, and who was away has copied what it missed.
+    const starts = whole.generations.map(({ startStep }) => startStep);
+    expect(starts).toEqual(starts.toSorted((a, b) => a - b));
+    expect(whole.generations.at(-1)!.healed).toHaveLength(1);
+  },
+  120_000,
+);
+
+test.skipIf(obstacle)(
+  "a minority with the coordinator, and a majority without it, both wait",
+  async () => {
+    const { job, until, isTraining } = await train([1, 2], { min: 2, max: 3 });
+    const before = await until(isTraining(3));
+    await network!.partition(true);
+    const stopped = await until(({ state }) => expect(state).toBe("reforming"));
+    await until(({ reason }) => expect(reason).toMatch(/waits for (1 more worker|a majority)/));
+    expect((await job()).generations).toHaveLength(stopped.generations.length);
+    await network!.partition(false);
+    await until(isTraining(3, before.progress!.step));
+  },
+  120_000,
+);
