@@ -66,7 +66,9 @@ const changeIntervalMs = 250;
  * is durable before it is acted on. It is on no step's and no prediction's path.
  */
 export async function openCoordinator(modules: CoordinatorModules): Promise<Coordinator> {
-  const { network, store, credentials, clock, log, release } = modules;
+  const { network, credentials, clock, log, release } = modules;
+  const events = new EventLog({ store: modules.store, clock, log });
+  const store = events.showing(modules.store);
   const term = (collections.counters.read(store, "term") ?? 0) + 1;
   const startedAtMs = clock.nowMs();
   const listeners = new Set<() => void>();
@@ -77,7 +79,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     ...{ network, store, clock, log, term, release },
     peers: new PeerTable(),
     versions: new VersionRegistry(store),
-    events: new EventLog({ store, clock, log }),
+    events,
     changed: announceChange.call,
   };
   const membership = new MembershipDesk(context, credentials, modules.notary ?? signatureNotary);
@@ -88,7 +90,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const opened = queue.run(() =>
     store.write([
       collections.counters.put("term", term),
-      ...context.events.append("coordinator", `started, term ${term}`),
+      ...events.append("coordinator", `started, term ${term}`),
     ]),
   );
   /** Queues work that nobody waits for. When it fails, the next look around does what was left undone. */

@@ -8,7 +8,7 @@ import type { StoreWrite } from "../protocol/ports.ts";
 import { CommandOutbox } from "./command-outbox.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { decideJob, effectsInForce, type JobEffect, type JobEvent, type PeerFact } from "./decide/job.ts";
-import { isOver, type JobRecord, newJob } from "./decide/job-record.ts";
+import { generationCount, isOver, type JobRecord, newJob } from "./decide/job-record.ts";
 import { commandOfEffect } from "./job-commands.ts";
 import { collections } from "./state.ts";
 import type { VersionRegistry } from "./version-registry.ts";
@@ -128,7 +128,8 @@ export class JobDesk {
   #eventsOf(before: JobRecord | undefined, record: JobRecord): StoreWrite[] {
     const { events } = this.#context;
     const subject = `${record.id} ${record.spec.name}`;
-    const generations = record.generations.slice(before?.generations.length ?? 0);
+    const known = before ? generationCount(before) : 0;
+    const generations = record.generations.filter(({ generation }) => generation > known);
     const writes = generations.flatMap(({ generation, reason }) =>
       events.append(subject, `generation ${generation}: ${reason}`),
     );
@@ -162,7 +163,7 @@ export class JobDesk {
         seed: job.spec.seed,
         steps: point.step,
         parameterHash: point.hash,
-        generations: job.generations.length,
+        generations: generationCount(job),
         peers: job.peers,
         engines: job.engines,
         release: this.#context.release,
@@ -215,12 +216,14 @@ export class JobDesk {
   }
 
   #view(job: JobRecord): JobView {
-    const { id, spec, state, reason, submittedAtMs, startedAtMs, endedAtMs, generations, version } = job;
+    const { id, spec, state, reason, submittedAtMs, startedAtMs, endedAtMs, version, failure } = job;
+    const generations = { generations: job.generations, generationCount: generationCount(job) };
     const checkpoints = job.checkpoints.map(({ step, hash, peers }) => ({ step, hash, ranks: peers.length }));
     const progress = this.#live.get(id)?.progress ?? null;
     const evaluation = job.result?.evaluation ?? null;
     const times = { submittedAtMs, startedAtMs, endedAtMs };
-    return { id, spec, state, reason, ...times, progress, generations, checkpoints, evaluation, version };
+    const outcome = { checkpoints, evaluation, version, failure };
+    return { id, spec, state, reason, ...times, progress, ...generations, ...outcome };
   }
 
   #get(jobId: string): JobRecord {

@@ -79,8 +79,8 @@ export class MembershipDesk {
     const { peers, store, events, changed } = this.#context;
     const peer = peers.get(peerId);
     if (!peer || peer.leaving) return;
-    peer.leaving = true;
     await store.write(events.append(peer.hello.name, `wants to leave: ${reason}`));
+    peer.leaving = true;
     changed();
   }
 
@@ -88,8 +88,8 @@ export class MembershipDesk {
     const { peers, store, events, changed } = this.#context;
     const peer = peers.get(peerId);
     if (!peer || peer.left) return;
-    peer.left = true;
     await store.write(events.append(peer.hello.name, "left"));
+    peer.left = true;
     changed();
   }
 

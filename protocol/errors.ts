@@ -76,6 +76,12 @@ export const errorRules = {
     77,
     "Another peer answered at that address; check for copied data folders.",
   ),
+  HELLO_REPLAYED: rule(
+    "peer",
+    403,
+    77,
+    "Somebody repeats what was recorded on another connection; find out who is in this network.",
+  ),
   NOT_FINITE: rule("self", 422, 65, "Lower the learning rate, or look at the data of the named step."),
   HASH_DIVERGED: rule("self", 500, 70, "Report this: replicas must never differ."),
   // the rest of the life of a job and a version

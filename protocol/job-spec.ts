@@ -135,6 +135,8 @@ const jobObjectSchema = z.strictObject({
   /** `plaintext` is for a trusted LAN and must be asked for. */
   transport: z.enum(["encrypted", "plaintext"]).default("encrypted"),
   wire: wireSchema.default("f32"),
+  /** When a loss or a gradient is NaN or infinite: end the job, or leave that update out on every rank. */
+  nonFinite: z.enum(["stop", "skip"]).default("stop"),
   /** When the ranks meet, and what they agree on there. */
   synchronization: synchronizationSchema.default({ kind: "every-step" }),
   /** Only this share of the elements travels, the largest; the others wait in the error feedback. */

@@ -55,6 +55,8 @@ export const limits = {
   catchUpRoundsMin: 4,
   /** Ring links of one generation: every neighbour was asked at the same time, so they dial within this. */
   rendezvousTimeoutMs: 10_000,
+  /** Connections to a data plane that were not let in yet: a whole world may dial one source of state at once. */
+  guestsMax: 256,
   /** Children get this long to close by themselves before SIGKILL. */
   childExitTimeoutMs: 5_000,
 
@@ -80,6 +82,9 @@ export const limits = {
   hopAttemptsMax: 4,
   predictBodyBytes: 16 * mib,
   httpBodyBytes: 4 * mib,
+
+  /** With `nonFinite: skip`: a model that is lost gives such numbers for ever, a bad batch once or twice. */
+  skippedInRowMax: 10,
 
   worldSizeMax: 256,
   concurrentInboundRequestsMax: 64,

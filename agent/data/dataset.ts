@@ -79,10 +79,13 @@ function mnistFiles() {
 
 function exampleSet(images: IdxArray, labels: IdxArray, labelPath: string): ExampleSet {
   const count = images.shape[0]!;
-  if (labels.shape[0] !== count) {
-    throw new RingfoldError("DATA_INVALID", `${labelPath}: ${labels.shape[0]} labels for ${count} images`, {
-      path: labelPath,
-    });
+  // Of the whole files, whatever part of them is taken: labels of other images would go unnoticed.
+  if (labels.fileCount !== images.fileCount) {
+    throw new RingfoldError(
+      "DATA_INVALID",
+      `${labelPath}: ${labels.fileCount} labels for ${images.fileCount} images`,
+      { path: labelPath },
+    );
   }
   if (count === 0) throw new RingfoldError("DATA_INVALID", `${labelPath}: no examples`, { path: labelPath });
   return { count, pixels: images.data, labels: Int32Array.from(labels.data) };

@@ -9,6 +9,8 @@ import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 export interface IdxArray {
   readonly shape: readonly number[];
   readonly data: Uint8Array;
+  /** Entries of the first dimension that the file has, also those that were not read. */
+  readonly fileCount: number;
 }
 
 const unsignedByte = 8;
@@ -43,7 +45,7 @@ export async function readIdx(path: string, dimensionCount: number, countMax: nu
     const taken = Math.min(count, countMax);
     const data = new Uint8Array(taken * entryBytes);
     await file.read(data, 0, data.byteLength, headerBytes);
-    return { shape: [taken, ...rest], data };
+    return { shape: [taken, ...rest], data, fileCount: count };
   } catch (cause) {
     throw toRingfoldError(cause, "DATA_INVALID"); // a folder, or a disk that cannot read
   } finally {

@@ -238,6 +238,7 @@ export class Membership {
 
   #pause(delayMs: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
+      if (signal.aborted) return resolve();
       const done = () => {
         this.#endPause = undefined;
         cancel();

@@ -16,6 +16,8 @@ export class Arrivals<Socket extends FrameSocket> {
   readonly #waiting = new Map<string, Socket>();
   readonly #acceptors = new Map<string, (socket: Socket) => void>();
   readonly #handlers = new Map<Purpose["kind"], (socket: Socket, purpose: Purpose) => Promise<void>>();
+  /** Links that were handed out and have not closed. */
+  readonly #inUse = new Map<string, Socket>();
 
   serve(kind: Purpose["kind"], handler: (socket: Socket, purpose: Purpose) => Promise<void>): void {
     this.#handlers.set(kind, handler);
@@ -25,29 +27,41 @@ export class Arrivals<Socket extends FrameSocket> {
     return this.#handlers.get(kind);
   }
 
-  /** Takes a socket that no handler serves; one that nobody may want is destroyed. */
+  /**
+   * Takes a socket that no handler serves. Of two that wait the later counts, as the peer gave the earlier one up; a link
+   * in use stays.
+   * @throws RingfoldError DUPLICATE_IDENTITY | OVERLOADED for one that nobody may want
+   */
   arrive(socket: Socket, from: string, purpose: Purpose): void {
     const id = key(from, purpose);
+    if (this.#inUse.has(id)) {
+      throw new RingfoldError("DUPLICATE_IDENTITY", `${from} has this link already`, { peer: from });
+    }
     const acceptor = this.#acceptors.get(id);
     if (acceptor) return acceptor(socket);
-    if (this.#waiting.size >= waitingMax && !this.#waiting.has(id)) return socket.destroy();
+    if (this.#waiting.size >= waitingMax && !this.#waiting.has(id)) {
+      throw new RingfoldError("OVERLOADED", "too many links that nobody asked for", { peer: from });
+    }
     const earlier = this.#waiting.get(id);
     this.#waiting.set(id, socket);
     earlier?.destroy();
   }
 
-  /** The socket closed while it waited. A later one for the same purpose stays. */
+  /** The socket closed. A later one for the same purpose stays. */
   forget(socket: Socket, from: string, purpose: Purpose): void {
     const id = key(from, purpose);
     if (this.#waiting.get(id) === socket) this.#waiting.delete(id);
+    if (this.#inUse.get(id) === socket) this.#inUse.delete(id);
   }
 
   /** Resolves when `from` has dialled for exactly this purpose. @throws RingfoldError REQUEST_TIMEOUT */
   async accept(from: string, purpose: Purpose, signal: AbortSignal): Promise<Socket> {
     const id = key(from, purpose);
-    const socket = this.#waiting.get(id) ?? (await this.#next(id, from, signal));
+    const waiting = this.#waiting.get(id);
+    if (!waiting) return this.#next(id, from, signal);
     this.#waiting.delete(id);
-    return socket;
+    this.#inUse.set(id, waiting);
+    return waiting;
   }
 
   #next(id: string, from: string, signal: AbortSignal): Promise<Socket> {
@@ -61,6 +75,7 @@ export class Arrivals<Socket extends FrameSocket> {
       this.#acceptors.set(id, (socket) => {
         this.#acceptors.delete(id);
         signal.removeEventListener("abort", onAbort);
+        this.#inUse.set(id, socket);
         resolve(socket);
       });
     });

@@ -1,18 +1,18 @@
 import { once } from "node:events";
 import net, { type AddressInfo, type Server, type Socket } from "node:net";
 import tls from "node:tls";
-import { peerIdFromString } from "@libp2p/peer-id";
-import { verifyPeerCertificate } from "@libp2p/tls/utils";
-import { z } from "zod";
-import { decode, encode } from "../../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import { peerIdSchema } from "../../protocol/ids.ts";
 import { limits } from "../../protocol/limits.ts";
 import { type Clock, type Log, systemClock } from "../../protocol/ports.ts";
+import { abortError } from "../deadline.ts";
+import { Admission, type AdmissionPlan } from "./admission.ts";
 import { Arrivals, type Purpose } from "./arrivals.ts";
+import { certifiedPeer } from "./certificate.ts";
 import { DataSocket } from "./data-socket.ts";
 import { FrameReceiver } from "./frame-receiver.ts";
-import { type Frame, type FrameSocket, frameKind } from "./frame-socket.ts";
+import type { FrameSocket } from "./frame-socket.ts";
+import { Guests } from "./guests.ts";
+import { answerHello, askHello, type Hello, refuseHello, sayHello } from "./hello.ts";
 
 /**
  * Dedicated sockets for bulk data, beside libp2p (whose streams reach 0.08-0.17 of Gloo; MEASURED, section B): TLS 1.3
@@ -21,7 +21,12 @@ import { type Frame, type FrameSocket, frameKind } from "./frame-socket.ts";
  */
 export interface DataPlane {
   readonly port: number;
-  /** @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | RING_BROKEN | REQUEST_TIMEOUT */
+  /** Who may dial this rank, from now on; dials for a newer plan wait for it, for `limits.rendezvousTimeoutMs`. */
+  admit(plan: AdmissionPlan): void;
+  /**
+   * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | RING_BROKEN | REQUEST_TIMEOUT, or what the peer refused with:
+   * NOT_A_MEMBER | STALE_GENERATION | DUPLICATE_IDENTITY | HELLO_REPLAYED | OVERLOADED
+   */
   dial(
     to: { readonly peerId: string; readonly host: string; readonly port: number },
     purpose: Purpose,
@@ -40,12 +45,6 @@ export interface DialOptions {
   readonly receiveRegion?: Uint8Array<ArrayBuffer>;
 }
 
-const purposeSchema = z.object({
-  kind: z.enum(["ring", "heal"]),
-  jobId: z.string().max(64),
-  generation: z.number().int().nonnegative(),
-}) satisfies z.ZodType<Purpose>;
-
 export interface DataPlaneOptions {
   readonly peerId: string;
   /** From `generateCertificate` of @libp2p/tls; absent with `plaintext`. */
@@ -53,53 +52,72 @@ export interface DataPlaneOptions {
   readonly host: string;
   readonly transport: "encrypted" | "plaintext";
   readonly log: Log;
-  /** For the time-outs of a hop. */
+  /** For the time-outs of a hop and of guests, and for the dates of certificates. */
   readonly clock?: Clock;
 }
 
-const helloSchema = z.object({ from: peerIdSchema, to: peerIdSchema, purpose: purposeSchema });
-type Hello = z.infer<typeof helloSchema>;
-const alpnProtocol = "ringfold-data/2";
+const alpnProtocol = "ringfold-data/3";
 /** The fastest first: every machine with a GPU has AES instructions, and 128 bits are as safe as the certificates. */
 const ciphers = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 
 export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
+  const { log, clock = systemClock } = options;
   const arrivals = new Arrivals<DataSocket>();
+  const admission = new Admission();
+  const hellos = new WeakMap<DataSocket, Hello>();
+  const guests = new Guests({ countMax: limits.guestsMax, timeoutMs: limits.rendezvousTimeoutMs, clock });
   const sockets = new Set<Socket>();
   const closed = new AbortController();
-  const { log } = options;
 
-  const arrive = async (socket: Socket): Promise<void> => {
+  const receive = async (socket: Socket): Promise<void> => {
     track(sockets, socket);
-    const { data, hello } = await greet(socket, options, closed.signal);
-    const { from, purpose } = hello;
-    const handler = arrivals.handlerOf(purpose.kind);
-    if (handler) {
-      acknowledge(data, options.peerId, hello);
-      return handler(data, purpose);
+    const guest = guests.greet(socket);
+    if (!guest) return void socket.destroy();
+    const data = new DataSocket(socket, { peerId: "an unauthenticated peer", clock });
+    try {
+      const hello = await greet(data, socket, { self: options.peerId, clock, signal: guest.signal });
+      const { from, purpose } = hello;
+      await admission.admitted(from, purpose, guest.signal);
+      const handler = arrivals.handlerOf(purpose.kind);
+      if (handler) {
+        answerHello(data, hello);
+        handler(data, purpose).catch((error) => {
+          log.warn({ err: toRingfoldError(error) }, "A data connection failed");
+          socket.destroy();
+        });
+      } else {
+        hellos.set(data, hello);
+        socket.once("close", () => arrivals.forget(data, from, purpose));
+        arrivals.arrive(data, from, purpose);
+      }
+      guest.letIn();
+    } catch (cause) {
+      const error = guest.signal.aborted ? abortError(guest.signal) : toRingfoldError(cause);
+      // Neither a crowd of strangers nor our own end is news.
+      const level = error.code === "OVERLOADED" || error.code === "CANCELLED" ? "debug" : "warn";
+      log[level]({ err: error }, "Refused a data connection");
+      refuseHello(data, error);
     }
-    socket.once("close", () => arrivals.forget(data, from, purpose));
-    arrivals.arrive(data, from, purpose);
   };
-  const server = await listen(options, (socket) => {
-    arrive(socket).catch((error) => {
-      log.warn({ err: toRingfoldError(error) }, "Refused a data connection");
-      socket.destroy();
-    });
+  const server = await listen(options, {
+    onConnection: (socket) => guests.enter(socket),
+    onSocket: (socket) => void receive(socket),
   });
 
   return {
     port: (server.address() as AddressInfo).port,
+    admit: (plan) => admission.admit(plan),
     dial: (to, purpose, signal, { receiveRegion } = {}) =>
       dial(options, { to, purpose, receiveRegion }, AbortSignal.any([signal, closed.signal]), sockets),
     accept: async (from, purpose, signal) => {
       const socket = await arrivals.accept(from, purpose, AbortSignal.any([signal, closed.signal]));
-      acknowledge(socket, options.peerId, { from, to: options.peerId, purpose });
+      answerHello(socket, hellos.get(socket)!);
       return socket;
     },
     serve: (kind, handler) => arrivals.serve(kind, handler),
     close: async () => {
       closed.abort();
+      guests.close();
       for (const socket of sockets) socket.destroy();
       server.close();
       await once(server, "close");
@@ -112,23 +130,33 @@ function track(sockets: Set<Socket>, socket: Socket): void {
   socket.once("close", () => sockets.delete(socket));
 }
 
-async function listen(options: DataPlaneOptions, onSocket: (socket: Socket) => void): Promise<Server> {
+async function listen(
+  options: DataPlaneOptions,
+  {
+    onConnection,
+    onSocket,
+  }: {
+    /** Every connection as TCP accepts it. */
+    readonly onConnection: (socket: Socket) => void;
+    /** Those that frames may come from: the same over plain TCP, over TLS after its handshake. */
+    readonly onSocket: (socket: Socket) => void;
+  },
+): Promise<Server> {
   const server =
     options.transport === "plaintext"
-      ? net.createServer({ noDelay: true }, onSocket)
-      : tls.createServer(
-          {
-            ...options.certificate,
-            // libp2p certificates are self-signed; verifyPeerCertificate checks the signature by the peer's identity key.
-            requestCert: true,
-            rejectUnauthorized: false,
-            minVersion: "TLSv1.3",
-            ciphers,
-            ALPNProtocols: [alpnProtocol],
-            handshakeTimeout: limits.rendezvousTimeoutMs,
-          },
-          onSocket,
-        );
+      ? net.createServer({ noDelay: true })
+      : tls.createServer({
+          ...options.certificate,
+          // libp2p certificates are self-signed; verifyPeerCertificate checks the signature by the peer's identity key.
+          requestCert: true,
+          rejectUnauthorized: false,
+          minVersion: "TLSv1.3",
+          ciphers,
+          ALPNProtocols: [alpnProtocol],
+          handshakeTimeout: limits.rendezvousTimeoutMs,
+        });
+  server.on("connection", onConnection);
+  server.on(options.transport === "plaintext" ? "connection" : "secureConnection", onSocket);
   server.on("tlsClientError", (error: Error) => options.log.debug({ err: error }, "TLS handshake failed"));
   server.listen(0, options.host);
   try {
@@ -139,31 +167,17 @@ async function listen(options: DataPlaneOptions, onSocket: (socket: Socket) => v
   return server;
 }
 
-/** The listener's half of the hello. */
+/** Learns who dialled and what for. @throws as certifiedPeer and askHello */
 async function greet(
+  data: DataSocket,
   socket: Socket,
-  options: DataPlaneOptions,
-  closed: AbortSignal,
-): Promise<{ data: DataSocket; hello: Hello }> {
-  const signal = AbortSignal.any([closed, AbortSignal.timeout(limits.rendezvousTimeoutMs)]);
-  const authenticated = await certifiedPeer(socket);
-  const data = new DataSocket(socket, {
-    peerId: authenticated ?? "an unauthenticated peer",
-    clock: options.clock ?? systemClock,
-  });
-  const hello = readHello(await data.receive(signal));
-  if (hello.to !== options.peerId || (authenticated !== undefined && hello.from !== authenticated)) {
-    data.destroy();
-    throw new RingfoldError(
-      "PEER_IDENTITY",
-      `${authenticated ?? hello.from} said hello as ${hello.from} to ${hello.to}`,
-      {
-        peer: authenticated ?? hello.from,
-      },
-    );
-  }
+  { self, clock, signal }: { readonly self: string; readonly clock: Clock; readonly signal: AbortSignal },
+): Promise<Hello> {
+  const peer = await certifiedPeer(socket, { expected: undefined, clock });
+  if (peer !== undefined) data.peerId = peer;
+  const hello = await askHello(data, { self, peer }, signal);
   data.peerId = hello.from;
-  return { data, hello };
+  return hello;
 }
 
 async function dial(
@@ -196,19 +210,10 @@ async function dial(
   track(sockets, socket);
   try {
     await once(socket, options.transport === "plaintext" ? "connect" : "secureConnect", { signal });
-    await certifiedPeer(socket, to.peerId);
-    const data = new DataSocket(socket, {
-      peerId: to.peerId,
-      receiver,
-      clock: options.clock ?? systemClock,
-    });
-    data.send(helloFrame({ from: options.peerId, to: to.peerId, purpose }));
-    const answer = readHello(await data.receive(signal));
-    if (answer.from !== to.peerId || answer.to !== options.peerId) {
-      throw new RingfoldError("PEER_IDENTITY", `${to.host}:${to.port} is ${answer.from}`, {
-        peer: to.peerId,
-      });
-    }
+    const { clock = systemClock } = options;
+    await certifiedPeer(socket, { expected: to.peerId, clock });
+    const data = new DataSocket(socket, { peerId: to.peerId, receiver, clock });
+    await sayHello(data, { from: options.peerId, to: to.peerId, purpose }, signal);
     return data;
   } catch (cause) {
     socket.destroy();
@@ -220,42 +225,4 @@ async function dial(
       cause,
     });
   }
-}
-
-/** The peer id that the TLS certificate proves, or undefined on plain TCP. @throws RingfoldError PEER_IDENTITY */
-async function certifiedPeer(socket: Socket, expected?: string): Promise<string | undefined> {
-  if (!(socket instanceof tls.TLSSocket)) return undefined;
-  const { raw } = socket.getPeerCertificate();
-  try {
-    if (!raw) throw new Error("no certificate");
-    return (
-      await verifyPeerCertificate(raw, expected === undefined ? undefined : peerIdFromString(expected))
-    ).toString();
-  } catch (cause) {
-    socket.destroy();
-    const who = expected === undefined ? "a dialling peer" : expected;
-    throw new RingfoldError(
-      "PEER_IDENTITY",
-      `${who} did not prove its identity`,
-      { peer: expected ?? null },
-      { cause },
-    );
-  }
-}
-
-const acknowledge = (socket: DataSocket, self: string, hello: Hello): void =>
-  socket.send(helloFrame({ from: self, to: hello.from, purpose: hello.purpose }));
-
-const helloFrame = (hello: Hello): Frame => ({
-  kind: frameKind.hello,
-  a: 0,
-  b: 0,
-  c: 0,
-  d: 0,
-  payload: encode(hello),
-});
-
-function readHello(frame: Frame): Hello {
-  if (frame.kind !== frameKind.hello) throw new RingfoldError("MESSAGE_INVALID", "no hello at the start");
-  return decode(frame.payload, helloSchema, limits.segmentBytes);
 }

@@ -146,7 +146,7 @@ export class DataSocket implements FrameSocket {
   }
 
   end(): void {
-    this.#socket.end();
+    this.#sender.end();
   }
 
   destroy(): void {

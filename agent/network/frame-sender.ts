@@ -13,6 +13,7 @@ export class FrameSender {
   readonly #socket: Socket;
   readonly #queue: Buffer[] = [];
   #isWriting = false;
+  #isEnding = false;
   pendingCount = 0;
   bytesSent = 0;
   /** Called when frames have left. */
@@ -26,6 +27,13 @@ export class FrameSender {
     this.#queue.push(encodeFrame(frame));
     this.pendingCount++;
     if (!this.#isWriting) this.#write();
+  }
+
+  /** Ends the socket when everything that was sent has left. */
+  end(): void {
+    this.#isEnding = true;
+    // Not `end`: a peer that never closes its half would keep the socket for ever.
+    if (!this.#isWriting) this.#socket.destroySoon();
   }
 
   #write(): void {
@@ -46,6 +54,7 @@ export class FrameSender {
       this.#isWriting = false;
       this.pendingCount -= count;
       if (this.#queue.length > 0) this.#write();
+      else if (this.#isEnding) this.#socket.destroySoon();
       this.onLeft();
     });
   }

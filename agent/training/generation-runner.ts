@@ -118,6 +118,7 @@ export class GenerationRunner implements TrainerSession {
       const artefact = await checkpointer.save(trainer.state);
       send({ kind: "checkpoint", ...at, point: trainingPoint(trainer.state), artefact });
     }
+    if (step.fault) this.#parts.log.warn({ ...at, ...step.fault }, "An update was skipped on every rank");
     meter.add(step);
     if (plan.source !== setup.peerId || !(meter.isDue(nowMs()) || step.step === trainer.totalSteps)) return;
     send({
@@ -204,7 +205,11 @@ export class GenerationRunner implements TrainerSession {
     const at = { jobId: setup.jobId, generation: plan.generation };
     log.warn({ err: error, ...at, step: trainer.state.step }, "Generation ended");
     if (error.code === "NOT_FINITE") {
-      send({ kind: "failed", jobId: setup.jobId, code: error.code, message: error.message, fatal: true });
+      // Every rank knows whose numbers they were, and says the same.
+      const culprit = plan.ranks.find(({ rank }) => rank === error.data.rank)?.peerId;
+      const { code, message } = error;
+      const failed = { kind: "failed", jobId: setup.jobId, code, message, fatal: true } as const;
+      send(culprit === undefined ? failed : { ...failed, suspect: culprit });
       return;
     }
     const suspect = typeof error.data.peer === "string" ? error.data.peer : null;

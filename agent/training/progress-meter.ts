@@ -8,6 +8,8 @@ const intervalMs = 250;
 export class ProgressMeter {
   #sinceMs = 0;
   #steps: StepReport[] = [];
+  /** Of the last report with a step that counts. */
+  #newest = { loss: 0, accuracy: 0 };
 
   /** Forgets the steps of an earlier generation: its pause must not count as slowness. */
   reset(nowMs: number): void {
@@ -32,12 +34,9 @@ export class ProgressMeter {
     const sum = (of: (step: StepReport) => number) =>
       this.#steps.reduce((total, step) => total + of(step), 0);
     const examples = sum((step) => step.examples);
-    const mean = (of: (step: StepReport) => number) => sum((step) => of(step) * step.examples) / examples;
-    const point: LossPoint = {
-      step: last.step,
-      loss: mean((s) => s.loss),
-      accuracy: mean((s) => s.accuracy),
-    };
+    const used = this.#steps.filter((step) => step.fault === undefined);
+    if (used.length > 0) this.#newest = meanOf(used);
+    const point: LossPoint = { step: last.step, ...this.#newest };
     const progress: Progress = {
       step: last.step,
       totalSteps: trainer.totalSteps,
@@ -57,9 +56,17 @@ export class ProgressMeter {
       sentBytes: last.sentBytes,
       worldSize,
       stallBoundMs: trainer.stall.boundMs,
-      points: [point],
+      skippedSteps: trainer.skippedCount,
+      points: used.length > 0 ? [point] : [],
     };
     this.reset(nowMs);
     return progress;
   }
+}
+
+function meanOf(steps: readonly StepReport[]): { readonly loss: number; readonly accuracy: number } {
+  const examples = steps.reduce((total, step) => total + step.examples, 0);
+  const mean = (of: (step: StepReport) => number) =>
+    steps.reduce((total, step) => total + of(step) * step.examples, 0) / examples;
+  return { loss: mean((step) => step.loss), accuracy: mean((step) => step.accuracy) };
 }

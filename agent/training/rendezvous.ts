@@ -39,15 +39,16 @@ export interface Rendezvous {
  * linked. A rank that has to heal begins to copy the state, and enters the ring with the others meanwhile.
  *
  * @param signal of the generation
- * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT | HASH_DIVERGED |
- *   STALE_GENERATION
+ * @throws RingfoldError PEER_UNREACHABLE | PEER_IDENTITY | NOT_A_MEMBER | REQUEST_TIMEOUT | RING_BROKEN | HOP_TIMEOUT |
+ *   HASH_DIVERGED | STALE_GENERATION
  */
 export async function joinGeneration(
   plan: GenerationPlan,
   self: Rendezvous,
   signal: AbortSignal,
 ): Promise<{ ring: Ring; entry?: Entry }> {
-  const { clock, peerId, trainer, layout, stateSource, onReady } = self;
+  const { clock, peerId, plane, trainer, layout, stateSource, onReady } = self;
+  const { jobId, generation, ranks } = plan;
   const heals = plan.ranks.some((rank) => rank.peerId === peerId && rank.heals);
   if (!heals) assertAtStart(plan, trainer);
   if (plan.ranks.some((rank) => rank.heals) && sourcesOf(plan).some((rank) => rank.peerId === peerId))
@@ -56,6 +57,7 @@ export async function joinGeneration(
     { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: signal },
     clock,
   );
+  plane.admit({ jobId, generation, peerIds: ranks.map((rank) => rank.peerId) });
   try {
     const ring = await link(plan, self, deadline.signal);
     await ring.barrier(deadline.signal); // destroys the ring when it throws

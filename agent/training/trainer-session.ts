@@ -50,7 +50,7 @@ export async function openTrainerSession(
 export async function assembleSession(
   parts: SessionParts,
 ): Promise<{ session: TrainerSession; trainer: Trainer }> {
-  const { setup, data, model, store, plane, clock, nowMs, nextTurn } = parts;
+  const { setup, data, model, store, plane, nowMs, nextTurn } = parts;
   const { jobId, spec } = setup;
   const { layout } = model;
   const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
@@ -60,7 +60,7 @@ export async function assembleSession(
   });
   const checkpointer = new Checkpointer({ jobId, store, layout, everySteps: spec.checkpoint.everySteps });
   if (checkpointer.restore(trainer.state)) trainer.adoptState();
-  const stateSource = new StateSource({ plane, clock, digestState: parts.digestState });
+  const stateSource = new StateSource({ plane, digestState: parts.digestState });
   const runner = new GenerationRunner({ ...parts, trainer, checkpointer, stateSource });
   observer.onStep = (report) => runner.onStep(report);
   return { session: runner, trainer };

@@ -7,6 +7,7 @@ import { untilAborted } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
+import { type Fault, FiniteGuard } from "./finite-guard.ts";
 import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
 import { evenShare, Sampler } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
@@ -20,7 +21,7 @@ import { initialState, type TrainingState } from "./training-state.ts";
  * (with local steps: our own optimizer step, and again) -> one flat f32 vector -> sum over the ring -> the same state on
  * each rank -> next. With `every-step`, the default, a round is one step.
  *
- * Loss, correct answers, example count and the vote to pause ride at the end of the vector, as f32 on any wire, so all
+ * Loss, correct answers, example count and the votes to pause or to leave the round out ride at the end of the vector, as f32 on any wire, so all
  * ranks know the same numbers and stop at the same boundary without a second operation.
  */
 export interface StepReport {
@@ -28,7 +29,9 @@ export interface StepReport {
   readonly step: number;
   /** Steps of this round. */
   readonly stepCount: number;
-  /** Means over the global batches of the round. */
+  /** Why the state was left as it was; undefined for a round that counts. */
+  readonly fault: Fault | undefined;
+  /** Means over the global batches of the round; of one with a fault over what can be used, NaN where nothing can. */
   readonly loss: number;
   readonly accuracy: number;
   /** Over all ranks and steps of the round. */
@@ -82,6 +85,7 @@ export class Trainer {
   readonly #batch: { inputs: Float32Array; labels: Int32Array };
   /** Of this rank's neighbours; what earlier rings have shown is kept. */
   readonly stall = new StallBound();
+  readonly #guard: FiniteGuard;
   #pauseWanted = false;
 
   /** @throws whatever reading the parameters of the engine throws */
@@ -97,6 +101,7 @@ export class Trainer {
     this.#options = options;
     this.#synchronization = createSynchronization(spec, parameterCount);
     this.#exchange = new Exchange(spec, parameterCount);
+    this.#guard = new FiniteGuard(spec.nonFinite, model.layout);
     this.state = initialState(parameterCount, this.#synchronization);
     this.#sampler = new Sampler({
       exampleCount: data.train.count,
@@ -113,6 +118,11 @@ export class Trainer {
   /** Of every ring that this trainer joins, one after the other. */
   get memory(): RingMemory {
     return this.#exchange.memory;
+  }
+
+  /** Updates that were left out, as `nonFinite: skip` asks, since this trainer started. */
+  get skippedCount(): number {
+    return this.#guard.skippedCount;
   }
 
   /** Asks for a pause: the ring as a whole pauses at the synchronization point at which the first vote arrives. */
@@ -135,6 +145,7 @@ export class Trainer {
   async run(ring: Ring, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
     this.#exchange.begin();
+    this.#guard.begin();
     this.#tellModel(this.#synchronization.begin(this.state));
     ring.hopTimeoutMs = this.stall.boundMs;
     let healing = entry;
@@ -169,7 +180,9 @@ export class Trainer {
       const place = healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize };
       await this.#takeSteps({ ring, firstStep, stepCount, ...place }, signal);
       this.#synchronization.contribute(this.state, values);
+      if (everySteps > 1) this.#guard.inspect(values, 0, firstStep + stepCount - 1);
     }
+    this.#guard.vote(values, totals);
     totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
     totals[tail.healedCount] = catchUp?.isCurrent ? 1 : 0;
 
@@ -183,9 +196,10 @@ export class Trainer {
 
     const examples = totals[tail.exampleCount]!;
     const loss = totals[tail.lossSum]! / examples;
-    assertFinite(values, loss, firstStep);
+    const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
     const contributorCount = healing?.place.worldSize ?? ring.worldSize;
     const sums = { firstStep, stepCount, sums: values, exampleCount: examples, contributorCount };
+    const round: KeptRound = { ...sums, isSkipped: fault !== undefined };
     const result = {
       stepCount,
       pauses: totals[tail.pauseVotes]! > 0,
@@ -193,10 +207,10 @@ export class Trainer {
     };
     const accuracy = totals[tail.correctCount]! / examples;
     if (catchUp && !catchUp.isCurrent) {
-      catchUp.keep({ ...sums, sums: values.slice() });
+      catchUp.keep({ ...round, sums: values.slice() });
       this.#catchUp(healing, catchUp);
     } else {
-      this.#apply(sums);
+      this.#apply(round);
       this.#options.model.writeParameters(this.state.parameters);
     }
     const durationMs = nowMs() - startedAtMs;
@@ -204,16 +218,17 @@ export class Trainer {
     ring.hopTimeoutMs = this.stall.boundMs;
     if (this.state.step === firstStep + stepCount) {
       await onStep({
-        ...{ step: this.state.step, stepCount, loss, examples, accuracy },
+        ...{ step: this.state.step, stepCount, loss, examples, accuracy, fault },
         ...{ durationMs, communicationMs, sentBytes: ring.sentBytes },
       });
     }
     return result;
   }
 
-  #apply({ firstStep, stepCount, sums, exampleCount, contributorCount }: KeptRound): void {
+  #apply({ firstStep, stepCount, sums, exampleCount, contributorCount, isSkipped }: KeptRound): void {
     const round = { contributorCount, exampleCount, learningRate: this.#learningRate(firstStep) };
-    this.#synchronization.apply(this.state, sums, round);
+    if (isSkipped) this.#synchronization.begin(this.state);
+    else this.#synchronization.apply(this.state, sums, round);
     this.state.step = firstStep + stepCount;
   }
 
@@ -248,6 +263,7 @@ export class Trainer {
       of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
       const indices = this.#sampler.slice({ step, rank, worldSize });
       const { lossSum, correctCount } = await model.gradient(this.#gather(data.train, indices), values);
+      if (!this.#guard.inspect(values, lossSum, step)) break;
       sums.loss += lossSum;
       sums.correct += correctCount;
       sums.examples += indices.length;
@@ -323,14 +339,6 @@ interface StepsOfRank {
   /** Among those who share the global batch. */
   readonly rank: number;
   readonly worldSize: number;
-}
-
-/** Every rank sees the same sums, so every rank stops at the same point. */
-function assertFinite(sums: Float32Array, loss: number, step: number): void {
-  let sum = 0;
-  for (let i = 0; i < sums.length; i++) sum += sums[i]!;
-  if (Number.isFinite(sum) && Number.isFinite(loss)) return;
-  throw new RingfoldError("NOT_FINITE", `the loss or a gradient is not finite at step ${step}`, { step });
 }
 
 /** A ring of one never waits, so nothing else would notice. */

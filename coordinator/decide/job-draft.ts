@@ -55,12 +55,24 @@ export class JobDraft {
     const silent = [...this.job.silent, ...running.map(({ peerId }) => peerId)].filter(
       (peerId) => !answered.has(peerId) && this.mayLive(peerId),
     );
-    return computeQuorum(this.job, candidates, silent, this.world.links);
+    return computeQuorum({ ...this.job, changes: this.changes() }, candidates, silent, this.world.links);
+  }
+
+  /** What changed since the last plan, with those who wait to join now: one of them may go again before it ever does. */
+  changes(): string[] {
+    const newcomers = this.job.plan ? this.inPhase("ready") : [];
+    return [...this.job.changes, ...newcomers.map(({ peerId }) => `${this.name(peerId)} joins`)];
   }
 
   /** Since the current generation ended on its first rank; 0 while it runs. */
   interruptedMs(): number {
     return this.job.interruptedAtMs === null ? 0 : this.world.nowMs - this.job.interruptedAtMs;
+  }
+
+  /** The job cannot be done. @param reason for people; the message of the failure unless told */
+  fail(failure: NonNullable<JobRecord["failure"]>, reason = `${failure.code}: ${failure.message}`): void {
+    this.job.failure = { code: failure.code, message: failure.message };
+    this.end("failed", reason);
   }
 
   /** The job is over; whoever works for it is sent home. */

@@ -1,10 +1,13 @@
+import type { GenerationView } from "../../protocol/messages/api.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { JobDraft, JobEffect } from "./job-draft.ts";
 import { reformGraceMs, releaseLeavers } from "./job-members.ts";
-import { isOver, type Member } from "./job-record.ts";
+import { isOver, type JobRecord, type Member } from "./job-record.ts";
 
 /** So many generations may start at one step without a pause between them. */
 const hastyGenerations = 4;
+/** Beside the first. A job that lives for months must not make each of its decisions ever longer to write. */
+const generationsKept = 200;
 const retryMs = { first: 500, most: 10_000 } as const;
 
 /** Moves the job on as far as it can go now. */
@@ -24,7 +27,7 @@ export function advance(draft: JobDraft): void {
     // Some have ended: the others' sockets are closing at this moment, or wait to be linked with somebody who is gone.
     draft.interrupt();
     job.state = "reforming";
-    job.reason = job.changes.length > 0 ? job.changes.join(", ") : "the ring broke";
+    job.reason = draft.changes().join(", ") || "the ring broke";
     if (draft.interruptedMs() > reformGraceMs(job)) job.reason = draft.quorum(running).reason;
     return requestPause(draft, running);
   }
@@ -115,7 +118,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   job.interruptedAtMs = null;
   // Later ones died with their owners; trained again in another world, those steps have other bits.
   job.checkpoints = job.checkpoints.filter(({ step }) => step <= plan.start.step);
-  job.generations.push({
+  job.generations = withNewest(job.generations, {
     generation: plan.generation,
     ranks: plan.ranks.map(({ peerId }) => peerId),
     startStep: plan.start.step,
@@ -131,6 +134,16 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   }
   draft.effects.push({ kind: "start", plan });
 }
+
+/** The first one tells how it began; of a long life the last ones are enough. */
+const withNewest = (
+  generations: readonly GenerationView[],
+  newest: GenerationView,
+): JobRecord["generations"] => [
+  ...generations.slice(0, 1),
+  ...generations.slice(1).slice(1 - generationsKept),
+  newest,
+];
 
 function succeed(draft: JobDraft): void {
   const { accuracy } = draft.job.result!.evaluation;

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { digestSchema, peerIdSchema } from "../../protocol/ids.ts";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
-import { generationViewSchema, jobStateSchema } from "../../protocol/messages/api.ts";
+import { generationViewSchema, jobFailureSchema, jobStateSchema } from "../../protocol/messages/api.ts";
 import {
   evaluationSchema,
   generationPlanSchema,
@@ -41,6 +41,7 @@ export const jobRecordSchema = z.object({
   endedAtMs: z.number().nullable(),
   members: z.record(z.string(), memberSchema),
   plan: generationPlanSchema.nullable(),
+  /** The first and the last ones; they are numbered from 1, so the number of the plan is how many there were. */
   generations: z.array(generationViewSchema),
   /** When the current generation ended on its first rank; null while it runs. */
   interruptedAtMs: z.number().nullable(),
@@ -73,6 +74,8 @@ export const jobRecordSchema = z.object({
     .nullable(),
   /** `name@N` once registered. */
   version: z.string().nullable(),
+  /** Why it failed; absent in records of earlier releases. */
+  failure: jobFailureSchema.nullable().default(null),
 });
 export type JobRecord = z.infer<typeof jobRecordSchema>;
 
@@ -102,8 +105,12 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     engines: [],
     result: null,
     version: null,
+    failure: null,
   };
 }
+
+/** All generations so far, also those that are no longer kept. */
+export const generationCount = ({ plan }: JobRecord): number => plan?.generation ?? 0;
 
 export const isOver = (job: JobRecord): boolean =>
   job.state === "succeeded" || job.state === "failed" || job.state === "cancelled";

@@ -43,7 +43,10 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       // A late stop may have hit the trainer that was prepared since: asked again, it speaks up or is started.
       if (isStopped(report)) return void draft.effects.push({ kind: "prepare", peerId: member.peerId });
       if (report.fatal)
-        return draft.end("failed", `${draft.name(member.peerId)}: ${report.code}: ${report.message}`);
+        return draft.fail(
+          report,
+          `${draft.name(report.suspect ?? member.peerId)}: ${report.code}: ${report.message}`,
+        );
       job.failures[member.peerId] = (job.failures[member.peerId] ?? 0) + 1;
       return draft.drop(member, `trainer of ${draft.name(member.peerId)} failed (${report.code})`);
     case "started":
@@ -66,10 +69,8 @@ function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, 
   job.dataDigest ??= report.dataDigest;
   job.model ??= report.model;
   if (report.dataDigest !== job.dataDigest) {
-    return draft.end(
-      "failed",
-      `DATA_MISMATCH: ${draft.name(member.peerId)} has other data than the first worker`,
-    );
+    const message = `${draft.name(member.peerId)} has other data than the first worker`;
+    return draft.fail({ code: "DATA_MISMATCH", message });
   }
   Object.assign(member, {
     host: report.host,
@@ -80,7 +81,6 @@ function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, 
   if (!job.engines.includes(report.engine)) job.engines.push(report.engine);
   if (member.phase !== "preparing") return;
   draft.setPhase(member, "ready");
-  if (job.plan) job.changes.push(`${draft.name(member.peerId)} joins`);
 }
 
 function applyCheckpoint(
@@ -96,6 +96,7 @@ function applyCheckpoint(
     if (!known.peers.includes(member.peerId)) known.peers.push(member.peerId);
   } else {
     const who = draft.name(member.peerId);
-    draft.end("failed", `HASH_DIVERGED: ${who} has other parameters than its peers at step ${point.step}`);
+    const message = `${who} has other parameters than its peers at step ${point.step}`;
+    draft.fail({ code: "HASH_DIVERGED", message });
   }
 }

@@ -3,7 +3,10 @@ import type { Job } from "../views.ts";
 import { Scroll } from "./panel.tsx";
 
 /** Every plan that the job has had, newest first: why the ring re-formed, and how long that took. */
-export const Generations = ({ generations }: { generations: Job["generations"] }) => (
+export const Generations = ({
+  generations,
+  generationCount,
+}: Pick<Job, "generations" | "generationCount">) => (
   <section class="subpanel" aria-label="Generations">
     <h4>Generations</h4>
     {generations.length === 0 ? (
@@ -56,5 +59,8 @@ export const Generations = ({ generations }: { generations: Job["generations"] }
         </table>
       </Scroll>
     )}
+    {generationCount > generations.length ? (
+      <p class="muted">{formatCount(generationCount - generations.length)} after the first are not kept.</p>
+    ) : null}
   </section>
 );

@@ -29,7 +29,7 @@ export const JobDetail = ({ job, peers, client, liveSinceMs, nowMs }: JobDetailP
       <Ring job={job} peers={peers} />
     </div>
     <div class="job-tables">
-      <Generations generations={job.generations} />
+      <Generations generations={job.generations} generationCount={job.generationCount} />
       <Checkpoints checkpoints={job.checkpoints} />
     </div>
     <Recipe job={job} nowMs={nowMs} />

@@ -65,6 +65,10 @@ export const generationViewSchema = z.object({
   /** Time of one step's all-reduce that the link model predicts; null where links are not known. */
   predictedCommunicationMs: z.number().nullable(),
 });
+export type GenerationView = z.infer<typeof generationViewSchema>;
+
+/** `code` is one of the table of errors, unless a newer agent said it. */
+export const jobFailureSchema = z.object({ code: z.string().max(64), message: z.string() });
 
 export const jobViewSchema = z.object({
   id: z.string(),
@@ -76,12 +80,16 @@ export const jobViewSchema = z.object({
   startedAtMs: z.number().nullable(),
   endedAtMs: z.number().nullable(),
   progress: progressSchema.omit({ points: true }).nullable(),
-  /** All generations so far, oldest first; the last one is current. */
+  /** The first generation and the last 200, oldest first; the last one is current. */
   generations: z.array(generationViewSchema),
+  /** How many there were. */
+  generationCount: z.number().int(),
   checkpoints: z.array(z.object({ step: z.number().int(), hash: digestSchema, ranks: z.number().int() })),
   evaluation: evaluationSchema.nullable(),
   /** `name@N` once registered. */
   version: z.string().nullable(),
+  /** Why it failed; null unless `state` is failed. */
+  failure: jobFailureSchema.nullable(),
 });
 export type JobView = z.infer<typeof jobViewSchema>;
 

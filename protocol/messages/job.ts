@@ -99,6 +99,8 @@ export const progressSchema = z.object({
   worldSize: z.number().int().positive(),
   /** A rank that sends nothing for this long counts as stalled; from the measured time of a step. */
   stallBoundMs: z.number().positive(),
+  /** Updates left out because a number was not finite (`nonFinite: skip`), since this rank's trainer started. */
+  skippedSteps: z.number().int().nonnegative(),
   points: z.array(lossPointSchema).max(1_000),
 });
 export type Progress = z.infer<typeof progressSchema>;
@@ -185,6 +187,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     message: z.string().max(2_000),
     /** true: the job itself is wrong (data, NaN); false: only this agent failed. */
     fatal: z.boolean(),
+    /** Whose fault it is, where that is another one than who reports it. */
+    suspect: peerIdSchema.optional(),
   }),
 ]);
 export type JobReport = z.infer<typeof jobReportSchema>;

@@ -1,6 +1,8 @@
 import { openEngine } from "../../agent/engine/engine.ts";
 import type { Batch, Engine } from "../../agent/engine/port.ts";
+import { toRingfoldError } from "../../protocol/errors.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
+import { parseBenchOptions } from "./bench-program.ts";
 
 /**
  * Training speed of the compute engines: forward and backward of one batch, gradient read back, on synthetic images.
@@ -74,6 +76,20 @@ async function measureAll(): Promise<EngineRow[]> {
   return rows;
 }
 
-const rows = await measureAll();
-if (process.argv.includes("--json")) console.log(JSON.stringify(rows));
-else console.table(rows);
+async function main(): Promise<void> {
+  const flags = parseBenchOptions("bench:engines", (command) =>
+    command.description("training speed of the compute engines on synthetic images"),
+  );
+  if (!flags) return;
+  const rows = await measureAll();
+  if (flags.json) console.log(JSON.stringify(rows));
+  else console.table(rows);
+}
+
+try {
+  await main();
+} catch (cause) {
+  const error = toRingfoldError(cause);
+  console.error(`${error.message}\n  ${error.remedy}`);
+  process.exitCode = error.rule.exit;
+}

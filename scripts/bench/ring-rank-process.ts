@@ -116,7 +116,8 @@ async function linkRing(
   const upstream = ranks[(rank + worldSize - 1) % worldSize]!;
   const downstream = ranks[(rank + 1) % worldSize]!;
   const memory = new RingMemory({ elementCount: bytes / 4 });
-  const purpose = { kind: "ring", jobId: "bench", generation } as const;
+  const purpose = { kind: "ring", jobId: `bench-${generation}`, generation } as const;
+  plane.admit({ ...purpose, peerIds: ranks.map(({ peerId }) => peerId) });
   const [dialled, accepted] = await Promise.all([
     plane.dial({ peerId: upstream.peerId, host: "127.0.0.1", port: upstream.ports[name] }, purpose, never, {
       receiveRegion: memory.receiveRegion,

@@ -1,39 +1,14 @@
-import { parseArgs } from "node:util";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { wireSchema } from "../../protocol/job-spec.ts";
 import type { Plane } from "./ring-contender.ts";
+import type { RingBenchFlags } from "./ring-options.ts";
 import type { Row, SuiteOptions, SuiteResult } from "./ring-suite.ts";
-
-/** What a person may choose, and how the result is shown. */
-export interface RingBenchFlags {
-  readonly worlds?: string | undefined;
-  readonly sizes?: string | undefined;
-  readonly planes?: string | undefined;
-  readonly wires?: string | undefined;
-  readonly rounds?: string | undefined;
-  readonly quick?: boolean | undefined;
-}
 
 const planes = ["tls", "plain", "rawTcp", "gloo", "openmpi"] as const satisfies Plane[];
 const units = { KB: 2 ** 10, MB: 2 ** 20 } as const;
 const full = { worlds: "2,3,4", sizes: "64KB,1MB,16MB,128MB", planes: planes.join(), rounds: "5" };
 /** Under 20 s on two cores, and without anything that npm does not bring. */
 const quick = { worlds: "2,3", sizes: "64KB,16MB", planes: "tls,plain,rawTcp", rounds: "2" };
-
-export function parseRingBenchFlags(
-  commandLine: readonly string[],
-): RingBenchFlags & { readonly json: boolean } {
-  const text = { type: "string" } as const;
-  const { values } = parseArgs({
-    args: [...commandLine],
-    options: {
-      ...{ worlds: text, sizes: text, planes: text, wires: text, rounds: text },
-      quick: { type: "boolean" },
-      json: { type: "boolean", default: false },
-    },
-  });
-  return values;
-}
 
 /** @throws RingfoldError USAGE */
 export function suiteOptionsOf(flags: RingBenchFlags): Omit<SuiteOptions, "note" | "signal"> {

@@ -1,6 +1,8 @@
 import { toRingfoldError } from "../../protocol/errors.ts";
 import { formatTable } from "../commands/present/table.ts";
-import { parseRingBenchFlags, ringBenchTable, suiteOptionsOf } from "./ring-report.ts";
+import { parseBenchOptions } from "./bench-program.ts";
+import { type RingBenchFlags, withRingBenchOptions } from "./ring-options.ts";
+import { ringBenchTable, suiteOptionsOf } from "./ring-report.ts";
 import { measureRings } from "./ring-suite.ts";
 
 /**
@@ -10,11 +12,11 @@ import { measureRings } from "./ring-suite.ts";
  *     node scripts/bench/ring.ts --quick     under 20 s; nothing but ours and raw TCP
  *     node scripts/bench/ring.ts --json      one object {rows, ratios, load}
  *
- * --worlds 2,3  --sizes 64KB,16MB  --planes tls,plain,rawTcp,gloo,openmpi  --wires f32,bf16,int8  --rounds 5
- * choose a part. docs/ring.md tells what the figures mean. Exits with 1 when a result was wrong.
+ * `--help` lists what chooses a part. docs/ring.md tells what the figures mean. Exits with 1 when a result was wrong.
  */
-try {
-  const flags = parseRingBenchFlags(process.argv.slice(2));
+async function main(): Promise<void> {
+  const flags = parseBenchOptions<RingBenchFlags>("bench:ring", withRingBenchOptions);
+  if (!flags) return;
   const result = await measureRings({
     ...suiteOptionsOf(flags),
     signal: new AbortController().signal, // Ctrl-C ends the ranks as well
@@ -23,6 +25,10 @@ try {
   const { head, rows } = ringBenchTable(result);
   console.log(flags.json ? JSON.stringify(result) : formatTable(head, rows));
   if (result.rows.some(({ checked }) => !checked)) process.exitCode = 1;
+}
+
+try {
+  await main();
 } catch (cause) {
   const error = toRingfoldError(cause);
   console.error(`${error.message}\n  ${error.remedy}`);

@@ -92,7 +92,7 @@ export function summarize(parts: {
     },
     rssGrowthMB: grown.length > 0 ? Math.max(0, ...grown) : null,
     growth,
-    generations: job.generations.length,
+    generations: job.generationCount,
     seconds: (window.toMs - window.fromMs) / 1_000,
     agents: options.agentCount,
     signal: options.signal,

@@ -24,6 +24,7 @@ export function lostSteps(
 ): number {
   return generations.slice(1).reduce((lost, next, i) => {
     const before = generations[i]!;
+    if (next.generation !== before.generation + 1) return lost; // those between are not kept
     const survivors = before.ranks.filter(
       (peerId) =>
         next.ranks.includes(peerId) &&

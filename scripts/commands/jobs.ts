@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { errorRules } from "../../protocol/errors.ts";
 import { type CommandIo, runCommand } from "./command.ts";
 
 export function register(program: Command, io: CommandIo): void {
@@ -24,7 +25,9 @@ export function register(program: Command, io: CommandIo): void {
       runCommand(command, io, async (context) => {
         const { connectApi } = await import("./api-client.ts");
         const { jobText } = await import("./present/job-text.ts");
+        const { failureCode } = await import("./train.ts");
         const job = await (await connectApi(context)).job(id);
+        if (job.state === "failed") io.exitCode.value = errorRules[failureCode(job)].exit;
         return { json: job, text: jobText(job, Date.now()) };
       }),
     );

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { RingfoldError } from "../../protocol/errors.ts";
+import { type ErrorCode, isErrorCode, RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
 import type { ApiClient } from "./api-client.ts";
@@ -48,7 +48,8 @@ async function withEngine(spec: JobSpec, name: string | undefined): Promise<JobS
 
 /**
  * Shows a job until it ends.
- * @throws RingfoldError JOB_FAILED | CANCELLED (the job was cancelled, or Ctrl-C detached us and the job goes on)
+ * @throws RingfoldError the code that the job failed with | JOB_FAILED
+ * | CANCELLED (the job was cancelled, or Ctrl-C detached us and the job goes on)
  */
 export async function followToEnd(
   api: ApiClient,
@@ -74,13 +75,17 @@ export async function followToEnd(
   }
 }
 
+/** What a shell and the remedy go by: the code of what ended the job where this release knows it. */
+export const failureCode = ({ failure }: JobView): ErrorCode =>
+  isErrorCode(failure?.code) ? failure.code : "JOB_FAILED";
+
 async function endOf(job: JobView): Promise<CommandResult> {
   const data = { jobId: job.id, state: job.state, reason: job.reason };
   if (job.state === "cancelled") {
     throw new RingfoldError("CANCELLED", `${job.id} was cancelled: ${job.reason}`, data);
   }
   if (job.state === "failed") {
-    throw new RingfoldError("JOB_FAILED", `${job.id} failed: ${job.reason}`, data);
+    throw new RingfoldError(failureCode(job), `${job.id} failed: ${job.reason}`, data);
   }
   const { evaluationText } = await import("./present/job-text.ts");
   const { formatDuration } = await import("./present/quantity.ts");

@@ -9,7 +9,7 @@ import { RingMemory } from "../../agent/ring/memory.ts";
 import { Ring } from "../../agent/ring/ring.ts";
 import { wireSchema } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
-import { connectRing, type DataPeer, openDataPeers } from "../fixtures/data-planes.ts";
+import { admitAll, connectRing, type DataPeer, openDataPeers } from "../fixtures/data-planes.ts";
 import { FakeClock } from "../simulation/fake-clock.ts";
 
 const never = new AbortController().signal;
@@ -120,9 +120,10 @@ test("a stranger without a certificate, and random bytes, are cut off; the ring 
     host: "127.0.0.1",
     port,
     rejectUnauthorized: false,
-    ALPNProtocols: ["ringfold-data/2"],
+    ALPNProtocols: ["ringfold-data/3"],
   });
   stranger.on("error", () => {});
+  stranger.resume(); // what it is told is of no interest, only that it is cut off
   stranger.write("let me in");
   const noise = net.connect({ host: "127.0.0.1", port });
   noise.on("error", () => {});
@@ -138,6 +139,7 @@ describe("a neighbour that does not play by the rules", () => {
   /** A real ring of two whose other rank is ours to play: its two sockets. */
   async function ringWithStranger(): Promise<{ ring: Ring; up: FrameSocket; down: FrameSocket }> {
     const [first, second] = (await open(2, "plaintext")) as [DataPeer, DataPeer];
+    admitAll([first, second], purpose);
     const dial = (from: DataPeer, to: DataPeer) =>
       from.plane.dial({ peerId: to.peerId, host: "127.0.0.1", port: to.plane.port }, purpose, soon());
     const [dialled, accepted, up, down] = await Promise.all([
@@ -270,6 +272,7 @@ describe("bytes on a socket", () => {
 
   test("a reader that is in no hurry holds the sender back, and loses nothing", async () => {
     const [first, second] = (await open(2, "plaintext")) as [DataPeer, DataPeer];
+    admitAll([first, second], purpose);
     const [data, bulk] = await Promise.all([
       first.plane.dial(
         { peerId: second.peerId, host: "127.0.0.1", port: second.plane.port },

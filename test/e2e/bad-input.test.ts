@@ -164,11 +164,11 @@ describe("jobs", () => {
     const data = (trainImages: string, trainLabels: string) =>
       `data: {source: idx, trainImages: ${trainImages}, trainLabels: ${trainLabels}, testImages: ${images}, testLabels: ${labels}}\n`;
     const missing = await run(header + data(join(folder, "gone"), labels));
-    await expectRefusal(["train", missing], { exit: 1, says: /FILE_NOT_FOUND.*gone/ });
+    await expectRefusal(["train", missing], { exit: 66, says: /FILE_NOT_FOUND.*gone/ });
     const mismatched = await run(header + data(images, labels));
-    await expectRefusal(["train", mismatched], { exit: 1, says: /DATA_INVALID.*2 labels for 3 images/ });
+    await expectRefusal(["train", mismatched], { exit: 65, says: /DATA_INVALID.*2 labels for 3 images/ });
     const notIdx = await run(header + data(mismatched, labels));
-    await expectRefusal(["train", notIdx], { exit: 1, says: /DATA_INVALID.*not an IDX file/ });
+    await expectRefusal(["train", notIdx], { exit: 65, says: /DATA_INVALID.*not an IDX file/ });
     const { id } = await cluster.api().submitJob(smallJob({ epochs: 1 }));
     expect(await cluster.untilJob(id, ({ state }) => state === "succeeded")).toMatchObject({
       version: "digits@1",

@@ -2,8 +2,12 @@ import type { Clock } from "../../protocol/ports.ts";
 
 /** Time that moves only when told. */
 export class FakeClock implements Clock {
-  #nowMs = 1_000_000;
+  #nowMs: number;
   #timers: { readonly atMs: number; readonly callback: () => void }[] = [];
+
+  constructor(startMs = 1_000_000) {
+    this.#nowMs = startMs;
+  }
 
   nowMs(): number {
     return this.#nowMs;

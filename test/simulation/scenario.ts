@@ -61,7 +61,7 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
       durationMs: world.elapsedMs,
       events: world.scheduler.eventsRun,
       commits: cluster.witness.ledger.commits,
-      generations: job?.generations.length ?? 0,
+      generations: job?.generationCount ?? 0,
     };
   } finally {
     uproot?.();

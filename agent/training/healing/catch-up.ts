@@ -9,6 +9,8 @@ export interface KeptRound {
   readonly sums: Float32Array;
   readonly exampleCount: number;
   readonly contributorCount: number;
+  /** All ranks left it out, as its numbers were not finite. */
+  readonly isSkipped: boolean;
 }
 
 /**

@@ -1,7 +1,5 @@
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
-import type { Clock } from "../../../protocol/ports.ts";
-import { openDeadline, untilAborted } from "../../deadline.ts";
 import type { DataPlane } from "../../network/data-plane.ts";
 import { type Frame, type FrameSocket, frameKind } from "../../network/frame-socket.ts";
 import {
@@ -29,34 +27,25 @@ interface Snapshot {
  */
 export class StateSource {
   readonly #digestState: DigestState;
-  readonly #clock: Clock;
   #snapshot: Snapshot | undefined;
-  #changed = Promise.withResolvers<void>();
 
-  constructor(modules: {
-    readonly plane: DataPlane;
-    readonly digestState: DigestState;
-    readonly clock: Clock;
-  }) {
-    this.#digestState = modules.digestState;
-    this.#clock = modules.clock;
+  constructor({ plane, digestState }: { readonly plane: DataPlane; readonly digestState: DigestState }) {
+    this.#digestState = digestState;
     const never = new AbortController().signal; // the sockets close with the plane
-    modules.plane.serve("heal", async (socket, { generation }) => {
+    plane.serve("heal", async (socket, { generation }) => {
       try {
-        await this.#serve(socket, await this.#awaitSnapshot(generation, never), never);
+        await this.#serve(socket, this.#snapshotOf(generation), never);
       } finally {
         socket.destroy();
       }
     });
   }
 
-  /** Holds `bytes` ready until the next offer, or `withdraw`. They must not change. */
+  /** Holds `bytes` ready until the next offer, or `withdraw`; before the generation is admitted. They must not change. */
   offer(generation: number, bytes: Uint8Array): void {
     const digest = this.#digestState(bytes);
     digest.catch(() => undefined); // whoever asks for it hears of it
     this.#snapshot = { generation, bytes, digest };
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers();
   }
 
   /** Frees the copy. Whoever still reads it may finish. */
@@ -64,24 +53,11 @@ export class StateSource {
     this.#snapshot = undefined;
   }
 
-  /** A rank that heals may have heard of the plan before this one. */
-  async #awaitSnapshot(generation: number, signal: AbortSignal): Promise<Snapshot> {
-    const deadline = openDeadline(
-      { timeoutMs: limits.rendezvousTimeoutMs, what: "the state of a generation", parent: signal },
-      this.#clock,
-    );
-    try {
-      for (;;) {
-        const snapshot = this.#snapshot;
-        if (snapshot?.generation === generation) return snapshot;
-        if (snapshot && snapshot.generation > generation) {
-          throw new RingfoldError("STALE_GENERATION", `generation ${generation} is over`, { generation });
-        }
-        await untilAborted(this.#changed.promise, deadline.signal);
-      }
-    } finally {
-      deadline.release();
-    }
+  #snapshotOf(generation: number): Snapshot {
+    if (this.#snapshot?.generation === generation) return this.#snapshot;
+    throw new RingfoldError("STALE_GENERATION", `there is no state of generation ${generation} here`, {
+      generation,
+    });
   }
 
   /** Until the other end closes. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID */

@@ -9,7 +9,9 @@ export const tail = {
   ...{ lossSum: 0, correctCount: 1, exampleCount: 2, pauseVotes: 3 },
   /** Ranks that have healed since the ring was formed. */
   healedCount: 4,
-  length: 5,
+  /** Ranks whose own numbers were not finite. */
+  nonFiniteVotes: 5,
+  length: 6,
 } as const;
 
 /** The vector that the ranks sum, in the way that the job asks for, with error feedback where something is left out. */

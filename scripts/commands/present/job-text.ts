@@ -49,6 +49,8 @@ export function jobText(job: JobView, nowMs: number): string {
     facts.push(["training", `loss ${formatLoss(loss)}, accuracy ${formatPercent(accuracy)}`]);
     facts.push(["sent", `${formatBytes(sentBytes)} by one rank in this generation`]);
   }
+  if (progress && progress.skippedSteps > 0)
+    facts.push(["skipped", `${progress.skippedSteps} updates whose numbers were not finite`]);
   if (evaluation) facts.push(["evaluation", evaluationText(evaluation)]);
   const checkpoint = job.checkpoints.at(-1);
   if (checkpoint) {
@@ -70,7 +72,7 @@ function ringText({ transport, wire, topK, synchronization }: JobView["spec"]): 
 export const evaluationText = ({ loss, accuracy, examples }: NonNullable<JobView["evaluation"]>): string =>
   `accuracy ${formatPercent(accuracy, 2)} and loss ${formatLoss(loss)} on ${examples} test examples`;
 
-function generationTable({ generations }: JobView): string {
+function generationTable({ generations, generationCount }: JobView): string {
   if (generations.length === 0) return "";
   const rows = generations.map(({ generation, ranks, startStep, recoveryMs, reason }) => [
     String(generation),
@@ -79,5 +81,7 @@ function generationTable({ generations }: JobView): string {
     ranks.map(shortPeer).join(" "),
     reason,
   ]);
-  return `\n${formatTable(["generation", "from step", "recovery", "ring", "reason"], rows)}`;
+  const left = generationCount - generations.length;
+  const note = left > 0 ? `\n${left} generations after the first are not kept` : "";
+  return `\n${formatTable(["generation", "from step", "recovery", "ring", "reason"], rows)}${note}`;
 }

@@ -1,3 +1,4 @@
+import { Admission } from "../../../agent/network/admission.ts";
 import { Arrivals, type Purpose } from "../../../agent/network/arrivals.ts";
 import type { DataPlane } from "../../../agent/network/data-plane.ts";
 import { frameBytes } from "../../../agent/network/frame-format.ts";
@@ -29,6 +30,7 @@ export class SimulatedDataPlanes {
 
   open(peerId: string, life: Life): DataPlane & { crash(): void } {
     const arrivals = new Arrivals<SimulatedSocket>();
+    const admission = new Admission();
     const acknowledgements = new Map<SimulatedSocket, () => void>();
     const closed = new AbortController();
     const port = this.#nextPort++;
@@ -36,16 +38,22 @@ export class SimulatedDataPlanes {
       ...{ peerId, life },
       sockets: new Set(),
       greet: (socket, purpose, acknowledge) => {
-        const handler = arrivals.handlerOf(purpose.kind);
-        if (handler) {
-          acknowledge();
-          handler(socket, purpose).catch(() => socket.destroy());
-          return;
-        }
-        acknowledgements.set(socket, acknowledge);
-        socket.onClose = () => arrivals.forget(socket, socket.peerId, purpose);
-        arrivals.arrive(socket, socket.peerId, purpose);
+        admission
+          .admitted(socket.peerId, purpose, closed.signal)
+          .then(() => letIn(socket, purpose, acknowledge))
+          .catch(() => socket.destroy());
       },
+    };
+    const letIn = (socket: SimulatedSocket, purpose: Purpose, acknowledge: () => void) => {
+      const handler = arrivals.handlerOf(purpose.kind);
+      if (handler) {
+        acknowledge();
+        handler(socket, purpose).catch(() => socket.destroy());
+        return;
+      }
+      acknowledgements.set(socket, acknowledge);
+      socket.onClose = () => arrivals.forget(socket, socket.peerId, purpose);
+      arrivals.arrive(socket, socket.peerId, purpose);
     };
     this.#listeners.set(port, listener);
     const crash = () => {
@@ -55,6 +63,8 @@ export class SimulatedDataPlanes {
     return {
       port,
       crash,
+      // Strangers are for the contract tests of the real plane: everyone in a simulation has a plan.
+      admit: (plan) => admission.admit(plan),
       dial: (to, purpose, signal) =>
         this.#dial(listener, to, purpose, AbortSignal.any([signal, closed.signal])),
       accept: async (from, purpose, signal) => {

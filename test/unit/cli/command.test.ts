@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { type CoordinatorServer, problem, startCoordinatorServer } from "./coordinator-server.ts";
 import { runRingfold, startRingfold } from "./ringfold-process.ts";
-import { jobView, manifest, peerView, succeeded, versionView } from "./views.ts";
+import { jobView, manifest, peerView, progress, succeeded, versionView } from "./views.ts";
 
 vi.setConfig({ testTimeout: 30_000 });
 
@@ -176,6 +176,20 @@ describe("lists and details", () => {
     expect(stdout).toMatch(/^state +succeeded: all steps done$/m);
     expect(stdout).toMatch(/^running time +1m05s$/m);
     expect(stdout).toMatch(/^1 +0 +- +AAAAAA BBBBBB +2 workers present$/m);
+  });
+
+  test("jobs show: tells of updates that were skipped", async () => {
+    server.routes.set("GET /api/jobs/job-1", () => ({
+      body: succeeded({ progress: { ...progress(938), skippedSteps: 3 } }),
+    }));
+    expect((await run("jobs", "show", "job-1")).stdout).toMatch(/^skipped +3 updates/m);
+  });
+
+  test("jobs show: says how many generations are not kept", async () => {
+    server.routes.set("GET /api/jobs/job-1", () => ({ body: succeeded({ generationCount: 300 }) }));
+    expect((await run("jobs", "show", "job-1")).stdout).toMatch(
+      /^299 generations after the first are not kept$/m,
+    );
   });
 
   test("peers, models and one version", async () => {

@@ -86,6 +86,20 @@ test.each([
   });
 });
 
+test.each([
+  ["NOT_FINITE", 65],
+  ["HASH_DIVERGED", 70],
+  ["A_CODE_OF_A_LATER_RELEASE", 1],
+])("a job that failed with %s ends with %i, followed or shown", async (code, expected) => {
+  const failed = jobView({ state: "failed", reason: "the reason", failure: { code, message: "the reason" } });
+  const { outcome } = start("train", jobFile);
+  (await server.nextSubscriber()).publish(viewOf(failed));
+  expect(await outcome).toMatchObject({ exitCode: expected, stderr: expect.stringContaining("the reason") });
+  server.routes.set("GET /api/jobs/job-1", () => ({ body: failed }));
+  const shown = await runRingfold(["jobs", "show", "job-1"], { env: env() });
+  expect(shown).toMatchObject({ exitCode: expected, stdout: expect.stringContaining("the reason") });
+});
+
 test.each(["SIGINT", "SIGTERM"] as const)(
   "%s detaches: the job goes on and the way back is told",
   async (signal) => {

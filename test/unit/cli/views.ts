@@ -25,9 +25,11 @@ export const jobView = (changes: Partial<JobView> = {}): JobView => ({
   endedAtMs: null,
   progress: null,
   generations: [],
+  generationCount: 0,
   checkpoints: [],
   evaluation: null,
   version: null,
+  failure: null,
   ...changes,
 });
 
@@ -57,6 +59,7 @@ export const progress = (step: number): NonNullable<JobView["progress"]> => ({
   communicationShare: 0.12,
   worldSize: 2,
   stallBoundMs: 2_000,
+  skippedSteps: 0,
 });
 
 export const succeeded = (changes: Partial<JobView> = {}): JobView =>
@@ -67,6 +70,7 @@ export const succeeded = (changes: Partial<JobView> = {}): JobView =>
     endedAtMs: 1_700_000_066_000,
     progress: progress(938),
     generations: [generation(1, 0, "2 workers present")],
+    generationCount: 1,
     evaluation: { examples: 10_000, loss: 0.0543, accuracy: 0.9821 },
     version: "digits@1",
     ...changes,

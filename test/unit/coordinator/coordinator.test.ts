@@ -149,6 +149,7 @@ describe("a job over its agents", () => {
           communicationShare: 0,
           worldSize: 1,
           stallBoundMs: 2_000,
+          skippedSteps: 0,
           points,
         },
       };

@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { effectsInForce } from "../../../coordinator/decide/job.ts";
+import { generationCount } from "../../../coordinator/decide/job-record.ts";
 import { limits } from "../../../protocol/limits.ts";
 import { effectsOf, JobBench, pointAt } from "../../fixtures/job-bench.ts";
+import { digestOf } from "../../fixtures/messages.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 
 /** Longer than a majority that has reported waits for the rest. */
@@ -96,6 +98,58 @@ test("after a restart the commands in force are given again, and only to whom th
   ]);
   bench.cancel();
   expect(effectsInForce(bench.job)).toEqual([]);
+});
+
+test("a job that waits says the same as long as nothing happens: no decision is written for the clock alone", () => {
+  const waiting = new JobBench({ workers: { min: 2, max: 2 } }).peer(1);
+  const broken = new JobBench({ workers: { min: 2, max: 2 } }).run(2);
+  for (let generation = 1; generation <= 8; generation++) {
+    broken.ended(1, 0);
+    broken.ended(2, 0);
+    if (broken.job.state === "reforming") break;
+  }
+  const missing = new JobBench().run(3).peer(2, { connected: false }).peer(3, { connected: false });
+  missing.ended(1, 4);
+  for (const bench of [waiting, broken, missing]) {
+    bench.tick();
+    const { reason } = bench.job;
+    for (let passedMs = 0; passedMs < 400; passedMs += 100) {
+      bench.tick(100);
+      expect(bench.job.reason).toBe(reason);
+    }
+  }
+});
+
+test("of many generations the first and the last are kept, and all are counted", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 1 } }).run(1);
+  for (let step = 1; step <= 250; step++) bench.ended(1, step);
+  const kept = bench.job.generations.map(({ generation }) => generation);
+  expect(kept).toEqual([1, ...Array.from({ length: 200 }, (_, i) => 52 + i)]);
+  expect(generationCount(bench.job)).toBe(251);
+});
+
+test.each([
+  ["TRAINER_DIED", (bench: JobBench) => bench.failed(1, { fatal: true, message: "gone" }), "gone"],
+  ["DATA_MISMATCH", (bench: JobBench) => bench.ready(3, { dataDigest: digestOf("e") }), "worker-3"],
+  ["HASH_DIVERGED", (bench: JobBench) => bench.checkpoint(2, 5, { point: pointAt(5, "other") }), "worker-2"],
+])("a job that fails says so by code: %s", (code, fail, says) => {
+  const bench = new JobBench().run(2).peer(3);
+  bench.tick();
+  bench.checkpoint(1, 5);
+  expect(bench.job.failure).toBeNull();
+  fail(bench);
+  expect(bench.job).toMatchObject({
+    state: "failed",
+    reason: expect.stringContaining(code),
+    failure: { code, message: expect.stringContaining(says) },
+  });
+});
+
+test("a job that fails names the agent whose fault it is, whoever reports it first", () => {
+  const bench = new JobBench().run(2);
+  const message = "the gradient of dense/kernel is not finite on rank 1 at step 7";
+  bench.failed(1, { code: "NOT_FINITE", message, fatal: true, suspect: memoryPeerId(2) });
+  expect(bench.job.reason).toBe(`worker-2: NOT_FINITE: ${message}`);
 });
 
 test("at the end everyone who ever was a rank is sent home", () => {

@@ -115,6 +115,18 @@ describe("a clean change", () => {
     expect(bench.ranks).toEqual([1, 2, 3]);
   });
 
+  test("a newcomer that goes before it ever was a rank leaves no word behind", () => {
+    for (const goes of [{ connected: false }, { leaving: true }]) {
+      const bench = new JobBench().run(2).peer(3);
+      bench.tick();
+      bench.ready(3);
+      bench.peer(3, { ...goes, eligible: false }).tick();
+      bench.ended(1, 9, { cause: "quiesced" });
+      const [start] = effectsOf(bench.ended(2, 9, { cause: "quiesced" }), "start");
+      expect(start!.plan.reason).toBe("resumed; 2 workers from step 9");
+    }
+  });
+
   test("a full job is not paused for anybody", () => {
     const bench = new JobBench(workers(1, 2)).run(2).peer(3);
     expect(bench.tick()).toEqual([]);

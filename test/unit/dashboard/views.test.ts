@@ -21,6 +21,7 @@ const progress = {
   communicationShare: 0.1,
   worldSize: 2,
   stallBoundMs: 2_000,
+  skippedSteps: 0,
 };
 
 const job = (change: Partial<Job> = {}): Job => ({
@@ -33,9 +34,11 @@ const job = (change: Partial<Job> = {}): Job => ({
   endedAtMs: null,
   progress,
   generations: [],
+  generationCount: 0,
   checkpoints: [],
   evaluation: null,
   version: null,
+  failure: null,
   ...change,
 });
 

@@ -52,6 +52,7 @@ test("an IDX file is its shape and its bytes", async () => {
   expect(await readIdx(write(idx([2, 2, 2])), 3, Number.POSITIVE_INFINITY)).toEqual({
     shape: [2, 2, 2],
     data: Uint8Array.of(0, 1, 2, 3, 4, 5, 6, 7),
+    fileCount: 2,
   });
 });
 
@@ -123,6 +124,14 @@ test("a data set is both halves, with a channel and as many classes as its label
 test("the first so many examples are used where a job says so", async () => {
   const { train, test: held } = await openDataset({ ...files(), trainExamples: 5, testExamples: 2 });
   expect({ trainCount: train.count, testCount: held.count }).toEqual({ trainCount: 5, testCount: 2 });
+});
+
+test("labels for other images are refused also where the job takes only the first ones", async () => {
+  const spec = { ...files({ trainLabels: idx([19]) }), trainExamples: 5 };
+  await expect(openDataset(spec)).rejects.toMatchObject({
+    code: "DATA_INVALID",
+    message: expect.stringContaining("19 labels for 20 images"),
+  });
 });
 
 test.each([

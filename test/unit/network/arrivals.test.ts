@@ -42,8 +42,23 @@ test("a second dial replaces the first, and the first's end does not take the se
 test("what nobody asked for is bounded", () => {
   const arrivals = new Arrivals();
   const stubs = Array.from({ length: 65 }, stub);
-  stubs.forEach(({ socket }, i) => void arrivals.arrive(socket, `peer-${i}`, purpose));
-  expect(stubs.map(({ destroyed }) => destroyed())).toEqual(stubs.map((_, i) => i === 64));
+  const arrive = (i: number) => arrivals.arrive(stubs[i]!.socket, `peer-${i}`, purpose);
+  for (let i = 0; i < 64; i++) arrive(i);
+  expect(() => arrive(64)).toThrow(expect.objectContaining({ code: "OVERLOADED" }));
+});
+
+test("a link in use is not replaced by a second dial; once it has closed, another may come", async () => {
+  const arrivals = new Arrivals();
+  const [first, second] = [stub(), stub()];
+  const accepted = arrivals.accept("a", purpose, soon());
+  arrivals.arrive(first.socket, "a", purpose);
+  expect(await accepted).toBe(first.socket);
+  const again = () => arrivals.arrive(second.socket, "a", purpose);
+  expect(again).toThrow(expect.objectContaining({ code: "DUPLICATE_IDENTITY" }));
+  expect(first.destroyed()).toBe(false);
+  arrivals.forget(first.socket, "a", purpose);
+  again();
+  expect(await arrivals.accept("a", purpose, soon())).toBe(second.socket);
 });
 
 test("an accept that is given up takes no later dial", async () => {

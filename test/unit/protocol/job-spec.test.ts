@@ -23,6 +23,7 @@ test("three lines are a job; everything else has a default", () => {
     ringOrder: "measured",
     transport: "encrypted",
     wire: "f32",
+    nonFinite: "stop",
     synchronization: { kind: "every-step" },
   });
 });

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { openEngine } from "../../../agent/engine/engine.ts";
-import type { Engine } from "../../../agent/engine/port.ts";
+import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
 import { CatchUp } from "../../../agent/training/healing/catch-up.ts";
 import type { Entry } from "../../../agent/training/trainer.ts";
 import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
@@ -18,9 +18,13 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-async function openRanks(count: number, spec: Partial<JobSpec>): Promise<Rank[]> {
+type Wrap = (model: TrainableModel) => TrainableModel;
+
+async function openRanks(count: number, spec: Partial<JobSpec>, wrap?: Wrap): Promise<Rank[]> {
   const ranks = await Promise.all(
-    Array.from({ length: count }, () => openRank({ engine, data, spec: { ...base, ...spec } })),
+    Array.from({ length: count }, () =>
+      openRank({ engine, data, spec: { ...base, ...spec }, ...(wrap ? { wrap } : {}) }),
+    ),
   );
   onTestFinished(() => {
     for (const { model } of ranks) model.close();
@@ -31,8 +35,8 @@ async function openRanks(count: number, spec: Partial<JobSpec>): Promise<Rank[]>
 const layoutOf = ({ model }: Rank) => model.layout;
 
 /** Two ranks train one epoch; then a third one comes, whose copy of the state arrives after so many of its rounds. */
-async function trainWithLateRank(spec: Partial<JobSpec>, roundsLate: number) {
-  const ranks = await openRanks(3, spec);
+async function trainWithLateRank(spec: Partial<JobSpec>, roundsLate: number, wrap?: Wrap) {
+  const ranks = await openRanks(3, spec, wrap);
   const [first, second, late] = ranks as [Rank, Rank, Rank];
   first.onStep = second.onStep = (step) => {
     if (step >= 5) first.trainer.requestPause();
@@ -83,6 +87,34 @@ test.each([
   expect(late.hashes.size).toBeGreaterThan(2);
 });
 
+/** The real model, whose gradient is not finite in its `step`-th call. */
+const poisonedAt =
+  (step: number): Wrap =>
+  (model) => {
+    let calls = 0;
+    return {
+      ...model,
+      gradient: async (batch, gradient) => {
+        const result = await model.gradient(batch, gradient);
+        if (calls++ === step) gradient[1] = Number.NaN;
+        return result;
+      },
+    };
+  };
+
+test.each([
+  ["every step", {}, 7],
+  ["averaging", { synchronization: { kind: "averaging" as const, everySteps: 3 } }, 10],
+])("an update that all have skipped is skipped by who heals, too (%s)", async (_, spec, step) => {
+  const late = await trainWithLateRank({ ...spec, nonFinite: "skip" }, 2, poisonedAt(step));
+  expect(late.start).toBeLessThanOrEqual(step);
+  expect(late.healedAt[0]).toBeGreaterThan(step);
+  expect(late.outcomes).toEqual(["done", "done", "done"]);
+  expect(new Set(late.ranks.map(({ trainer }) => trainingPoint(trainer.state).hash)).size).toBe(1);
+  expect(late.ranks[0]!.trainer.state.parameters.every(Number.isFinite)).toBe(true);
+  expect(late.ranks[0]!.reports.some(({ fault }) => fault?.step === step)).toBe(true);
+});
+
 test("a state that is there at once costs no more than a round", async () => {
   const { healedAt, start } = await trainWithLateRank({}, 0);
   expect(healedAt).toEqual([start + 1]);
@@ -128,7 +160,14 @@ test("a state that never comes leaves the rank where it was", async () => {
 test("more is not kept than memory should hold", () => {
   const catchUp = new CatchUp(new Promise(() => {}));
   const huge = { length: 0, byteLength: 2 ** 30 } as Float32Array;
-  const round = { firstStep: 0, stepCount: 1, sums: huge, exampleCount: 8, contributorCount: 2 };
+  const round = {
+    firstStep: 0,
+    stepCount: 1,
+    sums: huge,
+    exampleCount: 8,
+    contributorCount: 2,
+    isSkipped: false,
+  };
   for (let i = 0; i < 4; i++) catchUp.keep(round);
   expect(() => catchUp.keep(round)).toThrow("slower than the ring");
 });

@@ -233,7 +233,7 @@ test.each(exchanges)(
     for (const outcome of await settleAll(ranks))
       expect(outcome).toMatchObject({
         status: "rejected",
-        reason: { code: "NOT_FINITE", data: { step: 4 } },
+        reason: { code: "NOT_FINITE", data: { rank: 2, step: 5 } },
       });
     for (const rank of ranks) expect(pointOf(rank)).toEqual({ step: 4, hash: ranks[0]!.hashes.get(4) });
   },

@@ -50,6 +50,7 @@ const progress = (step: number): JobReport => ({
       communicationShare: 0,
       worldSize: 1,
       stallBoundMs: 2_000,
+      skippedSteps: 0,
       points: [{ step, loss: 1, accuracy: 0 }],
     },
   },
