@@ -137,6 +137,13 @@ export class JobDesk {
     if (recovered !== null && before?.generations.at(-1)?.recoveryMs === null) {
       writes.push(...events.append(subject, `first step ${recovered} ms after the interruption`));
     }
+    const newest = record.generations.at(-1);
+    const told = before?.generations.find(({ generation }) => generation === newest?.generation);
+    for (const { peerId, bytes, ms } of newest?.healed.slice(told?.healed.length ?? 0) ?? []) {
+      const who = this.#context.peers.get(peerId)?.hello.name ?? peerId;
+      const what = `has healed: ${(bytes / 1e6).toFixed(1)} MB in ${Math.round(ms)} ms, while the others trained`;
+      writes.push(...events.append(subject, `${who} ${what}`));
+    }
     if (record.state !== before?.state && record.state !== "running") {
       writes.push(...events.append(subject, `${record.state}: ${record.reason}`));
     }

@@ -126,6 +126,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
     startedAtMs: nowMs,
     recoveryMs: null,
     predictedCommunicationMs: plan.predictedCommunicationMs,
+    healed: [],
   });
   for (const { peerId, heals } of plan.ranks) {
     draft.setPhase(job.members[peerId]!, "running");

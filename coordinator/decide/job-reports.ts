@@ -50,8 +50,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       job.failures[member.peerId] = (job.failures[member.peerId] ?? 0) + 1;
       return draft.drop(member, `trainer of ${draft.name(member.peerId)} failed (${report.code})`);
     case "started":
-      if (current) member.healing = false;
-      return;
+      return current ? applyStarted(draft, member, report) : undefined;
     case "progress":
       return; // told to people by the shell; nothing to decide
   }
@@ -81,6 +80,17 @@ function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, 
   if (!job.engines.includes(report.engine)) job.engines.push(report.engine);
   if (member.phase !== "preparing") return;
   draft.setPhase(member, "ready");
+}
+
+function applyStarted(
+  { job }: JobDraft,
+  member: Member,
+  { healedBytes, healMs }: Extract<JobReport, { kind: "started" }>,
+): void {
+  member.healing = false;
+  const { healed } = job.generations.at(-1)!;
+  if (healedBytes === 0 || healed.some(({ peerId }) => peerId === member.peerId)) return;
+  healed.push({ peerId: member.peerId, bytes: healedBytes, ms: healMs });
 }
 
 function applyCheckpoint(

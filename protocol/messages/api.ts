@@ -64,6 +64,8 @@ export const generationViewSchema = z.object({
   recoveryMs: z.number().nullable(),
   /** Time of one step's all-reduce that the link model predicts; null where links are not known. */
   predictedCommunicationMs: z.number().nullable(),
+  /** Ranks that began without the state and have copied it meanwhile: how much, and how long it took them. */
+  healed: z.array(z.object({ peerId: peerIdSchema, bytes: z.number(), ms: z.number() })).default([]),
 });
 export type GenerationView = z.infer<typeof generationViewSchema>;
 

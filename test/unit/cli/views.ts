@@ -44,6 +44,7 @@ export const generation = (
   reason,
   startedAtMs: 1_700_000_001_000,
   predictedCommunicationMs: null,
+  healed: [],
   recoveryMs: number === 1 ? null : 420,
 });
 

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { effectsInForce } from "../../../coordinator/decide/job.ts";
 import { generationCount } from "../../../coordinator/decide/job-record.ts";
 import { limits } from "../../../protocol/limits.ts";
@@ -158,4 +158,48 @@ test("at the end everyone who ever was a rank is sent home", () => {
   bench.ended(2, 4);
   expect(bench.members).toEqual([1, 2]);
   expect(effectsOf(bench.cancel(), "stop")[0]!.peerIds).toEqual([1, 2, 3].map(memoryPeerId));
+});
+
+describe("a rank that heals", () => {
+  const healing = () => {
+    const bench = new JobBench({ workers: { min: 1, max: 4 } }).run(2);
+    bench.peer(3).tick();
+    bench.ready(3);
+    bench.ended(1, 7, { cause: "quiesced" });
+    bench.ended(2, 7, { cause: "quiesced" });
+    return bench;
+  };
+
+  test("is one that does not stand at the start, and says what it has copied", () => {
+    const bench = healing();
+    expect(bench.job.plan!.ranks.map(({ heals }) => heals)).toEqual([false, false, true]);
+    bench.started(1);
+    bench.started(3, { healedBytes: 1_000, healMs: 20 });
+    bench.started(3, { healedBytes: 1_000, healMs: 20 });
+    expect(bench.job.generations.at(-1)!.healed).toEqual([{ peerId: memoryPeerId(3), bytes: 1_000, ms: 20 }]);
+  });
+
+  test("is not interrupted by another newcomer, who comes in when it has healed", () => {
+    const bench = healing();
+    bench.peer(4).tick();
+    expect(effectsOf(bench.ready(4), "quiesce")).toEqual([]);
+    expect(effectsOf(bench.started(3, { healedBytes: 1_000, healMs: 20 }), "quiesce")).toHaveLength(1);
+  });
+
+  test("does not keep a leaving member", () => {
+    const bench = healing();
+    expect(effectsOf(bench.peer(1, { leaving: true }).tick(), "quiesce")).toHaveLength(1);
+  });
+
+  test("and its like form no ring while one that has the steps may be alive", () => {
+    const bench = healing();
+    bench.ended(3, 0);
+    bench.peer(1, { eligible: false }).peer(2, { connected: false });
+    bench.tick(60_000);
+    bench.tick(limits.prepareTimeoutMs);
+    expect(bench.job.plan!.generation).toBe(2);
+    expect(bench.job.reason).toContain("waits for");
+    bench.peer(1, { connected: false }).tick();
+    expect(bench.job.plan).toMatchObject({ generation: 3, start: pointAt(0) });
+  });
 });
