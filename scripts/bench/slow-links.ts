@@ -34,6 +34,7 @@ const options = new Command("bench:slow-links")
   .option("--epochs <n>", "passes over the digits; those of the demo unless told", Number)
   .option("--methods <names>", "comma-separated; every-step is the one that others are compared with")
   .option("--every-steps <n>", "between two synchronization points, instead of each method's own", Number)
+  .option("--seed <n>", "of initial parameters and order of examples; that of the demo unless told", Number)
   .option(
     "--uplink <mbit>",
     "each agent on a machine of its own (network namespace) with such an uplink",
@@ -41,7 +42,14 @@ const options = new Command("bench:slow-links")
   )
   .option("--json", "one JSON object on stdout", false)
   .parse()
-  .opts<{ epochs?: number; methods?: string; everySteps?: number; uplink?: number; json: boolean }>();
+  .opts<{
+    epochs?: number;
+    methods?: string;
+    everySteps?: number;
+    seed?: number;
+    uplink?: number;
+    json: boolean;
+  }>();
 
 interface Row {
   readonly method: string;
@@ -121,6 +129,7 @@ async function specOf(name: string): Promise<JobSpec> {
     ...methods[name],
     workers: { min: agentCount, max: agentCount },
     epochs: options.epochs ?? demo.epochs,
+    seed: options.seed ?? demo.seed,
   });
   const { synchronization } = spec;
   if (synchronization.kind === "every-step" || options.everySteps === undefined) return spec;
