@@ -139,7 +139,9 @@ async function measure(
   return rows;
 }
 
-const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, settleMs));
+function settle(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, settleMs));
+}
 
 /** Mean time of a step between the first and the last one seen in that time; null when fewer than two were. */
 function stepMs(observer: JobObserver, fromMs: number, toMs: number): number | null {
