@@ -50,6 +50,8 @@ export const limits = {
   stateBlocksAhead: 4,
   /** and from so many sources at once: each holds a copy of the state meanwhile. */
   stateSourcesMax: 4,
+  /** A state of this size is given away by a thread of its own: starting one takes 0.2 s of a core. */
+  stateThreadBytes: 8 * mib,
   /** A rank that heals keeps the sums of steps until the state has arrived: as many bytes, and at least so many rounds. */
   catchUpBytesMax: 2 * 1024 * mib,
   catchUpRoundsMin: 4,

@@ -6,7 +6,7 @@ import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { DataPlane } from "../network/data-plane.ts";
 import type { Checkpointer } from "./checkpointer.ts";
-import type { DigestState, StateSource } from "./healing/state-source.ts";
+import type { DigestState, OpenThread, StateSource } from "./healing/state-source.ts";
 import { ProgressMeter } from "./progress-meter.ts";
 import { type Healing, joinGeneration } from "./rendezvous.ts";
 import type { StepReport, Trainer } from "./trainer.ts";
@@ -39,6 +39,8 @@ export interface SessionParts {
   readonly plane: DataPlane;
   readonly store: ArtefactStore;
   readonly digestState: DigestState;
+  /** Gives a large state away beside the training; absent in the simulator, which has one thread. */
+  readonly openStateThread?: OpenThread;
   /** Frees the model and its engine. */
   readonly closeModel: () => void;
 }

@@ -49,15 +49,16 @@ export async function joinGeneration(
 ): Promise<{ ring: Ring; entry?: Entry }> {
   const { clock, peerId, plane, trainer, layout, stateSource, onReady } = self;
   const { jobId, generation, ranks } = plan;
+  const admitted = { jobId, generation, peerIds: ranks.map((rank) => rank.peerId) };
   const heals = plan.ranks.some((rank) => rank.peerId === peerId && rank.heals);
   if (!heals) assertAtStart(plan, trainer);
   if (plan.ranks.some((rank) => rank.heals) && sourcesOf(plan).some((rank) => rank.peerId === peerId))
-    stateSource.offer(plan.generation, encodeState(trainer.state, layout));
+    stateSource.offer(admitted, encodeState(trainer.state, layout));
   const deadline = openDeadline(
     { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: signal },
     clock,
   );
-  plane.admit({ jobId, generation, peerIds: ranks.map((rank) => rank.peerId) });
+  plane.admit(admitted);
   try {
     const ring = await link(plan, self, deadline.signal);
     await ring.barrier(deadline.signal); // destroys the ring when it throws

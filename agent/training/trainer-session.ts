@@ -9,6 +9,7 @@ import { Checkpointer } from "./checkpointer.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
 import { digestState } from "./healing/digest-state.ts";
 import { StateSource } from "./healing/state-source.ts";
+import { openStateThread } from "./healing/state-thread.ts";
 import { type StepReport, Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
@@ -41,6 +42,14 @@ export async function openTrainerSession(
     nowMs: () => performance.now(),
     nextTurn: () => nextTurn(),
     digestState,
+    openStateThread: (plan, state) =>
+      openStateThread({
+        plane: {
+          ...{ peerId: setup.peerId, certificate: setup.certificate },
+          ...{ host: setup.listenHost, transport: spec.transport },
+        },
+        ...{ plan, state, logLevel: setup.logLevel },
+      }),
   });
   session.announce();
   return session;
@@ -60,7 +69,11 @@ export async function assembleSession(
   });
   const checkpointer = new Checkpointer({ jobId, store, layout, everySteps: spec.checkpoint.everySteps });
   if (checkpointer.restore(trainer.state)) trainer.adoptState();
-  const stateSource = new StateSource({ plane, digestState: parts.digestState });
+  const stateSource = new StateSource({
+    plane,
+    digestState: parts.digestState,
+    ...(parts.openStateThread ? { openThread: parts.openStateThread } : {}),
+  });
   const runner = new GenerationRunner({ ...parts, trainer, checkpointer, stateSource });
   observer.onStep = (report) => runner.onStep(report);
   return { session: runner, trainer };

@@ -3,9 +3,11 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { FrameSocket } from "../../agent/network/frame-socket.ts";
 import { digestState } from "../../agent/training/healing/digest-state.ts";
 import { fetchState } from "../../agent/training/healing/fetch-state.ts";
-import { StateSource } from "../../agent/training/healing/state-source.ts";
+import { dialState } from "../../agent/training/healing/healing.ts";
+import { type OpenThread, StateSource } from "../../agent/training/healing/state-source.ts";
+import { openStateThread } from "../../agent/training/healing/state-thread.ts";
 import { limits } from "../../protocol/limits.ts";
-import { admitAll, type DataPeer, openDataPeers } from "../fixtures/data-planes.ts";
+import { admissionOf, admitAll, type DataPeer, openDataPeers } from "../fixtures/data-planes.ts";
 
 const soon = () => AbortSignal.timeout(10_000);
 const purpose = { kind: "heal", jobId: "job-1", generation: 3 } as const;
@@ -22,7 +24,10 @@ interface Source extends DataPeer {
 }
 
 /** A rank that heals, and ranks that offer a state each. */
-async function openRanks(states: readonly Uint8Array[]): Promise<{ healing: DataPeer; sources: Source[] }> {
+async function openRanks(
+  states: readonly Uint8Array[],
+  { threads = false }: { threads?: boolean } = {},
+): Promise<{ healing: DataPeer; sources: Source[] }> {
   const [healing, ...peers] = (await openDataPeers(1 + states.length, "encrypted")) as [
     DataPeer,
     ...DataPeer[],
@@ -30,17 +35,32 @@ async function openRanks(states: readonly Uint8Array[]): Promise<{ healing: Data
   opened.push(healing, ...peers);
   admitAll([healing, ...peers], purpose);
   const sources = peers.map((peer, index) => {
-    const source = new StateSource({ plane: peer.plane, digestState });
-    source.offer(purpose.generation, states[index]!);
+    const source = new StateSource({
+      ...{ plane: peer.plane, digestState },
+      ...(threads ? { openThread: threadOf(peer) } : {}),
+    });
+    source.offer(admissionOf([healing, ...peers], purpose), states[index]!.slice());
     return { ...peer, source };
   });
   return { healing, sources };
 }
 
+const threadOf =
+  ({ peerId, certificate }: DataPeer): OpenThread =>
+  (plan, bytes) =>
+    openStateThread({
+      plane: { peerId, certificate, host: "127.0.0.1", transport: "encrypted" },
+      ...{ plan, state: bytes, logLevel: "silent" },
+    });
+
 const dialAll = (healing: DataPeer, sources: readonly DataPeer[]): Promise<FrameSocket[]> =>
   Promise.all(
     sources.map(({ peerId, plane }) =>
-      healing.plane.dial({ peerId, host: "127.0.0.1", port: plane.port }, purpose, soon()),
+      dialState(
+        (port) => healing.plane.dial({ peerId, host: "127.0.0.1", port }, purpose, soon()),
+        plane,
+        soon(),
+      ),
     ),
   );
 
@@ -52,6 +72,15 @@ describe("a state is copied", () => {
     const received = sockets.map(({ bytesReceived }) => bytesReceived);
     expect(received.reduce((sum, bytes) => sum + bytes, 0)).toBeLessThan(1.01 * state.length + 10_000);
     if (count > 1) expect(Math.min(...received)).toBeGreaterThan(limits.stateBlockBytes / 2);
+  });
+
+  test("from threads of their own, on another port, where it is large", async () => {
+    const { healing, sources } = await openRanks([state, state], { threads: true });
+    const sockets = await dialAll(healing, sources);
+    expect(Buffer.compare(await fetchState(sockets, digestState, soon()), state)).toBe(0);
+    expect(Math.min(...sockets.map(({ bytesReceived }) => bytesReceived))).toBeGreaterThan(0);
+    for (const { source } of sources) source.withdraw();
+    await expect(fetchState(sockets, digestState, soon())).rejects.toMatchObject({ code: "RING_BROKEN" });
   });
 
   test("of less than a block", async () => {
@@ -91,9 +120,8 @@ describe("a state is refused", () => {
 
   test("of a generation that is over", async () => {
     const { healing, sources } = await openRanks([state]);
-    sources[0]!.source.offer(4, state);
-    const sockets = await dialAll(healing, sources);
-    await expect(fetchState(sockets, digestState, soon())).rejects.toMatchObject({ code: "RING_BROKEN" });
+    sources[0]!.source.offer({ ...purpose, generation: 4, peerIds: [] }, state.slice());
+    await expect(dialAll(healing, sources)).rejects.toMatchObject({ code: "RING_BROKEN" });
   });
 
   test("when every source is gone", async () => {
