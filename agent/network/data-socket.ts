@@ -4,7 +4,7 @@ import { limits } from "../../protocol/limits.ts";
 import { type Clock, systemClock } from "../../protocol/ports.ts";
 import { FrameReceiver } from "./frame-receiver.ts";
 import { FrameSender } from "./frame-sender.ts";
-import type { Frame, FrameSocket, TakeFrame } from "./frame-socket.ts";
+import type { Frame, FrameSocket, PlaceFrame, TakeFrame } from "./frame-socket.ts";
 
 export interface DataSocketOptions {
   readonly peerId: string;
@@ -83,10 +83,10 @@ export class DataSocket implements FrameSocket {
     return received!;
   }
 
-  async receiveEach(take: TakeFrame, signal: AbortSignal): Promise<void> {
+  async receiveEach(take: TakeFrame, signal: AbortSignal, place?: PlaceFrame): Promise<void> {
     const fail = (cause: unknown) => this.#receiver.fail(cause);
     const onAbort = () => fail(this.#cancelled());
-    const taken = this.#receiver.consume(take);
+    const taken = this.#receiver.consume(take, place);
     if (signal.aborted) onAbort();
     signal.addEventListener("abort", onAbort);
     const cancelTimer = this.#watch(fail);

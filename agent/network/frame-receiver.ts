@@ -2,13 +2,14 @@ import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import { frameBytes, frameHeaderBytes, payloadBytesMax } from "./frame-format.ts";
-import type { TakeFrame } from "./frame-socket.ts";
+import type { Frame, PlaceFrame, TakeFrame } from "./frame-socket.ts";
 
 /** Bytes that TLS may still hand over after it was told to pause: one read of 64 KiB and a record. */
 const lateBytesMax = 65_536 + 16_384 + 1_024;
 
 interface Consumer {
   readonly take: TakeFrame;
+  readonly place: PlaceFrame | undefined;
   readonly resolve: () => void;
   readonly reject: (cause: unknown) => void;
 }
@@ -30,6 +31,10 @@ export class FrameReceiver {
   /** Places for the next bytes by their offset in units of a header: making a view costs more than the rest of a read. */
   readonly #targets: Uint8Array<ArrayBuffer>[] = [];
   #consumer: Consumer | undefined;
+  /** A frame whose payload arrives where its consumer wants it, and how much of it is there. */
+  #placed: { readonly frame: Frame; receivedBytes: number } | undefined;
+  /** The socket was given a piece of `#placed` to write to, not of the region. */
+  #targetIsPlaced = false;
   /** The consumer takes its time with the last frame. */
   #holding = false;
   /** Why no more bytes will come. */
@@ -74,10 +79,10 @@ export class FrameReceiver {
   }
 
   /** Hands frames to `take`, those first that are here already, until it wants no more. One consumer at a time. */
-  consume(take: TakeFrame): Promise<void> {
+  consume(take: TakeFrame, place?: PlaceFrame): Promise<void> {
     assert(!this.#consumer, "one consumer at a time");
     return new Promise((resolve, reject) => {
-      this.#consumer = { take, resolve, reject };
+      this.#consumer = { take, place, resolve, reject };
       this.#deliver();
     });
   }
@@ -100,13 +105,22 @@ export class FrameReceiver {
   }
 
   #arrived(bytes: number): void {
-    this.#end += bytes;
     this.bytesReceived += bytes;
+    if (this.#targetIsPlaced) {
+      this.#placed!.receivedBytes += bytes;
+      if (this.#placed!.receivedBytes === this.#placed!.frame.payload.length) this.#deliver();
+      return;
+    }
+    this.#end += bytes;
     if (this.#end >= this.#wanted) this.#deliver();
   }
 
   /** Where the next bytes go; never empty. */
   #target(): Uint8Array<ArrayBuffer> {
+    this.#placeNext();
+    const { frame, receivedBytes } = this.#placed ?? {};
+    this.#targetIsPlaced = frame !== undefined && receivedBytes! < frame.payload.length;
+    if (this.#targetIsPlaced) return frame!.payload.subarray(receivedBytes) as Uint8Array<ArrayBuffer>;
     const quarter = this.#region.length / 4;
     if (this.#start === this.#end || (this.#region.length - this.#end < quarter && this.#start > 0)) {
       if (this.#start < this.#end) this.#region.copyWithin(0, this.#start, this.#end);
@@ -114,6 +128,9 @@ export class FrameReceiver {
       this.#end -= this.#start;
       this.#start = 0;
     }
+    // A header by itself, so that the payload can follow to another place.
+    if (this.#start === this.#end && this.#consumer?.place && !this.#placed)
+      return this.#region.subarray(this.#end, this.#end + frameHeaderBytes);
     const slot = this.#end / frameHeaderBytes;
     const known = this.#targets[slot];
     if (known) return known;
@@ -121,6 +138,27 @@ export class FrameReceiver {
     assert(target.length > 0, "the socket went on after it was paused");
     if (Number.isInteger(slot)) this.#targets[slot] = target;
     return target;
+  }
+
+  /** Asks the consumer where the payload of a frame shall go of which the header is here, and moves what is here of it. */
+  #placeNext(): void {
+    const available = this.#end - this.#start;
+    const place = this.#consumer?.place;
+    if (!place || this.#placed || available < frameHeaderBytes) return;
+    const { payloadBytes, ...frame } = this.#header();
+    const isWhole = available >= frameBytes(payloadBytes);
+    if (isWhole || payloadBytes % frameHeaderBytes !== 0 || payloadBytes > payloadBytesMax) return;
+    const payload = place({ ...frame, payloadBytes });
+    if (!payload) return;
+    payload.set(this.#region.subarray(this.#start + frameHeaderBytes, this.#end));
+    this.#placed = { frame: { ...frame, payload }, receivedBytes: available - frameHeaderBytes };
+    this.#start = this.#end;
+    this.#wanted = this.#start + frameHeaderBytes;
+  }
+
+  #header(): Omit<Frame, "payload"> & { readonly payloadBytes: number } {
+    const word = (index: number): number => this.#view.getUint32(this.#start + 4 * index, true);
+    return { kind: word(0), a: word(1), b: word(2), c: word(3), d: word(4), payloadBytes: word(5) };
   }
 
   #deliver(): void {
@@ -136,11 +174,11 @@ export class FrameReceiver {
 
   /** @returns whether there may be another */
   #deliverOne(consumer: Consumer): boolean {
+    if (this.#placed) return this.#deliverPlaced(consumer, this.#placed);
     const available = this.#end - this.#start;
     this.#wanted = this.#start + frameHeaderBytes;
     if (available < frameHeaderBytes) return false;
-    const word = (index: number): number => this.#view.getUint32(this.#start + 4 * index, true);
-    const length = word(5);
+    const { payloadBytes: length, ...header } = this.#header();
     if (length > payloadBytesMax) {
       throw new RingfoldError("MESSAGE_TOO_LARGE", `frame of ${length} bytes from ${this.peerId}`, {
         peer: this.peerId,
@@ -152,8 +190,21 @@ export class FrameReceiver {
     if (available < frameBytes(length)) return false;
     const from = this.#start + frameHeaderBytes;
     const payload = this.#region.subarray(from, from + length);
-    const frame = { kind: word(0), a: word(1), b: word(2), c: word(3), d: word(4), payload };
     this.#start += frameBytes(length);
+    return this.#hand(consumer, { ...header, payload });
+  }
+
+  #deliverPlaced(
+    consumer: Consumer,
+    { frame, receivedBytes }: { readonly frame: Frame; readonly receivedBytes: number },
+  ): boolean {
+    if (receivedBytes < frame.payload.length) return false;
+    this.#placed = undefined;
+    return this.#hand(consumer, frame);
+  }
+
+  /** @returns whether there may be another */
+  #hand(consumer: Consumer, frame: Frame): boolean {
     this.takenCount++;
     const answer = consumer.take(frame);
     if (answer === true) return true;

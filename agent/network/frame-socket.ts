@@ -16,6 +16,13 @@ export const frameKind = { hello: 1, segment: 2, state: 3 } as const;
 /** Takes one frame; answers, now or later, whether it wants another. What it throws ends the wait. */
 export type TakeFrame = (frame: Frame) => boolean | Promise<boolean>;
 
+/**
+ * Where the payload of a frame shall arrive, asked when its header is here and the payload is not; undefined leaves it to
+ * the socket. The frame is then handed out with that payload.
+ */
+export type PlaceFrame = (frame: Omit<Frame, "payload"> & { readonly payloadBytes: number }) => Placed;
+type Placed = Uint8Array<ArrayBuffer> | undefined;
+
 /** Implemented over TCP and TLS in data-socket.ts, and in memory by the simulator. */
 export interface FrameSocket {
   /** Proven by the certificate; over plain TCP only claimed by the hello. */
@@ -34,7 +41,7 @@ export interface FrameSocket {
   /** One waiter at a time. @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_TOO_LARGE | CANCELLED */
   receive(signal: AbortSignal): Promise<Frame>;
   /** `receive` again and again without a promise for each; absent where that gains nothing. @throws as `receive` */
-  receiveEach?(take: TakeFrame, signal: AbortSignal): Promise<void>;
+  receiveEach?(take: TakeFrame, signal: AbortSignal, place?: PlaceFrame): Promise<void>;
   /**
    * Resolves when at most `pendingMax` (0 unless told) frames are pending.
    * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED

@@ -1,7 +1,7 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-import type { DownstreamLink, Segment, UpstreamLink } from "../ring/link.ts";
-import { type Frame, type FrameSocket, frameKind } from "./frame-socket.ts";
+import type { DownstreamLink, PlaceSegment, Segment, UpstreamLink } from "../ring/link.ts";
+import { type Frame, type FrameSocket, frameKind, type PlaceFrame } from "./frame-socket.ts";
 
 /** What a ring may do with links of this transport. */
 export const ringLimits = {
@@ -24,7 +24,14 @@ export function upstreamLink(socket: FrameSocket): UpstreamLink {
     },
     receive: async (signal) => segmentOf(await socket.receive(signal), peerId),
     ...(each
-      ? { receiveEach: (take, signal) => each((frame) => take(segmentOf(frame, peerId)), signal) }
+      ? {
+          receiveEach: (take, signal, place) =>
+            each(
+              (frame) => take(segmentOf(frame, peerId)),
+              signal,
+              place && ((frame) => placeOf(frame, place)),
+            ),
+        }
       : {}),
     get hopTimeoutMs() {
       return socket.hopTimeoutMs;
@@ -74,16 +81,23 @@ function frameOf(segment: Segment): Frame {
   };
 }
 
-function segmentOf({ kind, a, b, c, d, payload }: Frame, peer: string): Segment {
-  if (kind !== frameKind.segment)
-    throw new RingfoldError("MESSAGE_INVALID", `frame kind ${kind} in a ring`, { peer });
-  const stage = b & ((1 << stageBits) - 1);
-  return {
-    operation: a,
-    stage,
-    wireCode: b >>> stageBits,
-    segmentIndex: c,
-    elementCount: d,
-    payload,
-  };
+function segmentOf({ payload, ...frame }: Frame, peer: string): Segment {
+  if (frame.kind !== frameKind.segment)
+    throw new RingfoldError("MESSAGE_INVALID", `frame kind ${frame.kind} in a ring`, { peer });
+  return { ...headOf(frame), payload };
 }
+
+/** What is no segment has no place, and is refused when it is here. */
+const placeOf = (
+  { payloadBytes, ...frame }: Parameters<PlaceFrame>[0],
+  place: PlaceSegment,
+): ReturnType<PlaceFrame> =>
+  frame.kind === frameKind.segment ? place({ ...headOf(frame), payloadBytes }) : undefined;
+
+const headOf = ({ a, b, c, d }: Omit<Frame, "payload">): Omit<Segment, "payload"> => ({
+  operation: a,
+  stage: b & ((1 << stageBits) - 1),
+  wireCode: b >>> stageBits,
+  segmentIndex: c,
+  elementCount: d,
+});

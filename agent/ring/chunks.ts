@@ -6,18 +6,24 @@ export interface ElementRange {
   readonly end: number;
 }
 
-/** Chunk `chunkIndex` of `worldSize` nearly equal parts of a buffer: lengths differ by at most one element. */
+/**
+ * Chunk `chunkIndex` of `worldSize` nearly equal parts of a buffer. Every chunk starts at a multiple of `alignment`
+ * elements; lengths differ by less than twice that.
+ */
 export function chunkRange(of: {
   readonly elementCount: number;
   readonly worldSize: number;
   readonly chunkIndex: number;
+  readonly alignment?: number;
 }): ElementRange {
-  const { elementCount, worldSize, chunkIndex } = of;
+  const { elementCount, worldSize, chunkIndex, alignment = 1 } = of;
   assert(chunkIndex >= 0 && chunkIndex < worldSize);
-  const base = Math.floor(elementCount / worldSize);
-  const longer = elementCount % worldSize;
-  const start = chunkIndex * base + Math.min(chunkIndex, longer);
-  return { start, end: start + base + (chunkIndex < longer ? 1 : 0) };
+  const units = Math.floor(elementCount / alignment);
+  const startOf = (index: number): number =>
+    index === worldSize
+      ? elementCount
+      : alignment * (index * Math.floor(units / worldSize) + Math.min(index, units % worldSize));
+  return { start: startOf(chunkIndex), end: startOf(chunkIndex + 1) };
 }
 
 export function segmentCount(chunk: ElementRange, segmentElements: number): number {

@@ -8,9 +8,12 @@ import {
   segmentRange,
   stageCount,
 } from "./chunks.ts";
-import type { DownstreamLink, Segment } from "./link.ts";
+import type { DownstreamLink, PlaceSegment, Segment } from "./link.ts";
 import { type RingMemory, slotHeadroomBytes } from "./memory.ts";
 import { type WireFormat, wireFormats } from "./wire.ts";
+
+/** f32 elements of a cache line. */
+const lineElements = 16;
 
 /** One all-reduce on one rank. Vectors are byte offsets into `memory`. */
 export interface CirculationPlan {
@@ -60,10 +63,13 @@ export class Circulation {
 
   constructor(plan: CirculationPlan) {
     const { rank, worldSize, elementCount, wire, memory } = plan;
-    const chunkOf = (chunkIndex: number) => chunkRange({ elementCount, worldSize, chunkIndex });
     this.#plan = plan;
     this.#stages = stageCount(worldSize);
     this.#segmentElements = wire.elementsIn(plan.segmentBytes - 4 * plan.exactTail);
+    // A chunk that starts at a cache line can be received into; where a line is much of a chunk they are as equal as can be.
+    const isLong = Math.min(this.#segmentElements, elementCount / worldSize) >= 4 * lineElements;
+    const alignment = isLong ? lineElements : 1;
+    const chunkOf = (chunkIndex: number) => chunkRange({ elementCount, worldSize, chunkIndex, alignment });
     this.#received = Array.from({ length: this.#stages }, (_, stage) =>
       chunkOf(receivedChunkIndex({ rank, worldSize, stage })),
     );
@@ -85,6 +91,24 @@ export class Circulation {
   /** Sends the first segments of our own chunk. */
   launch(): void {
     this.#launchUpTo(this.#plan.window);
+  }
+
+  /**
+   * In a ring of two a complete f32 sum arrives where it stays; what is to be summed, sent on or decoded, in the link's own
+   * memory. In larger rings, where sums go on, the reads of single headers cost more than the copies (docs/ring.md).
+   */
+  get place(): PlaceSegment | undefined {
+    return this.#plan.worldSize === 2 && !this.#decode ? (segment) => this.#place(segment) : undefined;
+  }
+
+  #place(segment: Parameters<PlaceSegment>[0]): Uint8Array<ArrayBuffer> | undefined {
+    const { worldSize, memory, vector } = this.#plan;
+    if (segment.stage < worldSize - 1) return undefined;
+    const range = this.#rangeOf(segment, segment.payloadBytes);
+    const isAligned = range && (vector + 4 * range.start) % (4 * lineElements) === 0;
+    return isAligned
+      ? new Uint8Array(memory.bytes.buffer, vector + 4 * range.start, segment.payloadBytes)
+      : undefined;
   }
 
   /** Sums or keeps an arrived segment and sends it on. @throws RingfoldError MESSAGE_INVALID */
@@ -172,28 +196,32 @@ export class Circulation {
     const { lossy, exact } = this.#split(range);
     const x = vector + 4 * range.start;
     if (this.#decode) this.#decode(x, pointer, lossy);
-    else memory.bytes.copyWithin(x, pointer, pointer + 4 * lossy);
+    else if (pointer !== x) memory.bytes.copyWithin(x, pointer, pointer + 4 * lossy);
     if (exact === 0) return;
     const from = pointer + wire.payloadBytes(lossy);
     memory.bytes.copyWithin(x + 4 * lossy, from, from + 4 * exact);
   }
 
-  /** Where a segment belongs; anything that does not fit this operation to the element, in its turn, is refused. */
-  #locate(segment: Segment): ElementRange {
-    const { operation, elementCount, wire, upstreamPeerId } = this.#plan;
+  #rangeOf(segment: Omit<Segment, "payload">, payloadBytes: number): ElementRange | undefined {
+    const { operation, elementCount, wire } = this.#plan;
     const chunk = this.#received[segment.stage];
     const range = chunk && segmentRange(chunk, this.#segmentElements, segment.segmentIndex);
-    if (
-      segment.operation === operation &&
+    return segment.operation === operation &&
       segment.elementCount === elementCount &&
       segment.wireCode === wire.code &&
       range &&
       range.start < range.end &&
       segment.segmentIndex === this.#nextSegment[segment.stage] &&
-      segment.payload.byteLength === this.#payloadBytes(range)
-    ) {
-      return range;
-    }
+      payloadBytes === this.#payloadBytes(range)
+      ? range
+      : undefined;
+  }
+
+  /** Where a segment belongs; anything that does not fit this operation to the element, in its turn, is refused. */
+  #locate(segment: Segment): ElementRange {
+    const { operation, elementCount, wire, upstreamPeerId } = this.#plan;
+    const range = this.#rangeOf(segment, segment.payload.byteLength);
+    if (range) return range;
     const theirs = Object.values(wireFormats).find(({ code }) => code === segment.wireCode);
     throw new RingfoldError("MESSAGE_INVALID", "a segment does not belong to this operation", {
       peer: upstreamPeerId,

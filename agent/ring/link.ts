@@ -22,6 +22,11 @@ export interface Segment {
 /** Takes one segment; answers, now or later, whether it wants another. What it throws ends the wait. */
 export type TakeSegment = (segment: Segment) => boolean | Promise<boolean>;
 
+/** Where the payload of a segment that is on its way shall arrive; undefined leaves it to the link. */
+export type PlaceSegment = (
+  segment: Omit<Segment, "payload"> & { readonly payloadBytes: number },
+) => Uint8Array<ArrayBuffer> | undefined;
+
 /** From the upstream neighbour. */
 export interface UpstreamLink {
   readonly peerId: string;
@@ -30,7 +35,7 @@ export interface UpstreamLink {
   /** @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID */
   receive(signal: AbortSignal): Promise<Segment>;
   /** `receive` again and again without a promise for each; absent where that gains nothing. @throws as `receive` */
-  receiveEach?(take: TakeSegment, signal: AbortSignal): Promise<void>;
+  receiveEach?(take: TakeSegment, signal: AbortSignal, place?: PlaceSegment): Promise<void>;
   /** How long no whole segment may come while somebody waits for one. */
   hopTimeoutMs: number;
   /** Ends the link at once; the neighbour notices within milliseconds. */
@@ -59,8 +64,9 @@ export async function receiveEach(
   upstream: UpstreamLink,
   take: TakeSegment,
   signal: AbortSignal,
+  place?: PlaceSegment,
 ): Promise<void> {
-  if (upstream.receiveEach) return upstream.receiveEach(take, signal);
+  if (upstream.receiveEach) return upstream.receiveEach(take, signal, place);
   for (;;) {
     const answer = take(await upstream.receive(signal));
     if (!(answer === true || (answer !== false && (await answer)))) return;

@@ -4,7 +4,13 @@ import type { Wire } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import { Circulation } from "./circulation.ts";
 import { Gathering } from "./gathering.ts";
-import { type DownstreamLink, receiveEach, type Segment, type UpstreamLink } from "./link.ts";
+import {
+  type DownstreamLink,
+  type PlaceSegment,
+  receiveEach,
+  type Segment,
+  type UpstreamLink,
+} from "./link.ts";
 import { RingMemory } from "./memory.ts";
 import { wireFormats } from "./wire.ts";
 
@@ -47,6 +53,7 @@ interface Collective {
   launch(): void;
   /** @throws RingfoldError MESSAGE_INVALID */
   take(segment: Segment): void;
+  readonly place?: PlaceSegment | undefined;
 }
 
 interface Copy {
@@ -80,7 +87,7 @@ export class Ring {
     this.#options = options;
     this.#segmentBytes = options.segmentBytes ?? limits.segmentBytes;
     this.#window = options.window ?? limits.segmentWindow;
-    // Chunks differ by one element, so by at most one segment; a window of 2 keeps the last segment from waiting.
+    // Chunks differ by at most one segment (chunks.ts); a window of 2 keeps the last one from waiting.
     assert(this.#window >= 2);
   }
 
@@ -258,7 +265,7 @@ export class Ring {
     if (downstream.closed.aborted) onClosed();
     try {
       collective.launch();
-      if (more()) await receiveEach(upstream, take, stop.signal);
+      if (more()) await receiveEach(upstream, take, stop.signal, collective.place);
       // What was sent is used anew by the next operation, and the links may be closed after the last one.
       await downstream.drained(stop.signal);
     } catch (cause) {

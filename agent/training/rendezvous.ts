@@ -8,9 +8,10 @@ import type { DataPlane } from "../network/data-plane.ts";
 import { downstreamLink, ringLimits, upstreamLink } from "../network/ring-links.ts";
 import { Ring } from "../ring/ring.ts";
 import { CatchUp } from "./healing/catch-up.ts";
+import type { Entry } from "./healing/entry.ts";
 import { fetchStartState, sourcesOf } from "./healing/healing.ts";
 import type { DigestState, StateSource } from "./healing/state-source.ts";
-import type { Entry, Trainer } from "./trainer.ts";
+import type { Trainer } from "./trainer.ts";
 import { encodeState, restoreState, trainingPoint } from "./training-state.ts";
 
 export interface Healing {

@@ -1,15 +1,16 @@
-import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
-import { type Dataset, type ExampleSet, gatherBatch } from "../data/dataset.ts";
-import { untilAborted } from "../deadline.ts";
+import { BatchBuffer, type Dataset } from "../data/dataset.ts";
+import { abortError, untilAborted } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
+import { evaluateShare, evaluationBatch } from "./evaluation.ts";
 import { type Fault, FiniteGuard } from "./finite-guard.ts";
 import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
-import { evenShare, Sampler } from "./sampler.ts";
+import type { Entry } from "./healing/entry.ts";
+import { Sampler } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Exchange, tail } from "./synchronization/exchange.ts";
@@ -54,25 +55,6 @@ export interface TrainerOptions {
   readonly onStep: (report: StepReport) => Promise<void>;
 }
 
-/** How a rank enters a ring of which some ranks still have to heal. */
-export interface Entry {
-  /** Where the ring begins; this rank's own state is there, too, unless it heals. */
-  readonly step: number;
-  readonly healingCount: number;
-  /** Among the ranks that have the state, in ring order; those that heal have no place. */
-  readonly place: { readonly rank: number; readonly worldSize: number };
-  /** Of a rank that heals. */
-  readonly catchUp?: CatchUp;
-  /** Overwrites the state with a copied one. @throws RingfoldError when it is not what it should be */
-  readonly restore: (state: Uint8Array) => void;
-  /** This rank has healed. */
-  readonly onHealed: () => void;
-  /** All have: every rank contributes from the next step on. */
-  readonly onAllHealed: () => void;
-}
-
-const evaluationBatch = 250;
-
 export class Trainer {
   /** At the last synchronization point: steps since then are not in it, and a broken ring takes them back. */
   readonly state: TrainingState;
@@ -82,7 +64,7 @@ export class Trainer {
   readonly #sampler: Sampler;
   readonly #synchronization: Synchronization;
   readonly #exchange: Exchange;
-  readonly #batch: { inputs: Float32Array; labels: Int32Array };
+  readonly #batch: BatchBuffer;
   /** Of this rank's neighbours; what earlier rings have shown is kept. */
   readonly stall = new StallBound();
   readonly #guard: FiniteGuard;
@@ -110,9 +92,7 @@ export class Trainer {
     });
     this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
-    const batchMax = Math.max(spec.batchSize, evaluationBatch);
-    const exampleSize = data.inputShape.reduce((product, dimension) => product * dimension, 1);
-    this.#batch = { inputs: new Float32Array(batchMax * exampleSize), labels: new Int32Array(batchMax) };
+    this.#batch = new BatchBuffer(data, Math.max(spec.batchSize, evaluationBatch));
   }
 
   /** Of every ring that this trainer joins, one after the other. */
@@ -259,10 +239,10 @@ export class Trainer {
     const sums = { loss: 0, correct: 0, examples: 0 };
     for (let step = of.firstStep; step < of.firstStep + of.stepCount; step++) {
       if (step > of.firstStep) await nextTurn(); // our agent and our neighbours have their turn between local steps
-      throwIfCancelled(signal);
+      if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
       of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
       const indices = this.#sampler.slice({ step, rank, worldSize });
-      const { lossSum, correctCount } = await model.gradient(this.#gather(data.train, indices), values);
+      const { lossSum, correctCount } = await model.gradient(this.#batch.gather(data.train, indices), values);
       if (!this.#guard.inspect(values, lossSum, step)) break;
       sums.loss += lossSum;
       sums.correct += correctCount;
@@ -275,37 +255,10 @@ export class Trainer {
     totals[tail.exampleCount] = sums.examples;
   }
 
-  /**
-   * Evaluates the held-out set, each rank its share. Sums travel as f32: exact for counts below 2^24.
-   * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
-   */
-  async evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation> {
+  /** Evaluates the held-out set, each rank its share. @throws as `evaluateShare` */
+  evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation> {
     const { model, data, nextTurn } = this.#options;
-    const { start, end } = evenShare({ count: data.test.count, rank: ring.rank, worldSize: ring.worldSize });
-    const totals = new Float32Array(tail.length);
-    for (let from = start; from < end; from += evaluationBatch) {
-      throwIfCancelled(signal);
-      const indices = Uint32Array.from({ length: Math.min(evaluationBatch, end - from) }, (_, i) => from + i);
-      const { lossSum, correctCount } = await model.evaluate(this.#gather(data.test, indices));
-      totals[tail.lossSum]! += lossSum;
-      totals[tail.correctCount]! += correctCount;
-      totals[tail.exampleCount]! += indices.length;
-      await nextTurn();
-    }
-    // Steps say nothing of how long the others' shares take.
-    ring.hopTimeoutMs = limits.firstStepTimeoutMs;
-    await ring.allReduce(totals, signal);
-    const examples = totals[tail.exampleCount]!;
-    return {
-      examples,
-      loss: totals[tail.lossSum]! / examples,
-      accuracy: totals[tail.correctCount]! / examples,
-    };
-  }
-
-  #gather(set: ExampleSet, indices: Uint32Array) {
-    gatherBatch(set, indices, this.#batch);
-    return { exampleCount: indices.length, ...this.#batch };
+    return evaluateShare(ring, { model, set: data.test, batch: this.#batch, nextTurn }, signal);
   }
 
   #learningRate(step: number): number {
@@ -339,9 +292,4 @@ interface StepsOfRank {
   /** Among those who share the global batch. */
   readonly rank: number;
   readonly worldSize: number;
-}
-
-/** A ring of one never waits, so nothing else would notice. */
-function throwIfCancelled(signal: AbortSignal): void {
-  if (signal.aborted) throw new RingfoldError("CANCELLED", "the training was cancelled");
 }

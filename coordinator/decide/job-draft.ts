@@ -60,7 +60,9 @@ export class JobDraft {
 
   /** What changed since the last plan, with those who wait to join now: one of them may go again before it ever does. */
   changes(): string[] {
-    const newcomers = this.job.plan ? this.inPhase("ready") : [];
+    const room = this.job.spec.workers.max - this.inPhase("running", "ended").length;
+    const ready = this.inPhase("ready").sort((a, b) => (a.peerId < b.peerId ? -1 : 1));
+    const newcomers = this.job.plan ? ready.slice(0, Math.max(0, room)) : []; // the others are spares
     return [...this.job.changes, ...newcomers.map(({ peerId }) => `${this.name(peerId)} joins`)];
   }
 

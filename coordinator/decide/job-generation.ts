@@ -64,7 +64,7 @@ function form(draft: JobDraft): void {
   const members = Object.values(job.members);
   const preparing = members.filter(({ phase }) => phase === "preparing").length;
   const candidates = draft.inPhase("ready", "ended");
-  if (!job.plan && preparing > 0) {
+  if (!job.plan && preparing > 0 && candidates.length < job.spec.workers.max) {
     job.state = "preparing";
     job.reason = `${candidates.length} of ${members.length} workers are ready`;
     return;

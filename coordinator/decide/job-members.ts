@@ -80,7 +80,7 @@ export function releaseLeavers(draft: JobDraft): void {
   }
 }
 
-/** Asks idle workers to start a trainer, up to `workers.max`. */
+/** Asks idle workers to start a trainer: up to `workers.max`, and as many spares as wanted, which wait with theirs ready. */
 export function recruit(draft: JobDraft): void {
   const { job } = draft;
   if (isOver(job) || job.result) return;
@@ -91,7 +91,7 @@ export function recruit(draft: JobDraft): void {
     .filter(({ peerId }) => (job.failures[peerId] ?? 0) < failuresMax)
     .sort((a, b) => (a.peerId < b.peerId ? -1 : 1));
   for (const { peerId, incarnation } of eligible) {
-    if (Object.keys(job.members).length >= job.spec.workers.max) break;
+    if (Object.keys(job.members).length >= job.spec.workers.max + job.spec.workers.spares) break;
     const sinceMs = draft.world.nowMs;
     job.members[peerId] = {
       peerId,

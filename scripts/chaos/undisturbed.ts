@@ -27,7 +27,7 @@ export async function measureSpeed(
   options: { readonly spec: JobSpec; readonly worldSize: number; readonly measureMs: number },
 ): Promise<RingSpeed & { readonly stepsPerEpoch: number }> {
   const { spec, worldSize, measureMs } = options;
-  const workers = { min: worldSize, max: worldSize };
+  const workers = { min: worldSize, max: worldSize, spares: 0 };
   const job = await api.submitJob({ ...openEnded(spec), workers });
   const observer = new JobObserver({ api, job, signal, onView });
   try {

@@ -87,7 +87,7 @@ async function chaos(context: CommandContext, options: ChaosCommandOptions): Pro
       {
         spec: {
           ...spec,
-          workers: { min: Math.min(spec.workers.min, options.agents - 1), max: options.agents },
+          workers: { min: Math.min(spec.workers.min, options.agents - 1), max: options.agents, spares: 0 },
         },
         agentCount: options.agents,
         length: lengthOf(options),

@@ -20,7 +20,7 @@ import { exampleSpec } from "../fixtures/messages.ts";
 import { silentLog } from "../fixtures/silent-log.ts";
 
 const operatorToken = "operator-token-of-the-test-cluster";
-const spec = exampleSpec({ workers: { min: 1, max: 2 } });
+const spec = exampleSpec({ workers: { min: 1, max: 2, spares: 0 } });
 
 let bench: CoordinatorBench;
 let app: ReturnType<typeof createApi>;
@@ -236,7 +236,7 @@ describe("changing", () => {
     [{ ...spec, epochz: 3 }, "body: "],
     [{ ...spec, optimizer: { kind: "adam", lr: 1 } }, "optimizer: "],
     [{ ...spec, batchSize: "64" }, "batchSize: "],
-    [{ ...spec, workers: { min: 2, max: 1 } }, "workers.min: "],
+    [{ ...spec, workers: { min: 2, max: 1, spares: 0 } }, "workers.min: "],
     [[], "body: "],
     [null, "body: "],
   ])("a job with mistakes names them all: %#", async (body, where) => {

@@ -89,7 +89,7 @@ function play(
   { min, extra, moves }: typeof history extends fc.Arbitrary<infer H> ? H : never,
   check: (bench: JobBench, effects: JobEffect[], before: JobBench["job"]) => void,
 ): void {
-  const bench = new JobBench({ workers: { min, max: min + extra } });
+  const bench = new JobBench({ workers: { min, max: min + extra, spares: 0 } });
   for (let i = 1; i <= peerCount; i++) bench.peer(i);
   for (const each of moves) {
     const before = bench.job;

@@ -114,7 +114,7 @@ function drawSpec(random: Randomness, machineCount: number): JobSpec {
     ]),
     batchSize,
     epochs: Math.ceil(random.integer(30, 60) / stepsPerEpoch),
-    workers: { min: random.integer(1, 2), max: machineCount },
+    workers: { min: random.integer(1, 2), max: machineCount, spares: 0 },
     seed: random.integer(1, 1_000),
     checkpoint: { everySteps: random.integer(1, 12) },
     engine: "cpu",

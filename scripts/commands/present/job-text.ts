@@ -42,7 +42,8 @@ export function jobText(job: JobView, nowMs: number): string {
     `${spec.model.architecture} on ${spec.data.source}, ${spec.epochs} epochs of batch ${spec.batchSize}`,
   ]);
   facts.push(["ring", ringText(spec)]);
-  facts.push(["workers", `${spec.workers.min} to ${spec.workers.max}`]);
+  const { min, max, spares } = spec.workers;
+  facts.push(["workers", `${min} to ${max}${spares > 0 ? `, and ${spares} in reserve` : ""}`]);
   if (progress) {
     const { step, totalSteps, loss, accuracy, sentBytes } = progress;
     facts.push(["step", `${step}/${totalSteps}`]);

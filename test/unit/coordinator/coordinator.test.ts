@@ -9,7 +9,7 @@ import { digestOf, exampleHello, exampleSpec } from "../../fixtures/messages.ts"
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 import { openMemoryStore } from "../../simulation/memory-store.ts";
 
-const spec = exampleSpec({ workers: { min: 1, max: 2 } });
+const spec = exampleSpec({ workers: { min: 1, max: 2, spares: 0 } });
 let bench: CoordinatorBench;
 beforeEach(async () => {
   bench = new CoordinatorBench();

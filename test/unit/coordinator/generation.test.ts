@@ -22,7 +22,7 @@ const ended = (...indices: number[]) =>
   members(...indices).map((each): Member => ({ ...each, phase: "ended" }));
 
 /** A job whose generation before had these ranks. */
-function jobAfter(previous: readonly number[], workers = { min: 1, max: 8 }): JobRecord {
+function jobAfter(previous: readonly number[], workers = { min: 1, max: 8, spares: 0 }): JobRecord {
   const job = newJob("job-1", exampleSpec({ workers }), 0);
   if (previous.length > 0) job.plan = computeQuorum(job, members(...previous), []).plan;
   return job;
@@ -37,13 +37,13 @@ test.each([
   { min: 1, present: 1, reason: "all workers are ready; 1 worker from step 0" },
 ])("with $present of at least $min: $reason", ({ min, present, reason }) => {
   const candidates = members(...Array.from({ length: present }, (_, i) => i + 1));
-  const quorum = computeQuorum(jobAfter([], { min, max: 8 }), candidates, []);
+  const quorum = computeQuorum(jobAfter([], { min, max: 8, spares: 0 }), candidates, []);
   expect(quorum.reason).toBe(reason);
   expect(quorum.plan === null).toBe(present < min);
 });
 
 test("no more ranks than workers.max, and the survivors are the ones that stay", () => {
-  const job = jobAfter([5, 3], { min: 1, max: 3 });
+  const job = jobAfter([5, 3], { min: 1, max: 3, spares: 0 });
   expect(ranksOf(computeQuorum(job, members(1, 2, 3, 5), []))).toEqual(ids([3, 5, 1]));
 });
 

@@ -10,7 +10,7 @@ import { memoryPeerId } from "../../simulation/memory-network.ts";
 const graceMs = 2_001;
 
 test("members in a long step are not given up while nobody could go on without them", () => {
-  const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(3).peer(3, { connected: false });
+  const bench = new JobBench({ workers: { min: 1, max: 3, spares: 0 } }).run(3).peer(3, { connected: false });
   bench.ended(1, 4);
   expect(effectsOf(bench.tick(graceMs), "stop")).toEqual([]);
   expect(bench.members).toEqual([1, 2]);
@@ -19,7 +19,7 @@ test("members in a long step are not given up while nobody could go on without t
 });
 
 test("the slower the steps, the longer a majority waits for the rest", () => {
-  const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(3);
+  const bench = new JobBench({ workers: { min: 1, max: 3, spares: 0 } }).run(3);
   bench.ended(1, 4, { stepMs: 900 });
   bench.ended(2, 4, { stepMs: 1_000 });
   bench.tick(3_990);
@@ -29,14 +29,14 @@ test("the slower the steps, the longer a majority waits for the rest", () => {
 });
 
 test("they are given up in the end", () => {
-  const bench = new JobBench({ workers: { min: 1, max: 2 } }).run(2).peer(2, { eligible: false });
+  const bench = new JobBench({ workers: { min: 1, max: 2, spares: 0 } }).run(2).peer(2, { eligible: false });
   bench.ended(1, 4);
   const effects = bench.tick(limits.prepareTimeoutMs + 1);
   expect(effectsOf(effects, "stop")).toMatchObject([{ peerIds: [memoryPeerId(2)] }]);
 });
 
 test("a stalled member that says it has stopped is no longer a reason to wait for a majority", () => {
-  const bench = new JobBench({ workers: { min: 1, max: 2 } }).run(2).peer(2, { eligible: false });
+  const bench = new JobBench({ workers: { min: 1, max: 2, spares: 0 } }).run(2).peer(2, { eligible: false });
   bench.ended(1, 4);
   bench.tick(limits.prepareTimeoutMs + 1);
   expect(bench.job.reason).toContain("waits for a majority");
@@ -53,7 +53,7 @@ test("a broken generation is called off for those who still wait to be linked", 
 });
 
 test("another trainer than the planned one breaks the generation, and brings its address", () => {
-  const bench = new JobBench({ workers: { min: 1, max: 2 } }).run(2);
+  const bench = new JobBench({ workers: { min: 1, max: 2, spares: 0 } }).run(2);
   bench.ready(2, { port: 4_001 });
   bench.ended(1, 3);
   expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(3) });
@@ -61,7 +61,7 @@ test("another trainer than the planned one breaks the generation, and brings its
 });
 
 test("a ring of which nobody is left is formed anew from who comes", () => {
-  const bench = new JobBench({ workers: { min: 1, max: 1 } }).run(1);
+  const bench = new JobBench({ workers: { min: 1, max: 1, spares: 0 } }).run(1);
   bench.peer(1, { connected: false, eligible: false, silentMs: 1_000 }).peer(2);
   expect(bench.tick()).toEqual([]);
   bench.peer(1, { silentMs: limits.hopTimeoutMs + 1 });
@@ -69,7 +69,7 @@ test("a ring of which nobody is left is formed anew from who comes", () => {
 });
 
 test("a ring that breaks again and again before its first step is formed ever more slowly", () => {
-  const bench = new JobBench({ workers: { min: 2, max: 2 } }).run(2);
+  const bench = new JobBench({ workers: { min: 2, max: 2, spares: 0 } }).run(2);
   const breakRing = () => {
     bench.ended(1, 0);
     bench.ended(2, 0);
@@ -84,7 +84,7 @@ test("a ring that breaks again and again before its first step is formed ever mo
 });
 
 test("after a restart the commands in force are given again, and only to whom they concern", () => {
-  const bench = new JobBench({ workers: { min: 1, max: 3 } }).run(2).peer(3);
+  const bench = new JobBench({ workers: { min: 1, max: 3, spares: 0 } }).run(2).peer(3);
   bench.tick();
   expect(effectsInForce(bench.job)).toEqual([
     { kind: "prepare", peerId: memoryPeerId(3) },
@@ -101,8 +101,8 @@ test("after a restart the commands in force are given again, and only to whom th
 });
 
 test("a job that waits says the same as long as nothing happens: no decision is written for the clock alone", () => {
-  const waiting = new JobBench({ workers: { min: 2, max: 2 } }).peer(1);
-  const broken = new JobBench({ workers: { min: 2, max: 2 } }).run(2);
+  const waiting = new JobBench({ workers: { min: 2, max: 2, spares: 0 } }).peer(1);
+  const broken = new JobBench({ workers: { min: 2, max: 2, spares: 0 } }).run(2);
   for (let generation = 1; generation <= 8; generation++) {
     broken.ended(1, 0);
     broken.ended(2, 0);
@@ -121,7 +121,7 @@ test("a job that waits says the same as long as nothing happens: no decision is 
 });
 
 test("of many generations the first and the last are kept, and all are counted", () => {
-  const bench = new JobBench({ workers: { min: 1, max: 1 } }).run(1);
+  const bench = new JobBench({ workers: { min: 1, max: 1, spares: 0 } }).run(1);
   for (let step = 1; step <= 250; step++) bench.ended(1, step);
   const kept = bench.job.generations.map(({ generation }) => generation);
   expect(kept).toEqual([1, ...Array.from({ length: 200 }, (_, i) => 52 + i)]);
@@ -162,7 +162,7 @@ test("at the end everyone who ever was a rank is sent home", () => {
 
 describe("a rank that heals", () => {
   const healing = () => {
-    const bench = new JobBench({ workers: { min: 1, max: 4 } }).run(2);
+    const bench = new JobBench({ workers: { min: 1, max: 4, spares: 0 } }).run(2);
     bench.peer(3).tick();
     bench.ready(3);
     bench.ended(1, 7, { cause: "quiesced" });
@@ -201,5 +201,39 @@ describe("a rank that heals", () => {
     expect(bench.job.reason).toContain("waits for");
     bench.peer(1, { connected: false }).tick();
     expect(bench.job.plan).toMatchObject({ generation: 3, start: pointAt(0) });
+  });
+});
+
+describe("a spare", () => {
+  const workers = { min: 1, max: 2, spares: 1 };
+
+  test("has its trainer ready and stands by: the ring does not wait for it, nor pause for it", () => {
+    const bench = new JobBench({ workers }).run(2);
+    expect(effectsOf(bench.peer(3).tick(), "prepare")).toEqual([
+      { kind: "prepare", peerId: memoryPeerId(3) },
+    ]);
+    expect(effectsOf(bench.ready(3), "quiesce")).toEqual([]);
+    expect(bench.ranks).toEqual([1, 2]);
+    expect(effectsOf(bench.peer(4).tick(), "prepare")).toEqual([]);
+  });
+
+  test("steps in for a rank that dies, and another one takes its place", () => {
+    const bench = new JobBench({ workers }).run(2).peer(3);
+    bench.tick();
+    bench.ready(3);
+    bench.peer(4).peer(2, { connected: false }).ended(1, 9);
+    expect(bench.ranks).toEqual([1, 3]);
+    expect(bench.job.plan).toMatchObject({ start: pointAt(9), reason: expect.stringContaining("joins") });
+    expect(bench.members).toEqual([1, 3, 4]);
+  });
+
+  test("is not told of as a newcomer when it stays one", () => {
+    const bench = new JobBench({ workers }).run(2).peer(3);
+    bench.tick();
+    bench.ready(3);
+    bench.ended(1, 9);
+    bench.ended(2, 9);
+    expect(bench.ranks).toEqual([1, 2]);
+    expect(bench.job.plan!.reason).not.toContain("joins");
   });
 });

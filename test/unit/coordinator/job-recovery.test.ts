@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { effectsOf, JobBench, pointAt } from "../../fixtures/job-bench.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 
-const workers = (min: number, max: number) => ({ workers: { min, max } });
+const workers = (min: number, max: number) => ({ workers: { min, max, spares: 0 } });
 /** Longer than survivors of a broken ring are waited for. */
 const graceMs = 2_001;
 

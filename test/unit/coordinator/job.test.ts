@@ -4,7 +4,7 @@ import { effectsOf, JobBench, pointAt } from "../../fixtures/job-bench.ts";
 import { digestOf } from "../../fixtures/messages.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 
-const workers = (min: number, max: number) => ({ workers: { min, max } });
+const workers = (min: number, max: number) => ({ workers: { min, max, spares: 0 } });
 /** Longer than survivors of a broken ring are waited for. */
 const graceMs = 3_001;
 

@@ -16,7 +16,7 @@ test("three lines are a job; everything else has a default", () => {
     schedule: { kind: "constant" },
     batchSize: 64,
     epochs: 1,
-    workers: { min: 1, max: 4 },
+    workers: { min: 1, max: 4, spares: 0 },
     seed: 1,
     checkpoint: { everySteps: 200 },
     engine: "auto",

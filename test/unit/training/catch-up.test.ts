@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
 import { CatchUp } from "../../../agent/training/healing/catch-up.ts";
-import type { Entry } from "../../../agent/training/trainer.ts";
+import type { Entry } from "../../../agent/training/healing/entry.ts";
 import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { memoryRings, openRank, type Rank, tinyData } from "../../fixtures/trainers.ts";

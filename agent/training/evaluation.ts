@@ -1,0 +1,50 @@
+import { limits } from "../../protocol/limits.ts";
+import type { Evaluation } from "../../protocol/messages/job.ts";
+import type { BatchBuffer, ExampleSet } from "../data/dataset.ts";
+import { abortError } from "../deadline.ts";
+import type { TrainableModel } from "../engine/port.ts";
+import type { Ring } from "../ring/ring.ts";
+import { evenShare } from "./sampler.ts";
+
+/** Examples that a rank evaluates between two turns of the event loop. */
+export const evaluationBatch = 250;
+
+const tail = { lossSum: 0, correctCount: 1, exampleCount: 2, length: 3 } as const;
+
+/**
+ * Evaluates the held-out set, each rank its share; all ranks get the same answer. Sums travel as f32: exact for counts
+ * below 2^24.
+ * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
+ */
+export async function evaluateShare(
+  ring: Ring,
+  of: {
+    readonly model: TrainableModel;
+    readonly set: ExampleSet;
+    readonly batch: BatchBuffer;
+    readonly nextTurn: () => Promise<void>;
+  },
+  signal: AbortSignal,
+): Promise<Evaluation> {
+  const { model, set, batch, nextTurn } = of;
+  const { start, end } = evenShare({ count: set.count, rank: ring.rank, worldSize: ring.worldSize });
+  const totals = new Float32Array(tail.length);
+  for (let from = start; from < end; from += evaluationBatch) {
+    if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
+    const indices = Uint32Array.from({ length: Math.min(evaluationBatch, end - from) }, (_, i) => from + i);
+    const { lossSum, correctCount } = await model.evaluate(batch.gather(set, indices));
+    totals[tail.lossSum]! += lossSum;
+    totals[tail.correctCount]! += correctCount;
+    totals[tail.exampleCount]! += indices.length;
+    await nextTurn();
+  }
+  // Steps say nothing of how long the others' shares take.
+  ring.hopTimeoutMs = limits.firstStepTimeoutMs;
+  await ring.allReduce(totals, signal);
+  const examples = totals[tail.exampleCount]!;
+  return {
+    examples,
+    loss: totals[tail.lossSum]! / examples,
+    accuracy: totals[tail.correctCount]! / examples,
+  };
+}
