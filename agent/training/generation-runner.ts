@@ -6,7 +6,8 @@ import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { DataPlane } from "../network/data-plane.ts";
 import type { Checkpointer } from "./checkpointer.ts";
-import type { DigestState, OpenThread, StateSource } from "./healing/state-source.ts";
+import type { DigestState, StateSource } from "./healing/state-source.ts";
+import type { StateThread } from "./healing/state-thread.ts";
 import { ProgressMeter } from "./progress-meter.ts";
 import { type Healing, joinGeneration } from "./rendezvous.ts";
 import type { StepReport, Trainer } from "./trainer.ts";
@@ -39,8 +40,8 @@ export interface SessionParts {
   readonly plane: DataPlane;
   readonly store: ArtefactStore;
   readonly digestState: DigestState;
-  /** Gives a large state away beside the training; absent in the simulator, which has one thread. */
-  readonly openStateThread?: OpenThread;
+  /** Gives a large state away beside the training. */
+  readonly stateThread?: StateThread;
   /** Frees the model and its engine. */
   readonly closeModel: () => void;
 }
@@ -61,7 +62,7 @@ export class GenerationRunner implements TrainerSession {
     parts: SessionParts & {
       readonly trainer: Trainer;
       readonly checkpointer: Checkpointer;
-      readonly stateSource: StateSource;
+      readonly stateSource: Pick<StateSource, "offer" | "withdraw">;
     },
   ) {
     this.#parts = { ...parts, meter: new ProgressMeter() };
@@ -91,6 +92,7 @@ export class GenerationRunner implements TrainerSession {
       jobId: setup.jobId,
       host: setup.host,
       port: plane.port,
+      statePort: this.#parts.stateThread?.port ?? plane.port,
       point: trainingPoint(trainer.state),
       dataDigest: data.digest,
       engine: engineName,
@@ -103,7 +105,7 @@ export class GenerationRunner implements TrainerSession {
     const { plane, closeModel, store } = this.#parts;
     this.#current?.cancel.abort();
     await this.#current?.ended;
-    await plane.close();
+    await Promise.all([plane.close(), this.#parts.stateThread?.close()]);
     closeModel();
     await store.close();
   }

@@ -26,7 +26,7 @@ export interface Rendezvous {
   readonly plane: DataPlane;
   readonly trainer: Trainer;
   readonly layout: readonly ParameterSlot[];
-  readonly stateSource: StateSource;
+  readonly stateSource: Pick<StateSource, "offer" | "withdraw">;
   readonly digestState: DigestState;
   readonly clock: Clock;
   /** Monotonic milliseconds. */

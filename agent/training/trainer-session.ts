@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { limits } from "../../protocol/limits.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
 import { type Log, systemClock } from "../../protocol/ports.ts";
 import { openArtefactStore } from "../artefact/store.ts";
@@ -31,6 +32,16 @@ export async function openTrainerSession(
   });
   const store = openArtefactStore(setup.artefactPath);
   const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
+  const isLarge = 4 * model.description.parameterCount >= limits.stateThreadBytes;
+  const stateThread = isLarge
+    ? await openStateThread({
+        plane: {
+          ...{ peerId: setup.peerId, certificate: setup.certificate },
+          ...{ host: setup.listenHost, transport: spec.transport },
+        },
+        logLevel: setup.logLevel,
+      })
+    : undefined;
   const closeModel = () => {
     model.close();
     engine.close();
@@ -42,14 +53,7 @@ export async function openTrainerSession(
     nowMs: () => performance.now(),
     nextTurn: () => nextTurn(),
     digestState,
-    openStateThread: (plan, state) =>
-      openStateThread({
-        plane: {
-          ...{ peerId: setup.peerId, certificate: setup.certificate },
-          ...{ host: setup.listenHost, transport: spec.transport },
-        },
-        ...{ plan, state, logLevel: setup.logLevel },
-      }),
+    ...(stateThread ? { stateThread } : {}),
   });
   session.announce();
   return session;
@@ -69,11 +73,7 @@ export async function assembleSession(
   });
   const checkpointer = new Checkpointer({ jobId, store, layout, everySteps: spec.checkpoint.everySteps });
   if (checkpointer.restore(trainer.state)) trainer.adoptState();
-  const stateSource = new StateSource({
-    plane,
-    digestState: parts.digestState,
-    ...(parts.openStateThread ? { openThread: parts.openStateThread } : {}),
-  });
+  const stateSource = parts.stateThread ?? new StateSource({ plane, digestState: parts.digestState });
   const runner = new GenerationRunner({ ...parts, trainer, checkpointer, stateSource });
   observer.onStep = (report) => runner.onStep(report);
   return { session: runner, trainer };

@@ -69,9 +69,9 @@ export function computeQuorum(
     plan: {
       jobId: job.id,
       generation,
-      ranks: members.map(({ peerId, host, port, point }, rank) => {
+      ranks: members.map(({ peerId, host, port, statePort, point }, rank) => {
         const heals = point!.step !== start.step || point!.hash !== start.hash;
-        return { rank, peerId, host, port, heals };
+        return { rank, peerId, host, port, statePort, heals };
       }),
       start,
       source,

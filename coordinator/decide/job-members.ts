@@ -100,6 +100,7 @@ export function recruit(draft: JobDraft): void {
       sinceMs,
       host: "",
       port: 0,
+      statePort: 0,
       point: null,
       healing: false,
       engine: "",

@@ -24,6 +24,7 @@ export const memberSchema = z.object({
   sinceMs: z.number(),
   host: z.string(),
   port: z.number(),
+  statePort: z.number().default(0),
   point: trainingPointSchema.nullable(),
   /** It was given the current plan without having its state, and has not said yet that it has healed. */
   healing: z.boolean().default(false),

@@ -74,6 +74,7 @@ function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, 
   Object.assign(member, {
     host: report.host,
     port: report.port,
+    statePort: report.statePort,
     point: report.point,
     engine: report.engine,
   });

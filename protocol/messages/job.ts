@@ -17,6 +17,8 @@ export const rankSchema = z.object({
   /** Where this rank's data plane listens: its downstream neighbour dials it. */
   host: z.string().max(255),
   port: z.number().int().min(1).max(65_535),
+  /** Where it gives its state away; another port where a thread of its own does. */
+  statePort: z.number().int().min(1).max(65_535),
   /** It begins without the state of the plan's start: contributes nothing until it has it from those that do. */
   heals: z.boolean(),
 });
@@ -120,6 +122,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     ...reportBase,
     host: z.string().max(255),
     port: z.number().int(),
+    /** Where it gives its state to ranks that heal. */
+    statePort: z.number().int(),
     point: trainingPointSchema,
     dataDigest: digestSchema,
     engine: z.string().max(64),

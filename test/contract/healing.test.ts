@@ -3,8 +3,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import type { FrameSocket } from "../../agent/network/frame-socket.ts";
 import { digestState } from "../../agent/training/healing/digest-state.ts";
 import { fetchState } from "../../agent/training/healing/fetch-state.ts";
-import { dialState } from "../../agent/training/healing/healing.ts";
-import { type OpenThread, StateSource } from "../../agent/training/healing/state-source.ts";
+import { StateSource } from "../../agent/training/healing/state-source.ts";
 import { openStateThread } from "../../agent/training/healing/state-thread.ts";
 import { limits } from "../../protocol/limits.ts";
 import { admissionOf, admitAll, type DataPeer, openDataPeers } from "../fixtures/data-planes.ts";
@@ -24,10 +23,7 @@ interface Source extends DataPeer {
 }
 
 /** A rank that heals, and ranks that offer a state each. */
-async function openRanks(
-  states: readonly Uint8Array[],
-  { threads = false }: { threads?: boolean } = {},
-): Promise<{ healing: DataPeer; sources: Source[] }> {
+async function openRanks(states: readonly Uint8Array[]): Promise<{ healing: DataPeer; sources: Source[] }> {
   const [healing, ...peers] = (await openDataPeers(1 + states.length, "encrypted")) as [
     DataPeer,
     ...DataPeer[],
@@ -35,32 +31,17 @@ async function openRanks(
   opened.push(healing, ...peers);
   admitAll([healing, ...peers], purpose);
   const sources = peers.map((peer, index) => {
-    const source = new StateSource({
-      ...{ plane: peer.plane, digestState },
-      ...(threads ? { openThread: threadOf(peer) } : {}),
-    });
+    const source = new StateSource({ plane: peer.plane, digestState });
     source.offer(admissionOf([healing, ...peers], purpose), states[index]!.slice());
     return { ...peer, source };
   });
   return { healing, sources };
 }
 
-const threadOf =
-  ({ peerId, certificate }: DataPeer): OpenThread =>
-  (plan, bytes) =>
-    openStateThread({
-      plane: { peerId, certificate, host: "127.0.0.1", transport: "encrypted" },
-      ...{ plan, state: bytes, logLevel: "silent" },
-    });
-
 const dialAll = (healing: DataPeer, sources: readonly DataPeer[]): Promise<FrameSocket[]> =>
   Promise.all(
     sources.map(({ peerId, plane }) =>
-      dialState(
-        (port) => healing.plane.dial({ peerId, host: "127.0.0.1", port }, purpose, soon()),
-        plane,
-        soon(),
-      ),
+      healing.plane.dial({ peerId, host: "127.0.0.1", port: plane.port }, purpose, soon()),
     ),
   );
 
@@ -74,13 +55,26 @@ describe("a state is copied", () => {
     if (count > 1) expect(Math.min(...received)).toBeGreaterThan(limits.stateBlockBytes / 2);
   });
 
-  test("from threads of their own, on another port, where it is large", async () => {
-    const { healing, sources } = await openRanks([state, state], { threads: true });
-    const sockets = await dialAll(healing, sources);
-    expect(Buffer.compare(await fetchState(sockets, digestState, soon()), state)).toBe(0);
-    expect(Math.min(...sockets.map(({ bytesReceived }) => bytesReceived))).toBeGreaterThan(0);
-    for (const { source } of sources) source.withdraw();
-    await expect(fetchState(sockets, digestState, soon())).rejects.toMatchObject({ code: "RING_BROKEN" });
+  test("from a thread of its own, on another port, where it is large", async () => {
+    const [healing, peer] = (await openDataPeers(2, "encrypted")) as [DataPeer, DataPeer];
+    opened.push(healing, peer);
+    const { peerId, certificate } = peer;
+    const thread = await openStateThread({
+      plane: { peerId, certificate, host: "127.0.0.1", transport: "encrypted" },
+      logLevel: "silent",
+    });
+    try {
+      const plan = admissionOf([healing, peer], purpose);
+      const to = { peerId, host: "127.0.0.1", port: thread.port };
+      const dialling = healing.plane.dial(to, purpose, soon()); // before it has heard of the plan
+      thread.offer(plan, state.slice());
+      expect(Buffer.compare(await fetchState([await dialling], digestState, soon()), state)).toBe(0);
+      thread.withdraw();
+      const late = await healing.plane.dial(to, purpose, soon());
+      await expect(fetchState([late], digestState, soon())).rejects.toMatchObject({ code: "RING_BROKEN" });
+    } finally {
+      await thread.close();
+    }
   });
 
   test("of less than a block", async () => {
@@ -121,7 +115,8 @@ describe("a state is refused", () => {
   test("of a generation that is over", async () => {
     const { healing, sources } = await openRanks([state]);
     sources[0]!.source.offer({ ...purpose, generation: 4, peerIds: [] }, state.slice());
-    await expect(dialAll(healing, sources)).rejects.toMatchObject({ code: "RING_BROKEN" });
+    const sockets = await dialAll(healing, sources);
+    await expect(fetchState(sockets, digestState, soon())).rejects.toMatchObject({ code: "RING_BROKEN" });
   });
 
   test("when every source is gone", async () => {

@@ -1,11 +1,9 @@
-import { decode } from "../../../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { GenerationPlan, Rank } from "../../../protocol/messages/job.ts";
 import type { DataPlane } from "../../network/data-plane.ts";
-import { type FrameSocket, frameKind } from "../../network/frame-socket.ts";
+import type { FrameSocket } from "../../network/frame-socket.ts";
 import { fetchState } from "./fetch-state.ts";
-import { placeSchema, stateFrame, unexpectedFrame } from "./state-frames.ts";
 import type { DigestState } from "./state-source.ts";
 
 /** Ranks that give the state of the plan's start to those that heal; the same list on every rank. */
@@ -13,36 +11,6 @@ export function sourcesOf({ ranks, source }: GenerationPlan): readonly Rank[] {
   const able = ranks.filter(({ heals }) => !heals);
   const first = able.findIndex(({ peerId }) => peerId === source);
   return [...able.slice(first), ...able.slice(0, first)].slice(0, limits.stateSourcesMax);
-}
-
-/** Reaches a state where it is given away: at the rank's own port, or at the one that it names. */
-export async function dialState(
-  dial: (port: number) => Promise<FrameSocket>,
-  { port }: { readonly port: number },
-  signal: AbortSignal,
-): Promise<FrameSocket> {
-  const socket = await dial(port);
-  const place = await placeOf(socket, signal);
-  if (place === 0) return socket;
-  socket.destroy();
-  const elsewhere = await dial(place);
-  if ((await placeOf(elsewhere, signal)) === 0) return elsewhere;
-  elsewhere.destroy();
-  throw new RingfoldError("MESSAGE_INVALID", `${socket.peerId} does not say where its state is`, {
-    peer: socket.peerId,
-  });
-}
-
-async function placeOf(socket: FrameSocket, signal: AbortSignal): Promise<number> {
-  try {
-    const frame = await socket.receive(signal);
-    if (frame.kind !== frameKind.state || frame.a !== stateFrame.place)
-      throw unexpectedFrame(socket.peerId, frame);
-    return decode(frame.payload, placeSchema, limits.segmentBytes).port;
-  } catch (cause) {
-    socket.destroy();
-    throw cause;
-  }
 }
 
 /**
@@ -56,9 +24,7 @@ export async function fetchStartState(
 ): Promise<Uint8Array> {
   const purpose = { kind: "heal", jobId: plan.jobId, generation: plan.generation } as const;
   const dials = await Promise.allSettled(
-    sourcesOf(plan).map((source) =>
-      dialState((port) => plane.dial({ ...source, port }, purpose, signal), source, signal),
-    ),
+    sourcesOf(plan).map((source) => plane.dial({ ...source, port: source.statePort }, purpose, signal)),
   );
   const sockets = dials.flatMap((dial): FrameSocket[] => (dial.status === "fulfilled" ? [dial.value] : []));
   try {

@@ -6,28 +6,16 @@ import { limits } from "../../../protocol/limits.ts";
 import { type Frame, frameKind } from "../../network/frame-socket.ts";
 
 /**
- * What a rank that heals and one that has the state say to each other, over a data socket of their own. The source says
- * where the state is given away: here, or on another port of it. There it announces how long the state is; the other one
- * asks for blocks by number, several ahead, and last for the digest.
+ * What a rank that heals and one that has the state say to each other, over a data socket of their own: the source
+ * announces how long the state is; the other asks for blocks by number, several ahead, and last for the digest.
  */
-export const stateFrame = {
-  place: 0,
-  announcement: 1,
-  askBlock: 2,
-  part: 3,
-  askDigest: 4,
-  digest: 5,
-} as const;
-
-/** Port 0 is here. */
-export const placeSchema = z.object({ port: z.number().int().min(0).max(65_535) });
+export const stateFrame = { announcement: 0, askBlock: 1, part: 2, askDigest: 3, digest: 4 } as const;
 
 export const announcementSchema = z.object({ bytes: z.number().int().positive().max(limits.artefactBytes) });
 export const stateDigestSchema = z.object({ digest: digestSchema });
 
 const nothing = new Uint8Array(0);
 
-export const placeFrame = (port: number): Frame => frame(stateFrame.place, { payload: encode({ port }) });
 export const announcementFrame = (bytes: number): Frame =>
   frame(stateFrame.announcement, { payload: encode({ bytes }) });
 export const askBlockFrame = (block: number): Frame => frame(stateFrame.askBlock, { block });

@@ -4,41 +4,64 @@ import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import type { AdmissionPlan } from "../../network/admission.ts";
 import type { DataPlaneOptions } from "../../network/data-plane.ts";
 
-/** What a thread that gives a state away starts with. */
+/** What a thread that gives states away starts with. */
 export interface StateThreadSetup {
   readonly plane: Pick<DataPlaneOptions, "peerId" | "certificate" | "host" | "transport">;
-  readonly plan: AdmissionPlan;
-  readonly state: Uint8Array;
   readonly logLevel: string;
 }
 
-/** A state that is given away by a thread of its own, on a data plane of its own. */
+/** To the thread: the state to give away from now on, or nothing more. */
+export type ToStateThread =
+  | { readonly kind: "offer"; readonly plan: AdmissionPlan; readonly state: Uint8Array }
+  | { readonly kind: "withdraw" };
+
+/** A thread that gives large states away, on a data plane of its own. */
 export interface StateThread {
-  /** Of its data plane. @throws RingfoldError INTERNAL when the thread could not start */
-  readonly port: Promise<number>;
-  close(): void;
+  /** Of its data plane. */
+  readonly port: number;
+  /** @param state goes over to the thread, and is gone here */
+  offer(plan: AdmissionPlan, state: Uint8Array): void;
+  withdraw(): void;
+  close(): Promise<void>;
 }
 
 /**
- * The thread that trains sees to its sockets only between two computations: it gave away 60 MB a second of what the data
- * plane can, and every block that it encrypted was taken from its step.
- *
- * @param setup `state` goes over to the thread, and is gone here
- * Cost: 0.2 s of a core until it listens.
+ * The thread that trains sees to its sockets only between two computations: large states are given away by another one.
+ * @throws RingfoldError INTERNAL when the thread cannot start
+ * Cost: 0.3 s of a core, and some 30 MB.
  */
-export function openStateThread(setup: StateThreadSetup): StateThread {
-  const { state } = setup;
-  const owned = state.byteLength === state.buffer.byteLength ? state : state.slice();
-  const worker = new Worker(new URL("./state-worker.ts", import.meta.url), {
-    workerData: { ...setup, state: owned },
-    transferList: [owned.buffer as ArrayBuffer],
-  });
+export async function openStateThread(setup: StateThreadSetup): Promise<StateThread> {
+  const worker = new Worker(new URL("./state-worker.ts", import.meta.url), { workerData: setup });
   worker.unref(); // it ends with the process, however that ends
-  const failed = new Promise<never>((_, reject) => {
-    worker.once("error", (cause) => reject(toRingfoldError(cause)));
-    worker.once("exit", () => reject(new RingfoldError("INTERNAL", "the thread of a state has ended")));
-  });
-  const port = Promise.race([once(worker, "message").then(([message]) => message as number), failed]);
-  for (const promise of [failed, port]) promise.catch(() => undefined); // whoever asks for the port hears of it
-  return { port, close: () => void worker.terminate() };
+  const started = new AbortController();
+  const failed = Promise.race([
+    once(worker, "error", { signal: started.signal }).then(([cause]) =>
+      Promise.reject(toRingfoldError(cause)),
+    ),
+    once(worker, "exit", { signal: started.signal }).then(() =>
+      Promise.reject(new RingfoldError("INTERNAL", "the thread that gives states away has ended")),
+    ),
+  ]);
+  failed.catch(() => undefined);
+  const listening = once(worker, "message", { signal: started.signal });
+  listening.catch(() => undefined);
+  try {
+    const [port] = (await Promise.race([listening, failed])) as [number];
+    worker.on("error", () => {}); // whoever heals does without this rank, and says so
+    return {
+      port,
+      offer: (plan, state) => {
+        const owned = state.byteLength === state.buffer.byteLength ? state : state.slice();
+        const message: ToStateThread = { kind: "offer", plan, state: owned };
+        worker.postMessage(message, [owned.buffer as ArrayBuffer]);
+      },
+      withdraw: () => worker.postMessage({ kind: "withdraw" } satisfies ToStateThread),
+      close: async () => void (await worker.terminate()),
+    };
+  } catch (cause) {
+    await worker.terminate();
+    throw cause;
+  } finally {
+    started.abort();
+  }
 }

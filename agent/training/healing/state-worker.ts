@@ -3,12 +3,16 @@ import pino from "pino";
 import { openDataPlane } from "../../network/data-plane.ts";
 import { digestState } from "./digest-state.ts";
 import { StateSource } from "./state-source.ts";
-import type { StateThreadSetup } from "./state-thread.ts";
+import type { StateThreadSetup, ToStateThread } from "./state-thread.ts";
 
-/** The inside of a state's thread: a data plane that gives this one state to the ranks of this one plan. */
-const { plane: options, plan, state, logLevel } = workerData as StateThreadSetup;
+/** The inside of the thread that gives states away: a data plane, and the newest state for the ranks of its plan. */
+const { plane: options, logLevel } = workerData as StateThreadSetup;
 const log = pino({ name: "state", level: logLevel }, pino.destination(2));
 const plane = await openDataPlane({ ...options, log });
-new StateSource({ plane, digestState }).offer(plan, state);
-plane.admit(plan);
+const source = new StateSource({ plane, digestState });
+parentPort!.on("message", (message: ToStateThread) => {
+  if (message.kind === "withdraw") return source.withdraw();
+  source.offer(message.plan, message.state);
+  plane.admit(message.plan);
+});
 parentPort!.postMessage(plane.port);

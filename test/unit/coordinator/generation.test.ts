@@ -14,6 +14,7 @@ const member = (index: number, point = pointAt(0)): Member => ({
   port: 4_000,
   point,
   healing: false,
+  statePort: 4_001,
   engine: "cpu",
 });
 const members = (...indices: number[]) => indices.map((index) => member(index));

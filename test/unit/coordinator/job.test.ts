@@ -45,6 +45,7 @@ describe("from submission to the first step", () => {
         peerId: memoryPeerId(index),
         host: `10.0.0.${index}`,
         port: 4_000,
+        statePort: 4_001,
         heals: false,
       })),
       start: pointAt(0),
