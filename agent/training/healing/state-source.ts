@@ -13,7 +13,7 @@ import {
   unexpectedFrame,
 } from "./state-frames.ts";
 
-/** SHA-256 of a state; outside the simulator off the thread that trains. */
+/** SHA-256 of a state. */
 export type DigestState = (state: Uint8Array) => Promise<string>;
 
 interface Snapshot {
