@@ -4,7 +4,7 @@ import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
-import type { DataPlane } from "../network/data-plane.ts";
+import type { DataPlane } from "../network/data-plane/data-plane.ts";
 import type { Checkpointer } from "./checkpointer.ts";
 import type { DigestState, StateSource } from "./healing/state-source.ts";
 import type { StateThread } from "./healing/state-thread.ts";

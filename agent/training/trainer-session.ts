@@ -5,7 +5,7 @@ import { type Log, systemClock } from "../../protocol/ports.ts";
 import { openArtefactStore } from "../artefact/store.ts";
 import { openDataset } from "../data/dataset.ts";
 import { openEngine } from "../engine/engine.ts";
-import { openDataPlane } from "../network/data-plane.ts";
+import { openDataPlane } from "../network/data-plane/data-plane.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
 import { digestState } from "./healing/digest-state.ts";

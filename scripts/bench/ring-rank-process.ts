@@ -1,8 +1,8 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import pino from "pino";
-import { type DataPlane, openDataPlane } from "../../agent/network/data-plane.ts";
+import { type DataPlane, openDataPlane } from "../../agent/network/data-plane/data-plane.ts";
+import { downstreamLink, ringLimits, upstreamLink } from "../../agent/network/data-plane/ring-links.ts";
 import { createTransientIdentity } from "../../agent/network/identity.ts";
-import { downstreamLink, ringLimits, upstreamLink } from "../../agent/network/ring-links.ts";
 import { RingMemory } from "../../agent/ring/memory.ts";
 import { Ring } from "../../agent/ring/ring.ts";
 import type { Lane, Order } from "./ring-contender.ts";

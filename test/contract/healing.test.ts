@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { afterEach, describe, expect, test } from "vitest";
-import type { FrameSocket } from "../../agent/network/frame-socket.ts";
+import type { FrameSocket } from "../../agent/network/data-plane/frame-socket.ts";
 import { digestState } from "../../agent/training/healing/digest-state.ts";
 import { fetchState } from "../../agent/training/healing/fetch-state.ts";
 import { StateSource } from "../../agent/training/healing/state-source.ts";

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { encodeFrame, frameBytes } from "../../agent/network/frame-format.ts";
-import { FrameReceiver } from "../../agent/network/frame-receiver.ts";
-import type { Frame } from "../../agent/network/frame-socket.ts";
+import { encodeFrame, frameBytes } from "../../agent/network/data-plane/frame-format.ts";
+import { FrameReceiver } from "../../agent/network/data-plane/frame-receiver.ts";
+import type { Frame } from "../../agent/network/data-plane/frame-socket.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 
 /** Payload of frame `index`: bytes that tell frames, and places within one, apart. */

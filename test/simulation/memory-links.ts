@@ -1,4 +1,4 @@
-import { frameBytes } from "../../agent/network/frame-format.ts";
+import { frameBytes } from "../../agent/network/data-plane/frame-format.ts";
 import type { DownstreamLink, Segment, UpstreamLink } from "../../agent/ring/link.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 

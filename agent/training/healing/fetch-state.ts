@@ -1,7 +1,7 @@
 import { decode } from "../../../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
-import { type Frame, type FrameSocket, frameKind } from "../../network/frame-socket.ts";
+import { type Frame, type FrameSocket, frameKind } from "../../network/data-plane/frame-socket.ts";
 import {
   announcementSchema,
   askBlockFrame,

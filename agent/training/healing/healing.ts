@@ -1,8 +1,8 @@
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { GenerationPlan, Rank } from "../../../protocol/messages/job.ts";
-import type { DataPlane } from "../../network/data-plane.ts";
-import type { FrameSocket } from "../../network/frame-socket.ts";
+import type { DataPlane } from "../../network/data-plane/data-plane.ts";
+import type { FrameSocket } from "../../network/data-plane/frame-socket.ts";
 import { fetchState } from "./fetch-state.ts";
 import type { DigestState } from "./state-source.ts";
 

@@ -3,7 +3,7 @@ import { encode } from "../../../protocol/codec.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { digestSchema } from "../../../protocol/ids.ts";
 import { limits } from "../../../protocol/limits.ts";
-import { type Frame, frameKind } from "../../network/frame-socket.ts";
+import { type Frame, frameKind } from "../../network/data-plane/frame-socket.ts";
 
 /**
  * What a rank that heals and one that has the state say to each other, over a data socket of their own: the source

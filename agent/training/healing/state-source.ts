@@ -1,8 +1,8 @@
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
-import type { AdmissionPlan } from "../../network/admission.ts";
-import type { DataPlane } from "../../network/data-plane.ts";
-import { type Frame, type FrameSocket, frameKind } from "../../network/frame-socket.ts";
+import type { AdmissionPlan } from "../../network/data-plane/admission.ts";
+import type { DataPlane } from "../../network/data-plane/data-plane.ts";
+import { type Frame, type FrameSocket, frameKind } from "../../network/data-plane/frame-socket.ts";
 import {
   announcementFrame,
   blockCount,

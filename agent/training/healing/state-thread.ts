@@ -1,8 +1,8 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
-import type { AdmissionPlan } from "../../network/admission.ts";
-import type { DataPlaneOptions } from "../../network/data-plane.ts";
+import type { AdmissionPlan } from "../../network/data-plane/admission.ts";
+import type { DataPlaneOptions } from "../../network/data-plane/data-plane.ts";
 
 /** What a thread that gives states away starts with. */
 export interface StateThreadSetup {

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from "node:worker_threads";
 import pino from "pino";
-import { openDataPlane } from "../../network/data-plane.ts";
+import { openDataPlane } from "../../network/data-plane/data-plane.ts";
 import { digestState } from "./digest-state.ts";
 import { StateSource } from "./state-source.ts";
 import type { StateThreadSetup, ToStateThread } from "./state-thread.ts";

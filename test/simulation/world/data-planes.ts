@@ -1,8 +1,8 @@
-import { Admission } from "../../../agent/network/admission.ts";
-import { Arrivals, type Purpose } from "../../../agent/network/arrivals.ts";
-import type { DataPlane } from "../../../agent/network/data-plane.ts";
-import { frameBytes } from "../../../agent/network/frame-format.ts";
-import type { Frame, FrameSocket } from "../../../agent/network/frame-socket.ts";
+import { Admission } from "../../../agent/network/data-plane/admission.ts";
+import { Arrivals, type Purpose } from "../../../agent/network/data-plane/arrivals.ts";
+import type { DataPlane } from "../../../agent/network/data-plane/data-plane.ts";
+import { frameBytes } from "../../../agent/network/data-plane/frame-format.ts";
+import type { Frame, FrameSocket } from "../../../agent/network/data-plane/frame-socket.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { Life } from "./scheduler.ts";

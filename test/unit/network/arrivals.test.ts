@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { Arrivals, type Purpose } from "../../../agent/network/arrivals.ts";
-import type { FrameSocket } from "../../../agent/network/frame-socket.ts";
+import { Arrivals, type Purpose } from "../../../agent/network/data-plane/arrivals.ts";
+import type { FrameSocket } from "../../../agent/network/data-plane/frame-socket.ts";
 
 const purpose: Purpose = { kind: "ring", jobId: "job-1", generation: 1 };
 const soon = () => AbortSignal.timeout(1_000);

@@ -1,4 +1,4 @@
-import { RingfoldError } from "../../protocol/errors.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
 import type { FrameSocket } from "./frame-socket.ts";
 
 /** What a data connection is for; both ends must mean the same. */

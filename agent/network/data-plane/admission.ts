@@ -1,5 +1,5 @@
-import { RingfoldError } from "../../protocol/errors.ts";
-import { abortError } from "../deadline.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import { abortError } from "../../deadline.ts";
 import type { Purpose } from "./arrivals.ts";
 
 /** Who takes part in a generation of a job. */

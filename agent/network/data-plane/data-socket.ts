@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
-import { RingfoldError } from "../../protocol/errors.ts";
-import { limits } from "../../protocol/limits.ts";
-import { type Clock, systemClock } from "../../protocol/ports.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import { limits } from "../../../protocol/limits.ts";
+import { type Clock, systemClock } from "../../../protocol/ports.ts";
 import { FrameReceiver } from "./frame-receiver.ts";
 import { FrameSender } from "./frame-sender.ts";
 import type { Frame, FrameSocket, PlaceFrame, TakeFrame } from "./frame-socket.ts";

@@ -3,8 +3,8 @@ import type { Socket } from "node:net";
 import tls from "node:tls";
 import { peerIdFromString } from "@libp2p/peer-id";
 import { verifyPeerCertificate } from "@libp2p/tls/utils";
-import { RingfoldError } from "../../protocol/errors.ts";
-import type { Clock } from "../../protocol/ports.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import type { Clock } from "../../../protocol/ports.ts";
 
 /**
  * The peer id that the TLS certificate proves, or undefined on plain TCP.

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
-import { RingfoldError } from "../../protocol/errors.ts";
-import type { Clock } from "../../protocol/ports.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import type { Clock } from "../../../protocol/ports.ts";
 
 /** A connection that has not been let in yet. */
 export interface Guest {

@@ -1,6 +1,6 @@
-import { RingfoldError } from "../../protocol/errors.ts";
-import { limits } from "../../protocol/limits.ts";
-import type { DownstreamLink, PlaceSegment, Segment, UpstreamLink } from "../ring/link.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import { limits } from "../../../protocol/limits.ts";
+import type { DownstreamLink, PlaceSegment, Segment, UpstreamLink } from "../../ring/link.ts";
 import { type Frame, type FrameSocket, frameKind, type PlaceFrame } from "./frame-socket.ts";
 
 /** What a ring may do with links of this transport. */

@@ -1,6 +1,6 @@
 import assert from "node:assert";
-import { RingfoldError } from "../../protocol/errors.ts";
-import { limits } from "../../protocol/limits.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import { limits } from "../../../protocol/limits.ts";
 import { frameBytes, frameHeaderBytes, payloadBytesMax } from "./frame-format.ts";
 import type { Frame, PlaceFrame, TakeFrame } from "./frame-socket.ts";
 

@@ -1,4 +1,4 @@
-import { limits } from "../../protocol/limits.ts";
+import { limits } from "../../../protocol/limits.ts";
 import type { Frame } from "./frame-socket.ts";
 
 /**

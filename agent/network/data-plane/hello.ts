@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { z } from "zod";
-import { decode, encode } from "../../protocol/codec.ts";
-import { isErrorCode, RingfoldError } from "../../protocol/errors.ts";
-import { peerIdSchema } from "../../protocol/ids.ts";
+import { decode, encode } from "../../../protocol/codec.ts";
+import { isErrorCode, RingfoldError } from "../../../protocol/errors.ts";
+import { peerIdSchema } from "../../../protocol/ids.ts";
 import type { Purpose } from "./arrivals.ts";
 import { type Frame, type FrameSocket, frameKind } from "./frame-socket.ts";
 

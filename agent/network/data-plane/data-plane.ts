@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import net, { type AddressInfo, type Server, type Socket } from "node:net";
 import tls from "node:tls";
-import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import { limits } from "../../protocol/limits.ts";
-import { type Clock, type Log, systemClock } from "../../protocol/ports.ts";
-import { abortError } from "../deadline.ts";
+import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
+import { limits } from "../../../protocol/limits.ts";
+import { type Clock, type Log, systemClock } from "../../../protocol/ports.ts";
+import { abortError } from "../../deadline.ts";
 import { Admission, type AdmissionPlan } from "./admission.ts";
 import { Arrivals, type Purpose } from "./arrivals.ts";
 import { certifiedPeer } from "./certificate.ts";
