@@ -42,12 +42,6 @@ export interface ChaosModules {
   readonly onView: (job: JobView) => void;
 }
 
-/**
- * JavaScript heap of each process under test. About 35 MB of it are alive; with much more room V8 lets garbage lie for
- * longer than a run lasts, and resident memory grows whether something leaks or not. With this little a leak ends a process.
- */
-export const chaosHeapMB = 96;
-
 /** A ring of four on two cores is fast and slow by turns; this is enough to choose a number of epochs by. */
 const measureMsMax = 15_000;
 /** A disturbed ring is slower, and may be faster where fewer ranks share the cores: the job must outlast the time. */

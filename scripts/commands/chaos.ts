@@ -60,7 +60,7 @@ export function register(program: Command, io: CommandIo): void {
 async function chaos(context: CommandContext, options: ChaosCommandOptions): Promise<CommandResult> {
   const { io, signal, note } = context;
   const { chaosText } = await import("../chaos/chaos-text.ts");
-  const { chaosHeapMB, runChaos } = await import("../chaos/chaos-run.ts");
+  const { runChaos } = await import("../chaos/chaos-run.ts");
   const { assertProcessesCanBeCounted } = await import("../chaos/processes.ts");
   const { readJobFile } = await import("../job-file.ts");
   const { LocalCluster } = await import("../local-cluster/local-cluster.ts");
@@ -69,7 +69,7 @@ async function chaos(context: CommandContext, options: ChaosCommandOptions): Pro
   if (options.agents < agentsMin) throw new RingfoldError("USAGE", `--agents: at least ${agentsMin}`);
   const spec = await readJobFile(options.job ?? digitsJobPath);
   const folder = await mkdtemp(join(tmpdir(), "ringfold-chaos-"));
-  const cluster = new LocalCluster({ folder, signal, heapMB: chaosHeapMB });
+  const cluster = new LocalCluster({ folder, signal });
   let progress = createJobProgress({ stream: io.stderr, note, nowMs: Date.now });
   let shownJob = "";
   const onView = (job: JobView) => {

@@ -34,8 +34,6 @@ export interface LocalClusterOptions {
   readonly folder: string;
   readonly signal: AbortSignal;
   readonly engine?: string;
-  /** Most megabytes of JavaScript heap of each process, trainers included: with little room a leak ends a process soon. */
-  readonly heapMB?: number;
 }
 
 /**
@@ -107,7 +105,7 @@ export class LocalCluster {
     name: string,
     schema: z.ZodType<Ready>,
   ): Promise<ReadyProcess<Ready>> {
-    const { folder, signal, heapMB } = this.#options;
+    const { folder, signal } = this.#options;
     const dataPath = join(folder, name);
     await mkdir(dataPath, { recursive: true });
     return startReadyProcess([...parameters, "--data", dataPath], {
@@ -116,7 +114,6 @@ export class LocalCluster {
       // A token on the command line would stand in every user's process list.
       env: { ...process.env, RINGFOLD_HOME: folder, RINGFOLD_JOIN: this.#coordinator?.ready.joinToken },
       signal,
-      nodeOptions: heapMB === undefined ? [] : [`--max-old-space-size=${heapMB}`],
     });
   }
 }

@@ -35,8 +35,6 @@ export async function startReadyProcess<Ready>(
     readonly logPath: string;
     readonly env: NodeJS.ProcessEnv;
     readonly signal: AbortSignal;
-    /** Of Node itself. */
-    readonly nodeOptions?: readonly string[];
     /** Runs the process inside something, for example a network namespace. */
     readonly wrapper?: readonly string[];
   },
@@ -44,7 +42,6 @@ export async function startReadyProcess<Ready>(
   const [command, ...rest] = [
     ...(options.wrapper ?? []),
     process.execPath,
-    ...(options.nodeOptions ?? []),
     programPath,
     ...parameters,
     "--json",

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { chaosHeapMB, runChaos } from "../../scripts/chaos/chaos-run.ts";
+import { runChaos } from "../../scripts/chaos/chaos-run.ts";
 import { LocalCluster } from "../../scripts/local-cluster/local-cluster.ts";
 import { smallJob } from "../fixtures/local-cluster.ts";
 
@@ -13,7 +13,7 @@ test.runIf(process.platform === "linux")(
   async () => {
     const folder = await mkdtemp(join(tmpdir(), "ringfold-e2e-"));
     const { signal } = new AbortController();
-    const cluster = new LocalCluster({ folder, signal, heapMB: chaosHeapMB });
+    const cluster = new LocalCluster({ folder, signal });
     onTestFinished(async () => {
       await cluster.stop();
       await rm(folder, { recursive: true, force: true });
