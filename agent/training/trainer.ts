@@ -22,8 +22,8 @@ import { initialState, type TrainingState } from "./training-state.ts";
  * (with local steps: our own optimizer step, and again) -> one flat f32 vector -> sum over the ring -> the same state on
  * each rank -> next. With `every-step`, the default, a round is one step.
  *
- * Loss, correct answers, example count and the votes to pause or to leave the round out ride at the end of the vector, as f32 on any wire, so all
- * ranks know the same numbers and stop at the same boundary without a second operation.
+ * Loss, correct answers, example count and the votes to pause or to leave the round out ride at the end of the vector, as
+ * f32 on any wire, so all ranks know the same numbers and stop at the same boundary without a second operation.
  */
 export interface StepReport {
   /** Completed steps, those of this round included. */

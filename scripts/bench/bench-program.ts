@@ -1,5 +1,5 @@
 import { Command, CommanderError } from "commander";
-import { RingfoldError } from "../../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 
 /**
  * The command line of a benchmark that is a script of its own: `--json`, `--help`, and what `declare` adds.
@@ -20,5 +20,16 @@ export function parseBenchOptions<Flags>(
     if (!(cause instanceof CommanderError)) throw cause;
     if (cause.exitCode === 0) return undefined;
     throw new RingfoldError("USAGE", cause.message.replace(/^error: /, ""));
+  }
+}
+
+/** Runs a benchmark to its end; what goes wrong is told in a line and its remedy, and is the exit code. */
+export async function runBench(main: () => Promise<void>): Promise<void> {
+  try {
+    await main();
+  } catch (cause) {
+    const error = toRingfoldError(cause);
+    process.stderr.write(`${error.message}\n  ${error.remedy}\n`);
+    process.exitCode = error.rule.exit;
   }
 }

@@ -1,8 +1,7 @@
 import { openEngine } from "../../agent/engine/engine.ts";
 import type { Batch, Engine } from "../../agent/engine/port.ts";
-import { toRingfoldError } from "../../protocol/errors.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
-import { parseBenchOptions } from "./bench-program.ts";
+import { parseBenchOptions, runBench } from "./bench-program.ts";
 
 /**
  * Training speed of the compute engines: forward and backward of one batch, gradient read back, on synthetic images.
@@ -86,10 +85,4 @@ async function main(): Promise<void> {
   else console.table(rows);
 }
 
-try {
-  await main();
-} catch (cause) {
-  const error = toRingfoldError(cause);
-  console.error(`${error.message}\n  ${error.remedy}`);
-  process.exitCode = error.rule.exit;
-}
+await runBench(main);

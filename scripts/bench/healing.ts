@@ -1,13 +1,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { toRingfoldError } from "../../protocol/errors.ts";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
 import { JobObserver } from "../chaos/job-observer.ts";
 import { createApiClient } from "../commands/api-client.ts";
 import { LocalCluster } from "../local-cluster/local-cluster.ts";
-import { parseBenchOptions } from "./bench-program.ts";
+import { parseBenchOptions, runBench } from "./bench-program.ts";
 import { measureRings } from "./ring-suite.ts";
 
 /**
@@ -26,21 +25,17 @@ interface Row {
 const settleMs = 10_000;
 const timeoutMs = 5 * 60_000;
 
-try {
-  const options = parseBenchOptions<{ hidden: number; agents: number; rounds: number }>(
-    "bench:healing",
-    (command) =>
-      command
-        .option("--hidden <n>", "units of each of the two hidden layers", Number, 4_096)
-        .option("--agents <n>", "that train before the newcomer comes", Number, 2)
-        .option("--rounds <n>", "newcomers, one after the other", Number, 3),
+const options = () =>
+  parseBenchOptions<{ hidden: number; agents: number; rounds: number }>("bench:healing", (command) =>
+    command
+      .option("--hidden <n>", "units of each of the two hidden layers", Number, 4_096)
+      .option("--agents <n>", "that train before the newcomer comes", Number, 2)
+      .option("--rounds <n>", "newcomers, one after the other", Number, 3),
   );
-  if (options) await run(options);
-} catch (cause) {
-  const error = toRingfoldError(cause);
-  process.stderr.write(`bench:healing: ${error.message}\n  ${error.remedy}\n`);
-  process.exitCode = error.rule.exit;
-}
+await runBench(async () => {
+  const chosen = options();
+  if (chosen) await run(chosen);
+});
 
 async function run(options: {
   hidden: number;

@@ -1,6 +1,5 @@
-import { toRingfoldError } from "../../protocol/errors.ts";
 import { formatTable } from "../commands/present/table.ts";
-import { parseBenchOptions } from "./bench-program.ts";
+import { parseBenchOptions, runBench } from "./bench-program.ts";
 import { type RingBenchFlags, withRingBenchOptions } from "./ring-options.ts";
 import { ringBenchTable, suiteOptionsOf } from "./ring-report.ts";
 import { measureRings } from "./ring-suite.ts";
@@ -27,10 +26,4 @@ async function main(): Promise<void> {
   if (result.rows.some(({ checked }) => !checked)) process.exitCode = 1;
 }
 
-try {
-  await main();
-} catch (cause) {
-  const error = toRingfoldError(cause);
-  console.error(`${error.message}\n  ${error.remedy}`);
-  process.exitCode = error.rule.exit;
-}
+await runBench(main);

@@ -77,6 +77,16 @@ describe("a state is copied", () => {
     }
   });
 
+  test("by no thread that cannot listen", async () => {
+    const [peer] = (await openDataPeers(1, "encrypted")) as [DataPeer];
+    opened.push(peer);
+    const { peerId, certificate } = peer;
+    const plane = { peerId, certificate, host: "192.0.2.1", transport: "encrypted" } as const;
+    await expect(openStateThread({ plane, logLevel: "silent" })).rejects.toMatchObject({
+      message: expect.stringContaining("EADDRNOTAVAIL"),
+    });
+  });
+
   test("of less than a block", async () => {
     const { healing, sources } = await openRanks([state.subarray(0, 100), state.subarray(0, 100)]);
     const copy = await fetchState(await dialAll(healing, sources), digestState, soon());

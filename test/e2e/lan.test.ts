@@ -1,19 +1,14 @@
 import { execFile } from "node:child_process";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { z } from "zod";
 import { type AgentProcess, startAgentProcess } from "../../scripts/local-cluster/local-cluster.ts";
 import { type ReadyProcess, startReadyProcess } from "../../scripts/local-cluster/ready-process.ts";
-import {
-  openVirtualNetwork,
-  type VirtualMachine,
-  type VirtualNetwork,
-  whyNoVirtualNetworks,
-} from "../../scripts/local-cluster/virtual-network.ts";
+import { type VirtualMachine, whyNoVirtualNetworks } from "../../scripts/local-cluster/virtual-network.ts";
+import { useNetworkBench } from "../fixtures/network-bench.ts";
 
 /** Real processes on virtual machines: how agents find their coordinator and each other without being told. */
 
@@ -33,22 +28,7 @@ epochs: 1
 workers: { min: 2, max: 2 }
 `;
 
-let folder: string;
-let network: VirtualNetwork | undefined;
-let ending: AbortController;
-const processes: { stop(): Promise<void>; kill(): Promise<void> }[] = [];
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "ringfold-lan-"));
-  ending = new AbortController();
-});
-afterEach(async () => {
-  ending.abort();
-  await Promise.all(processes.splice(0).map((each) => each.kill()));
-  await network?.close();
-  network = undefined;
-  await rm(folder, { recursive: true });
-});
+const bench = useNetworkBench("ringfold-lan-");
 
 /** One cluster: its coordinator on a machine, and the commands of its operator there. */
 class TestCluster {
@@ -67,7 +47,7 @@ class TestCluster {
       ...this.#processOptions("coordinator", this.#machine),
       schema: coordinatorSchema,
     });
-    processes.push(coordinator);
+    bench.processes.push(coordinator);
     return coordinator;
   }
 
@@ -77,7 +57,7 @@ class TestCluster {
       parameters: ["--data", data, "--name", name, "--join", token, "--engine", "wasm"],
       ...this.#processOptions(name, machine),
     });
-    processes.push(agent);
+    bench.processes.push(agent);
     return agent;
   }
 
@@ -109,7 +89,7 @@ class TestCluster {
   }
 
   async train(): Promise<unknown> {
-    const path = join(folder, "job.yaml");
+    const path = join(bench.folder, "job.yaml");
     await writeFile(path, jobFile);
     return JSON.parse(await this.#ringfold("train", path));
   }
@@ -119,7 +99,7 @@ class TestCluster {
   }
 
   get #home(): string {
-    return join(folder, this.#name);
+    return join(bench.folder, this.#name);
   }
 
   async #dataFolder(name: string): Promise<string> {
@@ -129,7 +109,7 @@ class TestCluster {
   }
 
   #processOptions(name: string, { wrapper }: VirtualMachine) {
-    return { logPath: join(this.#home, `${name}.log`), env: this.#env, wrapper, signal: ending.signal };
+    return { logPath: join(this.#home, `${name}.log`), env: this.#env, wrapper, signal: bench.signal };
   }
 
   get #env(): NodeJS.ProcessEnv {
@@ -139,20 +119,16 @@ class TestCluster {
   async #ringfold(...parameters: string[]): Promise<string> {
     const launcher = fileURLToPath(new URL("../../scripts/ringfold", import.meta.url));
     const [command, ...rest] = [...this.#machine.wrapper, launcher, ...parameters, "--json"];
-    return (await promisify(execFile)(command!, rest, { env: this.#env, signal: ending.signal })).stdout;
+    return (await promisify(execFile)(command!, rest, { env: this.#env, signal: bench.signal })).stdout;
   }
 }
 
-const openNetwork = async (...parameters: Parameters<typeof openVirtualNetwork>) => {
-  network = await openVirtualNetwork(...parameters);
-  return network.machines;
-};
 const succeeded = { state: "succeeded", generations: [{ ranks: [expect.any(String), expect.any(String)] }] };
 
 test.skipIf(obstacle)(
   "on a LAN without a router agents find the coordinator by mDNS and train together",
   async () => {
-    const [lan] = await openNetwork([3], { routed: false });
+    const [lan] = await bench.openNetwork([3], { routed: false });
     const cluster = new TestCluster("lan", lan![0]!);
     await cluster.start();
     const token = await cluster.tokenWithoutAddresses();
@@ -169,7 +145,7 @@ test.skipIf(obstacle)(
 test.skipIf(obstacle)(
   "a coordinator that comes back at another port is found again",
   async () => {
-    const [lan] = await openNetwork([2], { routed: false });
+    const [lan] = await bench.openNetwork([2], { routed: false });
     const cluster = new TestCluster("moved", lan![0]!);
     const coordinator = await cluster.start();
     await cluster.startAgent("anna", lan![1]!, await cluster.tokenWithoutAddresses());
@@ -183,7 +159,7 @@ test.skipIf(obstacle)(
 test.skipIf(obstacle)(
   "across routed subnets the token's address is enough to meet every member",
   async () => {
-    const subnets = await openNetwork([1, 1, 1], { routed: true });
+    const subnets = await bench.openNetwork([1, 1, 1], { routed: true });
     const [home, far, farther] = subnets.map(([machine]) => machine!);
     const cluster = new TestCluster("routed", home!);
     const { joinToken } = (await cluster.start()).ready;
@@ -208,7 +184,7 @@ test.skipIf(obstacle)(
 test.skipIf(obstacle)(
   "two clusters of one name on one LAN do not see each other",
   async () => {
-    const [lan] = await openNetwork([4], { routed: false });
+    const [lan] = await bench.openNetwork([4], { routed: false });
     const clusters = [new TestCluster("first", lan![0]!), new TestCluster("second", lan![1]!)];
     await Promise.all(clusters.map((cluster) => cluster.start()));
     const tokens = await Promise.all(clusters.map((cluster) => cluster.tokenWithoutAddresses()));
@@ -231,7 +207,7 @@ test.skipIf(obstacle)(
 test.skipIf(obstacle)(
   "a copied data folder is refused by name, and the agent that had it first goes on",
   async () => {
-    const [lan] = await openNetwork([3], { routed: false });
+    const [lan] = await bench.openNetwork([3], { routed: false });
     const cluster = new TestCluster("copied", lan![0]!);
     const { joinToken } = (await cluster.start()).ready;
     const anna = await cluster.startAgent("anna", lan![1]!, joinToken);

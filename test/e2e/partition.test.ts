@@ -1,18 +1,13 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { z } from "zod";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
 import { type JobView, jobViewSchema } from "../../protocol/messages/api.ts";
 import { startAgentProcess } from "../../scripts/local-cluster/local-cluster.ts";
 import { startReadyProcess } from "../../scripts/local-cluster/ready-process.ts";
-import {
-  openVirtualNetwork,
-  type VirtualMachine,
-  type VirtualNetwork,
-  whyNoVirtualNetworks,
-} from "../../scripts/local-cluster/virtual-network.ts";
+import { type VirtualMachine, whyNoVirtualNetworks } from "../../scripts/local-cluster/virtual-network.ts";
+import { useNetworkBench } from "../fixtures/network-bench.ts";
 
 /** A network that falls in two while a job trains: packets vanish, no socket is told. Real processes, two subnets. */
 
@@ -23,44 +18,33 @@ const coordinatorSchema = z.object({
   joinToken: z.string(),
 });
 
-let folder: string;
-let network: VirtualNetwork | undefined;
-let ending: AbortController;
-const processes: { kill(): Promise<void> }[] = [];
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "ringfold-partition-"));
-  ending = new AbortController();
-});
-afterEach(async () => {
-  ending.abort();
-  await Promise.all(processes.splice(0).map((each) => each.kill()));
-  await network?.close();
-  network = undefined;
-  await rm(folder, { recursive: true });
-});
+const bench = useNetworkBench("ringfold-partition-");
 
 /** A coordinator on the first machine of the first subnet, an agent on every other machine, and a job without an end. */
 async function train(agentCounts: readonly [number, number], workers: { min: number; max: number }) {
-  network = await openVirtualNetwork([1 + agentCounts[0], agentCounts[1]], { routed: true });
-  const [[home, ...near], far] = network.machines as [
-    [VirtualMachine, ...VirtualMachine[]],
-    VirtualMachine[],
-  ];
+  const machines = await bench.openNetwork([1 + agentCounts[0], agentCounts[1]], { routed: true });
+  const [[home, ...near], far] = machines as [[VirtualMachine, ...VirtualMachine[]], VirtualMachine[]];
   const options = async (name: string, { wrapper }: VirtualMachine) => {
-    await mkdir(join(folder, name));
-    const env = { ...process.env, RINGFOLD_HOME: folder };
-    return { logPath: join(folder, `${name}.log`), env, wrapper, signal: ending.signal };
+    await mkdir(join(bench.folder, name));
+    const env = { ...process.env, RINGFOLD_HOME: bench.folder };
+    return { logPath: join(bench.folder, `${name}.log`), env, wrapper, signal: bench.signal };
   };
   const coordinator = await startReadyProcess(
-    ["coordinator", "--data", join(folder, "coordinator"), "--http", "127.0.0.1:7080"],
+    ["coordinator", "--data", join(bench.folder, "coordinator"), "--http", "127.0.0.1:7080"],
     { ...(await options("coordinator", home)), schema: coordinatorSchema },
   );
-  processes.push(coordinator);
+  bench.processes.push(coordinator);
   for (const [index, machine] of [...near, ...far].entries()) {
     const name = `agent-${index + 1}`;
-    const parameters = ["--data", join(folder, name), "--name", name, "--join", coordinator.ready.joinToken];
-    processes.push(await startAgentProcess({ parameters, ...(await options(name, machine)) }));
+    const parameters = [
+      "--data",
+      join(bench.folder, name),
+      "--name",
+      name,
+      "--join",
+      coordinator.ready.joinToken,
+    ];
+    bench.processes.push(await startAgentProcess({ parameters, ...(await options(name, machine)) }));
   }
   const { operatorToken, httpUrl } = coordinator.ready;
   /** The API is asked from the coordinator's machine: this one is not in its network. */
@@ -106,9 +90,9 @@ test.skipIf(obstacle)(
   async () => {
     const { until, isTraining } = await train([2, 1], { min: 1, max: 3 });
     const before = await until(isTraining(3));
-    await network!.partition(true);
+    await bench.network.partition(true);
     const alone = await until(isTraining(2, before.progress!.step));
-    await network!.partition(false);
+    await bench.network.partition(false);
     const whole = await until(isTraining(3, alone.progress!.step));
     // No step was lost, and who was away has copied what it missed.
     const starts = whole.generations.map(({ startStep }) => startStep);
@@ -123,11 +107,11 @@ test.skipIf(obstacle)(
   async () => {
     const { job, until, isTraining } = await train([1, 2], { min: 2, max: 3 });
     const before = await until(isTraining(3));
-    await network!.partition(true);
+    await bench.network.partition(true);
     const stopped = await until(({ state }) => expect(state).toBe("reforming"));
     await until(({ reason }) => expect(reason).toMatch(/waits for (1 more worker|a majority)/));
     expect((await job()).generations).toHaveLength(stopped.generations.length);
-    await network!.partition(false);
+    await bench.network.partition(false);
     await until(isTraining(3, before.progress!.step));
   },
   120_000,

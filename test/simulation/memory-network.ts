@@ -1,19 +1,7 @@
 import assert from "node:assert";
-import { decode, encode, validate } from "../../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import { limits } from "../../protocol/limits.ts";
-import {
-  type Clock,
-  type ClusterNetwork,
-  type Conversation,
-  type RequestContext,
-  systemClock,
-  type Topic,
-} from "../../protocol/ports.ts";
-
-type Handler = (bytes: Uint8Array, context: RequestContext) => Promise<Uint8Array>;
-type ConnectionListener = Parameters<ClusterNetwork["onConnection"]>[0];
-type FactListener = (bytes: Uint8Array, from: string) => void;
+import { type Clock, type ClusterNetwork, systemClock } from "../../protocol/ports.ts";
+import { NodeBase, type OutgoingRequest } from "./node-base.ts";
 
 /** A request on its way: ends with the answer, the deadline, the caller, or the death of either end. */
 interface Exchange {
@@ -98,58 +86,18 @@ export class MemoryCluster {
   }
 }
 
-class MemoryNode implements ClusterNetwork {
+class MemoryNode extends NodeBase {
   readonly peerId: string;
   readonly #cluster: MemoryCluster;
-  readonly #handlers = new Map<string, Handler>();
-  readonly #factListeners = new Map<string, FactListener[]>();
-  readonly #connectionListeners: ConnectionListener[] = [];
 
   constructor(peerId: string, cluster: MemoryCluster) {
+    super();
     this.peerId = peerId;
     this.#cluster = cluster;
   }
 
   addresses(): readonly string[] {
     return [`/memory/${this.peerId}`];
-  }
-
-  async request<Request, Response>(
-    to: string,
-    conversation: Conversation<Request, Response>,
-    request: Request,
-    options: { readonly signal?: AbortSignal; readonly timeoutMs?: number } = {},
-  ): Promise<Response> {
-    const { protocol, response, responseBytesMax } = conversation;
-    const answer = await this.#cluster.exchange({ from: this.peerId, to, protocol }, encode(request), {
-      signal: options.signal,
-      timeoutMs: options.timeoutMs ?? conversation.timeoutMs,
-    });
-    return decode(answer, response, responseBytesMax);
-  }
-
-  handle<Request, Response>(
-    conversation: Conversation<Request, Response>,
-    handler: (request: Request, context: RequestContext) => Promise<Response>,
-  ): void {
-    const { protocol, request, requestBytesMax, response } = conversation;
-    this.#handlers.set(protocol, async (bytes, context) => {
-      const answer = await handler(decode(bytes, request, requestBytesMax), context);
-      return encode(validate(answer, response, "response"));
-    });
-  }
-
-  async publish<Fact>(topic: Topic<Fact>, fact: Fact): Promise<void> {
-    const bytes = encode(validate(fact, topic.schema, "fact"));
-    for (const node of this.#cluster.others(this.peerId)) {
-      queueMicrotask(() => node.hearFact(topic.name, bytes, this.peerId));
-    }
-  }
-
-  subscribe<Fact>(topic: Topic<Fact>, listener: (fact: Fact, from: string) => void): void {
-    const listeners = this.#factListeners.get(topic.name) ?? [];
-    listeners.push((bytes, from) => listener(decode(bytes, topic.schema, limits.gossipMessageBytes), from));
-    this.#factListeners.set(topic.name, listeners);
   }
 
   async connect(addresses: readonly string[], signal: AbortSignal): Promise<string> {
@@ -163,34 +111,17 @@ class MemoryNode implements ClusterNetwork {
     return this.#cluster.others(this.peerId).map(({ peerId }) => peerId);
   }
 
-  onConnection(listener: ConnectionListener): void {
-    this.#connectionListeners.push(listener);
-  }
-
   async close(): Promise<void> {
     this.#cluster.crash(this.peerId);
   }
 
-  async receive(protocol: string, bytes: Uint8Array, context: RequestContext): Promise<Uint8Array> {
-    try {
-      const handler = this.#handlers.get(protocol);
-      if (handler === undefined) {
-        throw new RingfoldError("PROTOCOL_RANGE", `${this.peerId} does not speak ${protocol}`);
-      }
-      return await handler(bytes, context);
-    } catch (cause) {
-      // The wire carries code, message and data, never a stack or a cause.
-      const { code, message, data } = toRingfoldError(cause);
-      throw new RingfoldError(code, message, data);
-    }
+  protected exchange({ to, protocol, bytes, ...options }: OutgoingRequest): Promise<Uint8Array> {
+    return this.#cluster.exchange({ from: this.peerId, to, protocol }, bytes, options);
   }
 
-  hearFact(topic: string, bytes: Uint8Array, from: string): void {
-    for (const listener of this.#factListeners.get(topic) ?? []) listener(bytes, from);
-  }
-
-  hearConnection(event: Parameters<ConnectionListener>[0]): void {
-    for (const listener of this.#connectionListeners) listener(event);
+  protected spread(topic: string, bytes: Uint8Array): void {
+    for (const node of this.#cluster.others(this.peerId))
+      queueMicrotask(() => node.hearFact(topic, bytes, this.peerId));
   }
 }
 

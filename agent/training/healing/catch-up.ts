@@ -18,7 +18,7 @@ export interface KeptRound {
  * everybody's. When the state of the start has arrived it applies them one after the other and stands where all stand, to
  * the bit. So nobody waits for it, however large the state is.
  *
- * The other way, copying the state between two steps, makes every rank wait for the copy (0.2 s a hundred MB here).
+ * The other way, copying the state between two steps, makes every rank wait for the copy.
  */
 export class CatchUp {
   readonly #rounds: KeptRound[] = [];

@@ -6,9 +6,16 @@ import { Sampler } from "../../../agent/training/sampler.ts";
 import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
 import type { JobSpec, SynchronizationSpec } from "../../../protocol/job-spec.ts";
 import { exampleSpec } from "../../fixtures/messages.ts";
-import { memoryRings, openRank, type Rank, type RankOptions, tinyData } from "../../fixtures/trainers.ts";
+import {
+  memoryRings,
+  openRank,
+  type Rank,
+  type RankOptions,
+  runAll,
+  settleAll,
+  tinyData,
+} from "../../fixtures/trainers.ts";
 
-const never = new AbortController().signal;
 /** 5 steps an epoch, 15 in all: synchronization points at 4, 8, 12 and at the end. */
 const data = tinyData(37);
 const sgd = { kind: "sgd", learningRate: 0.1, momentum: 0 } as const;
@@ -39,10 +46,6 @@ async function openWorld(
   return ranks;
 }
 
-const runAll = (ranks: readonly Rank[], rings = memoryRings(ranks.length)) =>
-  Promise.all(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never)));
-const settleAll = (ranks: readonly Rank[], rings = memoryRings(ranks.length)) =>
-  Promise.allSettled(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never)));
 const pointOf = ({ trainer }: Rank) => trainingPoint(trainer.state);
 
 /** As an agent heals from another: everything that it will have in common with the others travels. */

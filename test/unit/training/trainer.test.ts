@@ -3,7 +3,15 @@ import { gatherBatch } from "../../../agent/data/dataset.ts";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
 import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
-import { memoryRings, openRank, type Rank, type RankOptions, tinyData } from "../../fixtures/trainers.ts";
+import {
+  memoryRings,
+  openRank,
+  type Rank,
+  type RankOptions,
+  runAll,
+  settleAll,
+  tinyData,
+} from "../../fixtures/trainers.ts";
 
 const never = new AbortController().signal;
 /** 5 steps an epoch, the last one of 5 examples: uneven among any world of several. */
@@ -27,10 +35,6 @@ async function openWorld(worldSize: number, options: Partial<RankOptions> = {}):
   return ranks;
 }
 
-const runAll = (ranks: readonly Rank[], rings = memoryRings(ranks.length)) =>
-  Promise.all(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never)));
-const settleAll = (ranks: readonly Rank[], rings = memoryRings(ranks.length)) =>
-  Promise.allSettled(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never)));
 const lossesOf = ({ reports }: Rank) => reports.map(({ loss }) => loss);
 
 /** Sums in another order differ in the last bits of f32, and training amplifies that a little. */
