@@ -1,24 +1,26 @@
 import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
+import { type ExampleShape, targetLength } from "../../protocol/data-schema.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { DataSpec } from "../../protocol/job-spec.ts";
 import { type IdxArray, readIdx } from "./idx.ts";
 
 export interface ExampleSet {
   readonly count: number;
-  /** Raw bytes as the files hold them, shape [count, ...inputShape]; a batch is scaled to 0-1 when it is gathered. */
-  readonly pixels: Uint8Array;
-  readonly labels: Int32Array;
+  /**
+   * Writes examples `indices` from the start of the two arrays.
+   * @param inputs f32 [at least indices.length, ...inputShape]
+   * @param targets f32 [at least indices.length, target length]
+   */
+  gather(indices: ArrayLike<number>, inputs: Float32Array, targets: Float32Array): void;
 }
 
 export interface Dataset {
   readonly train: ExampleSet;
   readonly test: ExampleSet;
-  /** Without the batch dimension: [height, width, channels]. */
-  readonly inputShape: readonly number[];
-  readonly classCount: number;
-  /** SHA-256 over shapes, labels and pixels: agents with unlike files are found before the first step. */
+  readonly shape: ExampleShape;
+  /** SHA-256 over all that is trained and evaluated on: agents with unlike files are found before the first step. */
   readonly digest: string;
 }
 
@@ -39,49 +41,54 @@ export async function openDataset(spec: DataSpec): Promise<Dataset> {
       { path: files.testImages },
     );
   }
-  const train = exampleSet(trainImages, await readIdx(files.trainLabels, 1, trainMax), files.trainLabels);
-  const test = exampleSet(testImages, await readIdx(files.testLabels, 1, testMax), files.testLabels);
+  const train = labelledImages(trainImages, await readIdx(files.trainLabels, 1, trainMax), files.trainLabels);
+  const test = labelledImages(testImages, await readIdx(files.testLabels, 1, testMax), files.testLabels);
   const inputShape = [...trainImages.shape.slice(1), 1];
   return {
-    train,
-    test,
-    inputShape,
-    classCount: classCount(train, test),
+    train: imageSet(train),
+    test: imageSet(test),
+    shape: { inputShape, target: { kind: "class", classCount: classCount(train, test) } },
     digest: digest(inputShape, train, test),
   };
 }
 
-/** Scales examples `indices` to f32 in 0-1 and writes them, with their labels, from the start of the two arrays. */
-export function gatherBatch(
-  set: ExampleSet,
-  indices: ArrayLike<number>,
-  into: { readonly inputs: Float32Array; readonly labels: Int32Array },
-): void {
-  const size = set.count === 0 ? 0 : set.pixels.length / set.count;
-  for (let i = 0; i < indices.length; i++) {
-    const example = indices[i]!;
-    const source = example * size;
-    const target = i * size;
-    for (let p = 0; p < size; p++) into.inputs[target + p] = set.pixels[source + p]! / 255;
-    into.labels[i] = set.labels[example]!;
-  }
+/** Raw bytes as the files hold them, shape [count, height, width]; a batch is scaled to 0-1 when it is gathered. */
+interface LabelledImages {
+  readonly count: number;
+  readonly pixels: Uint8Array;
+  readonly labels: Uint8Array;
+}
+
+export function imageSet({ count, pixels, labels }: LabelledImages): ExampleSet {
+  const size = count === 0 ? 0 : pixels.length / count;
+  return {
+    count,
+    gather(indices, inputs, targets) {
+      for (let i = 0; i < indices.length; i++) {
+        const example = indices[i]!;
+        const source = example * size;
+        const target = i * size;
+        for (let p = 0; p < size; p++) inputs[target + p] = pixels[source + p]! / 255;
+        targets[i] = labels[example]!;
+      }
+    },
+  };
 }
 
 /** The examples of one batch as an engine takes them; each batch takes the place of the one before. */
 export class BatchBuffer {
-  readonly #arrays: { readonly inputs: Float32Array; readonly labels: Int32Array };
+  readonly #inputs: Float32Array;
+  readonly #targets: Float32Array;
 
-  constructor({ inputShape }: Pick<Dataset, "inputShape">, exampleCountMax: number) {
+  constructor({ inputShape, target }: ExampleShape, exampleCountMax: number) {
     const exampleSize = inputShape.reduce((product, dimension) => product * dimension, 1);
-    this.#arrays = {
-      inputs: new Float32Array(exampleCountMax * exampleSize),
-      labels: new Int32Array(exampleCountMax),
-    };
+    this.#inputs = new Float32Array(exampleCountMax * exampleSize);
+    this.#targets = new Float32Array(exampleCountMax * targetLength(target));
   }
 
   gather(set: ExampleSet, indices: Uint32Array) {
-    gatherBatch(set, indices, this.#arrays);
-    return { exampleCount: indices.length, ...this.#arrays };
+    set.gather(indices, this.#inputs, this.#targets);
+    return { exampleCount: indices.length, inputs: this.#inputs, targets: this.#targets };
   }
 }
 
@@ -95,7 +102,7 @@ function mnistFiles() {
   };
 }
 
-function exampleSet(images: IdxArray, labels: IdxArray, labelPath: string): ExampleSet {
+function labelledImages(images: IdxArray, labels: IdxArray, labelPath: string): LabelledImages {
   const count = images.shape[0]!;
   // Of the whole files, whatever part of them is taken: labels of other images would go unnoticed.
   if (labels.fileCount !== images.fileCount) {
@@ -106,16 +113,16 @@ function exampleSet(images: IdxArray, labels: IdxArray, labelPath: string): Exam
     );
   }
   if (count === 0) throw new RingfoldError("DATA_INVALID", `${labelPath}: no examples`, { path: labelPath });
-  return { count, pixels: images.data, labels: Int32Array.from(labels.data) };
+  return { count, pixels: images.data, labels: labels.data };
 }
 
-function classCount(...sets: readonly ExampleSet[]): number {
+function classCount(...sets: readonly LabelledImages[]): number {
   let highest = 0;
   for (const { labels } of sets) for (const label of labels) if (label > highest) highest = label;
   return highest + 1;
 }
 
-function digest(inputShape: readonly number[], ...sets: readonly ExampleSet[]): string {
+function digest(inputShape: readonly number[], ...sets: readonly LabelledImages[]): string {
   const hash = createHash("sha256").update(JSON.stringify(inputShape));
   for (const { count, pixels, labels } of sets) hash.update(`${count}`).update(labels).update(pixels);
   return hash.digest("hex");

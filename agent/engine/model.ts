@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs";
+import { type Target, targetLength } from "../../protocol/data-schema.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
@@ -11,43 +12,42 @@ import { createWeights } from "./weights.ts";
 /** A model that trains, on one runtime. */
 export function openTrainableModel(
   runtime: Runtime,
-  { description, layers }: Model,
+  { description, layers, target }: Model,
   seed: number,
 ): TrainableModel {
   const { tf } = runtime;
   const { inputShape, parameterCount } = description;
-  const classCount = description.outputShape[0] ?? 0;
   const inputSize = inputShape.reduce((product, length) => product * length, 1);
 
   runtime.activate();
   const initial = new Float32Array(parameterCount);
   writeInitialParameters(layers, seed, initial);
   const weights = createWeights(runtime, layers, initial);
-  const nothing: BatchResult = { lossSum: 0, correctCount: 0 };
+  const nothing: BatchResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
   let isClosed = false;
 
-  function checkBatch({ exampleCount, inputs, labels }: Batch): void {
+  function checkBatch({ exampleCount, inputs, targets }: Batch): void {
     assert(!isClosed, "the model is open");
     assert(inputs.length >= exampleCount * inputSize, "inputs hold the batch");
-    assert(labels.length >= exampleCount, "labels hold the batch");
-    for (let i = 0; i < exampleCount; i++) {
-      const label = labels[i]!;
-      if (label >= 0 && label < classCount) continue;
-      const message = `label ${label} of example ${i} of a batch is not a class: there are ${classCount}`;
-      throw new RingfoldError("DATA_INVALID", message, { label, classCount });
-    }
+    assert(targets.length >= exampleCount * targetLength(target), "targets hold the batch");
+    checkTargets(target, targets.subarray(0, exampleCount * targetLength(target)));
   }
 
   /** Loss and hits of a batch, as tensors of the running tidy. */
-  function loss({ exampleCount, inputs, labels }: Batch): { loss: Tensor; correct: Tensor } {
+  function loss({ exampleCount, inputs, targets }: Batch): { loss: Tensor; correct: Tensor } {
     const x = tf.tensor(inputs.subarray(0, exampleCount * inputSize), [exampleCount, ...inputShape]);
-    const y = tf.tensor1d(labels.subarray(0, exampleCount), "int32") as Tensor1D;
+    const y = tf.tensor1d(Int32Array.from(targets.subarray(0, exampleCount)), "int32") as Tensor1D;
     const logits = forward(runtime, layers, weights.byLayer, x, "logits") as Tensor2D;
     return runtime.operations.crossEntropy(logits, y);
   }
 
   /** Reads results of a tidy, then frees them. `sums` are the loss and the hits. */
-  async function collect(sums: readonly Tensor[], gradients: readonly Tensor[], into: Float32Array) {
+  async function collect(
+    targetCount: number,
+    sums: readonly Tensor[],
+    gradients: readonly Tensor[],
+    into: Float32Array,
+  ): Promise<BatchResult> {
     const values = [new Float32Array(1), new Float32Array(1)] as const;
     try {
       await runtime.read([
@@ -60,7 +60,7 @@ export function openTrainableModel(
     } finally {
       tf.dispose([...sums, ...gradients]);
     }
-    return { lossSum: values[0][0]!, correctCount: Math.round(values[1][0]!) };
+    return { lossSum: values[0][0]!, targetCount, correctCount: Math.round(values[1][0]!) };
   }
 
   return {
@@ -106,7 +106,7 @@ export function openTrainableModel(
           Tensor[],
         ];
       });
-      return collect(sums, gradients, gradient);
+      return collect(batch.exampleCount, sums, gradients, gradient);
     },
 
     async evaluate(batch) {
@@ -114,7 +114,7 @@ export function openTrainableModel(
       if (batch.exampleCount === 0) return nothing;
       runtime.activate();
       const result = tf.tidy(() => loss(batch));
-      return collect([result.loss, result.correct], [], new Float32Array(0));
+      return collect(batch.exampleCount, [result.loss, result.correct], [], new Float32Array(0));
     },
 
     close() {
@@ -123,4 +123,16 @@ export function openTrainableModel(
       weights.dispose();
     },
   };
+}
+
+/** @throws RingfoldError DATA_INVALID naming the first target that the model cannot have */
+function checkTargets(target: Target, targets: Float32Array): void {
+  if (target.kind !== "class" && target.kind !== "tokens") return;
+  const { classCount } = target;
+  for (let i = 0; i < targets.length; i++) {
+    const label = targets[i]!;
+    if (label >= 0 && label < classCount && Number.isInteger(label)) continue;
+    const message = `label ${label} of example ${i} of a batch is not a class: there are ${classCount}`;
+    throw new RingfoldError("DATA_INVALID", message, { label, classCount });
+  }
 }

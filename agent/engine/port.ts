@@ -1,3 +1,4 @@
+import type { ExampleShape } from "../../protocol/data-schema.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
 import type { NamedTensor } from "../../protocol/safetensors.ts";
@@ -12,14 +13,17 @@ export interface Batch {
   readonly exampleCount: number;
   /** f32, shape [exampleCount, ...inputShape]; may be longer than needed. */
   readonly inputs: Float32Array;
-  /** Class index of each example; may be longer than needed. */
-  readonly labels: Int32Array;
+  /** f32, shape [exampleCount, target length]: classes, 0 or 1, or numbers; may be longer than needed. */
+  readonly targets: Float32Array;
 }
 
 /** Sums over a batch, so that ranks with unequal slices add up exactly. */
 export interface BatchResult {
-  /** Sum over examples of the cross-entropy. */
+  /** Over the targets that count: one an example, or those places of its sequence that are no padding. */
   readonly lossSum: number;
+  /** Whose mean the loss is. */
+  readonly targetCount: number;
+  /** Predicted right; 0 where the target is a number. */
   readonly correctCount: number;
 }
 
@@ -39,7 +43,7 @@ export interface TrainableModel {
   readParameters(into: Float32Array): Promise<void>;
   writeParameters(from: Float32Array): void;
   /**
-   * Forward and backward. Writes the gradient of the *sum* of the examples' losses into `gradient`,
+   * Forward and backward. Writes the gradient of the *sum* of the targets' losses into `gradient`,
    * f32 [parameterCount].
    */
   gradient(batch: Batch, gradient: Float32Array): Promise<BatchResult>;
@@ -85,9 +89,6 @@ export interface Engine {
   close(): void;
 }
 
-export interface OpenModelOptions {
-  /** Without the batch dimension. */
-  readonly inputShape: readonly number[];
-  readonly classCount: number;
+export interface OpenModelOptions extends ExampleShape {
   readonly seed: number;
 }

@@ -37,13 +37,17 @@ const tolerance = 1e-4;
 
 /** Loss and gradient of a fixed batch, as one list. */
 export async function selfTestNumbers(runtime: Runtime): Promise<number[]> {
-  const model = openTrainableModel(runtime, modelOf(spec, { inputShape, classCount }), 7);
+  const model = openTrainableModel(
+    runtime,
+    modelOf(spec, { inputShape, target: { kind: "class", classCount } }),
+    7,
+  );
   try {
     const size = inputShape.reduce((product, length) => product * length, exampleCount);
     const inputs = Float32Array.from({ length: size }, (_, i) => ((i * 37) % 101) / 101 - 0.5);
     const gradient = new Float32Array(model.description.parameterCount);
     const { lossSum } = await model.gradient(
-      { exampleCount, inputs, labels: Int32Array.of(2, 0, 3) },
+      { exampleCount, inputs, targets: Float32Array.of(2, 0, 3) },
       gradient,
     );
     return [lossSum, ...gradient];

@@ -1,3 +1,5 @@
+import type { ExampleShape, Target } from "../../protocol/data-schema.ts";
+import { RingfoldError } from "../../protocol/errors.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
 import { cnnLayers } from "./cnn.ts";
@@ -9,6 +11,7 @@ import { describeModel, readTopology, sequentialTopology } from "./topology.ts";
 export interface Model {
   readonly description: ModelDescription;
   readonly layers: readonly Layer[];
+  readonly target: Target;
 }
 
 /**
@@ -16,14 +19,15 @@ export interface Model {
  * architecture it comes from; nothing is built here.
  * @throws RingfoldError JOB_INVALID when it does not fit the data, naming the layer
  */
-export function modelOf(
-  spec: ModelSpec,
-  { inputShape, classCount }: { readonly inputShape: readonly number[]; readonly classCount: number },
-): Model {
-  const topology = topologyOf(spec, inputShape, classCount);
+export function modelOf(spec: ModelSpec, { inputShape, target }: ExampleShape): Model {
+  if (target.kind !== "class") {
+    const message = `a model of kind ${spec.architecture} tells classes apart, and the target is of kind ${target.kind}`;
+    throw new RingfoldError("JOB_INVALID", message, { target: target.kind });
+  }
+  const topology = topologyOf(spec, inputShape, target.classCount);
   const layers = readTopology(topology, inputShape);
-  checkClassifier(layers, classCount);
-  return { description: describeModel(topology, inputShape, layers), layers };
+  checkClassifier(layers, target.classCount);
+  return { description: describeModel(topology, inputShape, layers), layers, target };
 }
 
 function topologyOf(

@@ -9,7 +9,7 @@ import { evenShare } from "./sampler.ts";
 /** Examples that a rank evaluates between two turns of the event loop. */
 export const evaluationBatch = 250;
 
-const tail = { lossSum: 0, correctCount: 1, exampleCount: 2, length: 3 } as const;
+const tail = { lossSum: 0, correctCount: 1, targetCount: 2, exampleCount: 3, length: 4 } as const;
 
 /**
  * Evaluates the held-out set, each rank its share; all ranks get the same answer. Sums travel as f32: exact for counts
@@ -32,19 +32,20 @@ export async function evaluateShare(
   for (let from = start; from < end; from += evaluationBatch) {
     if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
     const indices = Uint32Array.from({ length: Math.min(evaluationBatch, end - from) }, (_, i) => from + i);
-    const { lossSum, correctCount } = await model.evaluate(batch.gather(set, indices));
+    const { lossSum, targetCount, correctCount } = await model.evaluate(batch.gather(set, indices));
     totals[tail.lossSum]! += lossSum;
     totals[tail.correctCount]! += correctCount;
+    totals[tail.targetCount]! += targetCount;
     totals[tail.exampleCount]! += indices.length;
     await nextTurn();
   }
   // Steps say nothing of how long the others' shares take.
   ring.hopTimeoutMs = limits.firstStepTimeoutMs;
   await ring.allReduce(totals, signal);
-  const examples = totals[tail.exampleCount]!;
+  const targets = totals[tail.targetCount]!;
   return {
-    examples,
-    loss: totals[tail.lossSum]! / examples,
-    accuracy: totals[tail.correctCount]! / examples,
+    examples: totals[tail.exampleCount]!,
+    loss: totals[tail.lossSum]! / targets,
+    accuracy: totals[tail.correctCount]! / targets,
   };
 }

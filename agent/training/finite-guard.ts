@@ -64,7 +64,8 @@ export class FiniteGuard {
     totals[tail.nonFiniteVotes] = this.#finding ? 1 : 0;
     if (!this.#finding) return;
     values.fill(0);
-    for (const place of [tail.lossSum, tail.correctCount, tail.exampleCount]) totals[place] = 0;
+    for (const place of [tail.lossSum, tail.correctCount, tail.targetCount, tail.exampleCount])
+      totals[place] = 0;
   }
 
   /**

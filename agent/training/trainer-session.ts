@@ -26,8 +26,7 @@ export async function openTrainerSession(
   const data = await openDataset(spec.data);
   const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
   const model = engine.openModel(spec.model, {
-    inputShape: data.inputShape,
-    classCount: data.classCount,
+    ...data.shape,
     seed: spec.seed,
   });
   const store = openArtefactStore(setup.artefactPath);

@@ -92,7 +92,7 @@ export class Trainer {
     });
     this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
-    this.#batch = new BatchBuffer(data, Math.max(spec.batchSize, evaluationBatch));
+    this.#batch = new BatchBuffer(data.shape, Math.max(spec.batchSize, evaluationBatch));
   }
 
   /** Of every ring that this trainer joins, one after the other. */
@@ -175,17 +175,18 @@ export class Trainer {
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
 
     const examples = totals[tail.exampleCount]!;
-    const loss = totals[tail.lossSum]! / examples;
+    const targetCount = totals[tail.targetCount]!;
+    const loss = totals[tail.lossSum]! / targetCount;
     const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
     const contributorCount = healing?.place.worldSize ?? ring.worldSize;
-    const sums = { firstStep, stepCount, sums: values, exampleCount: examples, contributorCount };
+    const sums = { firstStep, stepCount, sums: values, targetCount, contributorCount };
     const round: KeptRound = { ...sums, isSkipped: fault !== undefined };
     const result = {
       stepCount,
       pauses: totals[tail.pauseVotes]! > 0,
       healedCount: totals[tail.healedCount]!,
     };
-    const accuracy = totals[tail.correctCount]! / examples;
+    const accuracy = totals[tail.correctCount]! / targetCount;
     if (catchUp && !catchUp.isCurrent) {
       catchUp.keep({ ...round, sums: values.slice() });
       this.#catchUp(healing, catchUp);
@@ -205,8 +206,8 @@ export class Trainer {
     return result;
   }
 
-  #apply({ firstStep, stepCount, sums, exampleCount, contributorCount, isSkipped }: KeptRound): void {
-    const round = { contributorCount, exampleCount, learningRate: this.#learningRate(firstStep) };
+  #apply({ firstStep, stepCount, sums, targetCount, contributorCount, isSkipped }: KeptRound): void {
+    const round = { contributorCount, targetCount, learningRate: this.#learningRate(firstStep) };
     if (isSkipped) this.#synchronization.begin(this.state);
     else this.#synchronization.apply(this.state, sums, round);
     this.state.step = firstStep + stepCount;
@@ -236,22 +237,25 @@ export class Trainer {
     const { model, data, nextTurn } = this.#options;
     const { rank, worldSize } = of;
     const { values, totals } = this.#exchange;
-    const sums = { loss: 0, correct: 0, examples: 0 };
+    const sums = { loss: 0, correct: 0, targets: 0, examples: 0 };
     for (let step = of.firstStep; step < of.firstStep + of.stepCount; step++) {
       if (step > of.firstStep) await nextTurn(); // our agent and our neighbours have their turn between local steps
       if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
       of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
       const indices = this.#sampler.slice({ step, rank, worldSize });
-      const { lossSum, correctCount } = await model.gradient(this.#batch.gather(data.train, indices), values);
+      const batch = this.#batch.gather(data.train, indices);
+      const { lossSum, targetCount, correctCount } = await model.gradient(batch, values);
       if (!this.#guard.inspect(values, lossSum, step)) break;
       sums.loss += lossSum;
       sums.correct += correctCount;
+      sums.targets += targetCount;
       sums.examples += indices.length;
-      const at = { exampleCount: indices.length, learningRate: this.#learningRate(step) };
+      const at = { targetCount, learningRate: this.#learningRate(step) };
       this.#tellModel(this.#synchronization.step(values, at));
     }
     totals[tail.lossSum] = sums.loss;
     totals[tail.correctCount] = sums.correct;
+    totals[tail.targetCount] = sums.targets;
     totals[tail.exampleCount] = sums.examples;
   }
 

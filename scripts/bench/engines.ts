@@ -31,11 +31,11 @@ interface EngineRow {
 }
 
 async function measure(engine: Engine, spec: ModelSpec, exampleCount: number): Promise<number> {
-  const model = engine.openModel(spec, { inputShape, classCount, seed: 1 });
+  const model = engine.openModel(spec, { inputShape, target: { kind: "class", classCount }, seed: 1 });
   const batch: Batch = {
     exampleCount,
     inputs: Float32Array.from({ length: exampleCount * 784 }, (_, i) => ((i * 37) % 101) / 101),
-    labels: Int32Array.from({ length: exampleCount }, (_, i) => i % classCount),
+    targets: Float32Array.from({ length: exampleCount }, (_, i) => i % classCount),
   };
   const gradient = new Float32Array(model.description.parameterCount);
   const speeds: number[] = [];

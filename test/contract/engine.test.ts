@@ -15,7 +15,7 @@ afterAll(() => {
 });
 
 function openOn(engine: Engine, { spec, inputShape, classCount }: ModelCase, seed = 3): TrainableModel {
-  return engine.openModel(spec, { inputShape, classCount, seed });
+  return engine.openModel(spec, { inputShape, target: { kind: "class", classCount }, seed });
 }
 
 async function parametersOf(model: TrainableModel): Promise<Float32Array> {
@@ -102,7 +102,7 @@ describe.each(engines.map((engine) => [engine.name, engine] as const))("engine %
         const tail = {
           exampleCount: 3,
           inputs: whole.inputs.subarray(2 * inputSize),
-          labels: whole.labels.subarray(2),
+          targets: whole.targets.subarray(2),
         };
         const [all, first, second] = [
           await gradientOf(model, whole),
@@ -187,7 +187,7 @@ describe.each(engines.map((engine) => [engine.name, engine] as const))("engine %
   it("refuses a label that is no class", async () => {
     const model = openOn(engine, modelCases[1]!);
     const batch = batchFor(model, 2, 1);
-    batch.labels[1] = 10;
+    batch.targets[1] = 10;
     await expect(gradientOf(model, batch)).rejects.toMatchObject({ code: "DATA_INVALID" });
     model.close();
   });

@@ -28,8 +28,11 @@ export function numbers(count: number, seed: number): Float32Array {
 export function batchFor(model: TrainableModel, exampleCount: number, seed: number) {
   const { inputShape, outputShape } = model.description;
   const size = inputShape.reduce((product, length) => product * length, exampleCount);
-  const labels = Int32Array.from({ length: exampleCount }, (_, i) => (i * 7 + seed) % (outputShape[0] ?? 1));
-  return { exampleCount, inputs: numbers(size, seed + 1), labels };
+  const targets = Float32Array.from(
+    { length: exampleCount },
+    (_, i) => (i * 7 + seed) % (outputShape[0] ?? 1),
+  );
+  return { exampleCount, inputs: numbers(size, seed + 1), targets };
 }
 
 /** Largest difference, as a share of the largest number expected. */

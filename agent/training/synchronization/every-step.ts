@@ -10,8 +10,8 @@ export function everyStep(optimizer: Optimizer): Synchronization {
     begin: () => undefined,
     step: () => undefined,
     contribute: () => {},
-    apply: (state, sums, { exampleCount, learningRate }) => {
-      for (let i = 0; i < sums.length; i++) sums[i]! /= exampleCount;
+    apply: (state, sums, { targetCount, learningRate }) => {
+      for (let i = 0; i < sums.length; i++) sums[i]! /= targetCount;
       optimizer.apply(state, sums, learningRate);
     },
   };

@@ -11,7 +11,9 @@ export const tail = {
   healedCount: 4,
   /** Ranks whose own numbers were not finite. */
   nonFiniteVotes: 5,
-  length: 6,
+  /** What the gradient is divided by: examples, or tokens that are no padding. */
+  targetCount: 6,
+  length: 7,
 } as const;
 
 /** The vector that the ranks sum, in the way that the job asks for, with error feedback where something is left out. */

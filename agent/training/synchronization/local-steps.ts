@@ -33,9 +33,9 @@ export function localSteps({
       Object.assign(local.scalars, inner.scalars);
       return local.parameters;
     },
-    step: (gradient, { exampleCount, learningRate }) => {
-      if (exampleCount === 0) return undefined;
-      for (let i = 0; i < gradient.length; i++) gradient[i]! /= exampleCount;
+    step: (gradient, { targetCount, learningRate }) => {
+      if (targetCount === 0) return undefined;
+      for (let i = 0; i < gradient.length; i++) gradient[i]! /= targetCount;
       inner.apply(local, gradient, learningRate);
       return local.parameters;
     },

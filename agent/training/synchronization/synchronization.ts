@@ -31,7 +31,7 @@ export interface Synchronization {
 
 export interface StepOfRank {
   /** Of this rank's slice of the global batch; 0 where there are more ranks than examples. */
-  readonly exampleCount: number;
+  readonly targetCount: number;
   readonly learningRate: number;
 }
 
@@ -40,7 +40,7 @@ export interface Round {
   /** Ranks that took these steps; those that heal do not. */
   readonly contributorCount: number;
   /** Over all ranks and steps. */
-  readonly exampleCount: number;
+  readonly targetCount: number;
   /** Of the first of these steps. */
   readonly learningRate: number;
 }

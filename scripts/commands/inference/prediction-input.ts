@@ -9,7 +9,7 @@ import type { InferenceTensor } from "./open-inference.ts";
 /** Examples to predict, with their labels where they are known. */
 export interface PredictionInput extends InferenceTensor {
   readonly data: Float32Array;
-  readonly labels?: Int32Array;
+  readonly labels?: Float32Array;
 }
 
 const requestSchema = z.object({
@@ -87,8 +87,8 @@ function flatten(value: unknown, path: string): Float32Array {
  * @throws RingfoldError USAGE when the range leaves the test set; FILE_NOT_FOUND | DATA_INVALID
  */
 export async function readMnistTestImages({ first, last }: IndexRange): Promise<PredictionInput> {
-  const { gatherBatch, openDataset } = await import("../../../agent/data/dataset.ts");
-  const { test, inputShape } = await openDataset({
+  const { openDataset } = await import("../../../agent/data/dataset.ts");
+  const { test, shape } = await openDataset({
     source: "mnist",
     trainExamples: 1,
     testExamples: last + 1,
@@ -97,12 +97,9 @@ export async function readMnistTestImages({ first, last }: IndexRange): Promise<
     throw new RingfoldError("USAGE", `--mnist-test: the test set has the images 0..${test.count - 1}`);
   }
   const count = last - first + 1;
-  const size = inputShape.reduce((product, length) => product * length, 1);
-  const into = { inputs: new Float32Array(count * size), labels: new Int32Array(count) };
-  gatherBatch(
-    test,
-    Array.from({ length: count }, (_, index) => first + index),
-    into,
-  );
-  return { shape: [count, ...inputShape], data: into.inputs, labels: into.labels };
+  const data = new Float32Array(shape.inputShape.reduce((product, length) => product * length, count));
+  const labels = new Float32Array(count);
+  const indices = Array.from({ length: count }, (_, index) => first + index);
+  test.gather(indices, data, labels);
+  return { shape: [count, ...shape.inputShape], data, labels };
 }

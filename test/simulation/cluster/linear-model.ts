@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Dataset, ExampleSet } from "../../../agent/data/dataset.ts";
+import { type Dataset, type ExampleSet, imageSet } from "../../../agent/data/dataset.ts";
 import type { Batch, BatchResult, ParameterSlot, TrainableModel } from "../../../agent/engine/port.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import type { ModelDescription } from "../../../protocol/messages/model.ts";
@@ -12,15 +12,17 @@ const parameterCount = (featureCount + 1) * classCount;
 /** Small labelled images; the first pixel of a training image is its index, so that a batch tells who is in it. */
 export function syntheticDataset(exampleCount: number): Dataset {
   const random = new Randomness(exampleCount);
-  const examples = (count: number): ExampleSet => ({
-    count,
-    pixels: Uint8Array.from({ length: count * featureCount }, (_, i) =>
-      i % featureCount === 0 ? i / featureCount : random.integer(0, 255),
-    ),
-    labels: Int32Array.from({ length: count }, () => random.integer(0, classCount - 1)),
-  });
+  const examples = (count: number): ExampleSet =>
+    imageSet({
+      count,
+      pixels: Uint8Array.from({ length: count * featureCount }, (_, i) =>
+        i % featureCount === 0 ? i / featureCount : random.integer(0, 255),
+      ),
+      labels: Uint8Array.from({ length: count }, () => random.integer(0, classCount - 1)),
+    });
+  const shape = { inputShape: [2, 2, 1], target: { kind: "class" as const, classCount } };
   const digest = createHash("sha256").update(`${exampleCount}`).digest("hex");
-  return { train: examples(exampleCount), test: examples(7), inputShape: [2, 2, 1], classCount, digest };
+  return { train: examples(exampleCount), test: examples(7), shape, digest };
 }
 
 const layout: readonly ParameterSlot[] = [
@@ -93,7 +95,7 @@ function forward(parameters: Float32Array, batch: Batch, gradient?: Float32Array
     const highest = Math.max(...logits);
     const powers = logits.map((logit) => Math.exp(logit - highest));
     const total = powers.reduce((sum, power) => sum + power, 0);
-    const label = batch.labels[example]!;
+    const label = batch.targets[example]!;
     lossSum -= Math.log(powers[label]! / total);
     if (logits[label] === highest) correctCount++;
     if (!gradient) continue;
@@ -103,5 +105,5 @@ function forward(parameters: Float32Array, batch: Batch, gradient?: Float32Array
       gradient[featureCount * classCount + c]! += error;
     }
   }
-  return { lossSum, correctCount };
+  return { lossSum, targetCount: batch.exampleCount, correctCount };
 }

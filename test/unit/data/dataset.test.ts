@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { gatherBatch, openDataset } from "../../../agent/data/dataset.ts";
+import { imageSet, openDataset } from "../../../agent/data/dataset.ts";
 import { readIdx } from "../../../agent/data/idx.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import type { DataSpec } from "../../../protocol/job-spec.ts";
@@ -114,11 +114,12 @@ test("any bytes are a data set or a refusal", async () => {
 });
 
 test("a data set is both halves, with a channel and as many classes as its labels need", async () => {
-  const { train, test: held, inputShape, classCount } = await openDataset(files());
+  const { train, test: held, shape } = await openDataset(files());
   expect({ trainCount: train.count, testCount: held.count }).toEqual({ trainCount: 20, testCount: 4 });
-  expect(inputShape).toEqual([2, 3, 1]);
-  expect(classCount).toBe(10);
-  expect([...held.labels]).toEqual([0, 1, 2, 3]);
+  expect(shape).toEqual({ inputShape: [2, 3, 1], target: { kind: "class", classCount: 10 } });
+  const targets = new Float32Array(4);
+  held.gather([0, 1, 2, 3], new Float32Array(4 * 6), targets);
+  expect([...targets]).toEqual([0, 1, 2, 3]);
 });
 
 test("the first so many examples are used where a job says so", async () => {
@@ -163,14 +164,17 @@ test("the digest is of the content: equal files anywhere agree, one other byte d
 });
 
 test("a batch holds the chosen examples, scaled to 0-1, from the start of its arrays", () => {
-  const set = { count: 3, pixels: Uint8Array.of(0, 51, 102, 153, 204, 255), labels: Int32Array.of(7, 8, 9) };
-  const into = { inputs: new Float32Array(6).fill(-1), labels: new Int32Array(3).fill(-1) };
-  gatherBatch(set, [2, 0], into);
-  expect([...into.inputs]).toEqual([0.8, 1, 0, 0.2, -1, -1].map((value) => expect.closeTo(value, 6)));
-  expect([...into.labels]).toEqual([9, 7, -1]);
+  const pixels = Uint8Array.of(0, 51, 102, 153, 204, 255);
+  const set = imageSet({ count: 3, pixels, labels: Uint8Array.of(7, 8, 9) });
+  const inputs = new Float32Array(6).fill(-1);
+  const targets = new Float32Array(3).fill(-1);
+  set.gather([2, 0], inputs, targets);
+  expect([...inputs]).toEqual([0.8, 1, 0, 0.2, -1, -1].map((value) => expect.closeTo(value, 6)));
+  expect([...targets]).toEqual([9, 7, -1]);
 });
 
 test("MNIST comes with the package: 60,000 and 10,000 images of ten digits", async () => {
-  const { train, test: held, inputShape, classCount } = await openDataset({ source: "mnist" });
-  expect([train.count, held.count, ...inputShape, classCount]).toEqual([60_000, 10_000, 28, 28, 1, 10]);
+  const { train, test: held, shape } = await openDataset({ source: "mnist" });
+  expect([train.count, held.count, ...shape.inputShape]).toEqual([60_000, 10_000, 28, 28, 1]);
+  expect(shape.target).toEqual({ kind: "class", classCount: 10 });
 });

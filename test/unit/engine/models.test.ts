@@ -10,7 +10,11 @@ import { type ModelSpec, modelSpecSchema } from "../../../protocol/job-spec.ts";
 import { modelDescriptionSchema } from "../../../protocol/messages/model.ts";
 import { modelCases, numbers, relativeError } from "../../contract/engines.ts";
 
-const data = { inputShape: [28, 28, 1], classCount: 10 };
+const classes = (inputShape: readonly number[], classCount = 10) => ({
+  inputShape,
+  target: { kind: "class" as const, classCount },
+});
+const data = classes([28, 28, 1]);
 const sequential = (...layers: object[]): ModelSpec => ({
   architecture: "layers",
   topology: { class_name: "Sequential", config: { name: "m", layers } },
@@ -59,9 +63,7 @@ describe("model library", () => {
     expect(refusal(sequential(flatten, dense({ activation: "relu" })))?.message).toContain("is no softmax");
     const cnn: ModelSpec = { architecture: "cnn", filters: [4, 4], kernelSize: 11, hidden: [] };
     expect(refusal(cnn)?.message).toBe("layer conv2d_2 a window of 11 does not fit a side of 9");
-    expect(refusal({ ...cnn, filters: [4] }, { inputShape: [30], classCount: 10 })?.message).toContain(
-      "needs images",
-    );
+    expect(refusal({ ...cnn, filters: [4] }, classes([30]))?.message).toContain("needs images");
   });
 
   it.each([
@@ -197,9 +199,9 @@ describe("topologies are TF.js topologies", () => {
     "TF.js reads %s and computes the same",
     async (_name, { spec, inputShape, classCount }) => {
       const engine = await openEngine({ prefer: "cpu" });
-      const { description } = modelOf(spec, { inputShape, classCount });
+      const { description } = modelOf(spec, classes(inputShape, classCount));
       const theirs = await tf.models.modelFromJSON({ modelTopology: description.topology as never });
-      const ours = engine.openModel(spec, { inputShape, classCount, seed: 8 });
+      const ours = engine.openModel(spec, { ...classes(inputShape, classCount), seed: 8 });
       const parameters = new Float32Array(description.parameterCount);
       await ours.readParameters(parameters);
       const slices = ours.layout.map(({ name, shape, offset, elementCount }) => ({

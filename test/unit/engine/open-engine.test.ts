@@ -43,8 +43,12 @@ describe("openEngine", () => {
     const engine = await openEngine({ prefer: "wasm" });
     const before = engine.tensorCount();
     const spec = { architecture: "mlp" as const, hidden: [4] };
-    engine.openModel(spec, { inputShape: [3], classCount: 2, seed: 1 });
-    const model = engine.openModel(spec, { inputShape: [3], classCount: 2, seed: 1 });
+    engine.openModel(spec, { inputShape: [3], target: { kind: "class", classCount: 2 }, seed: 1 });
+    const model = engine.openModel(spec, {
+      inputShape: [3],
+      target: { kind: "class", classCount: 2 },
+      seed: 1,
+    });
     expect(engine.tensorCount()).toBeGreaterThan(before);
     model.close();
     engine.close();

@@ -164,7 +164,7 @@ test("more is not kept than memory should hold", () => {
     firstStep: 0,
     stepCount: 1,
     sums: huge,
-    exampleCount: 8,
+    targetCount: 8,
     contributorCount: 2,
     isSkipped: false,
   };

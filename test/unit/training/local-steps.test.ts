@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { gatherBatch } from "../../../agent/data/dataset.ts";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
 import { Sampler } from "../../../agent/training/sampler.ts";
@@ -98,8 +97,8 @@ async function reference(worldSize: number, totalSteps: number): Promise<Float32
       for (let step = from; step < Math.min(from + 4, totalSteps); step++) {
         model.writeParameters(Float32Array.from(own));
         const indices = sampler.slice({ step, rank, worldSize });
-        const batch = { inputs: new Float32Array(8 * 16), labels: new Int32Array(8) };
-        gatherBatch(data.train, indices, batch);
+        const batch = { inputs: new Float32Array(8 * 16), targets: new Float32Array(8) };
+        data.train.gather(indices, batch.inputs, batch.targets);
         await model.gradient({ exampleCount: indices.length, ...batch }, gradient);
         for (let i = 0; i < own.length; i++) own[i]! -= (sgd.learningRate * gradient[i]!) / indices.length;
       }

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { gatherBatch } from "../../../agent/data/dataset.ts";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
 import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
@@ -112,8 +111,8 @@ test("a step is the learning rate times the mean gradient, also of a batch that 
   const { trainer, model } = rank!;
   const before = trainer.state.parameters.slice();
   const gradient = new Float32Array(before.length);
-  const batch = { inputs: new Float32Array(5 * 16), labels: new Int32Array(5) };
-  gatherBatch(five.data.train, [0, 1, 2, 3, 4], batch);
+  const batch = { inputs: new Float32Array(5 * 16), targets: new Float32Array(5) };
+  five.data.train.gather([0, 1, 2, 3, 4], batch.inputs, batch.targets);
   await model.gradient({ exampleCount: 5, ...batch }, gradient);
   await runAll([rank!]);
   trainer.state.parameters.forEach((value, i) => {
