@@ -9,7 +9,7 @@ const size = z.number().int().positive();
  * A part of an example. An example is one flat f32 row, its parts one after the other in this order; a model with several
  * inputs takes them by name. Categories and tokens are whole numbers from 0, exact in f32 up to 2^24.
  */
-export const featureSchema = z.strictObject({
+const featureSchema = z.strictObject({
   name: nameSchema,
   /** Of one example; a single number is []. */
   shape: z.array(size).max(7),
@@ -17,10 +17,9 @@ export const featureSchema = z.strictObject({
   /** Of a category: how many there are. */
   cardinality: size.max(2 ** 24).optional(),
 });
-export type Feature = z.infer<typeof featureSchema>;
 
 /** What is to be predicted, which decides the loss. A negative class counts nowhere: padding, or a label that is unknown. */
-export const targetSchema = z.discriminatedUnion("kind", [
+const targetSchema = z.discriminatedUnion("kind", [
   /** One of several classes; softmax and cross-entropy. */
   z.strictObject({ kind: z.literal("class"), classCount: size }),
   /** One class at each place of a sequence; the same. */
@@ -32,7 +31,7 @@ export const targetSchema = z.discriminatedUnion("kind", [
 ]);
 export type Target = z.infer<typeof targetSchema>;
 
-export const exampleShapeSchema = z.strictObject({
+const exampleShapeSchema = z.strictObject({
   /** Without the batch dimension: of the only part, or [length of the row]. */
   inputShape: z.array(size).min(1).max(8).readonly(),
   /** Left out where an example is a single part of numbers. */
