@@ -1,5 +1,5 @@
-import type { Scalar, Tensor1D, Tensor2D, Tensor4D } from "@tensorflow/tfjs";
-import { activator, type Operations, type Runtime, type Tf } from "./runtime.ts";
+import { composedOperations } from "./composed-operations.ts";
+import { activator, type Runtime, type Tf } from "./runtime.ts";
 
 /** A backend of TF.js as it is, with nothing of our own in it. It must be up. */
 export function composedRuntime(tf: Tf, about: Pick<Runtime, "name" | "gpu" | "detail">): Runtime {
@@ -11,28 +11,6 @@ export function composedRuntime(tf: Tf, about: Pick<Runtime, "name" | "gpu" | "d
     activate,
     write: assignedWrite(tf),
     read: joinedRead(tf, activate),
-  };
-}
-
-/** The operations as TF.js composes them: right on every engine. */
-function composedOperations(tf: Tf): Operations {
-  return {
-    dense(x, kernel, bias, relu) {
-      const product = tf.matMul(x, kernel) as Tensor2D;
-      const shifted = bias ? tf.add<Tensor2D>(product, bias) : product;
-      return relu ? tf.relu(shifted) : shifted;
-    },
-    conv2d(x, filter, bias, { strides, padding, relu }) {
-      const product = tf.conv2d(x, filter, strides, padding) as Tensor4D;
-      const shifted = bias ? tf.add<Tensor4D>(product, bias) : product;
-      return relu ? tf.relu(shifted) : shifted;
-    },
-    crossEntropy(logits, labels) {
-      const classCount = logits.shape[1];
-      const picked = tf.mul(tf.oneHot(labels, classCount), tf.logSoftmax(logits));
-      const hits = tf.equal(tf.argMax<Tensor1D>(logits, 1), labels);
-      return { loss: tf.neg<Scalar>(tf.sum(picked)), correct: tf.sum(tf.cast(hits, "float32")) };
-    },
   };
 }
 

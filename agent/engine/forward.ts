@@ -76,7 +76,12 @@ function apply(runtime: Runtime, layer: Layer, weights: LayerWeights, x: Tensor,
     case "Softmax":
       return isBare ? x : tf.softmax(x);
     case "LayerNormalization":
-      return layerNormalization(runtime, weights, x, layer.config.epsilon);
+      return runtime.operations.layerNorm(
+        x,
+        (weights.gamma as Tensor1D | undefined) ?? null,
+        (weights.beta as Tensor1D | undefined) ?? null,
+        layer.config.epsilon,
+      );
   }
 }
 
@@ -103,13 +108,6 @@ function depthwise(
   const bias = biasOf(weights);
   const shifted = bias ? tf.add<Tensor4D>(y, bias) : y;
   return relu ? tf.relu(shifted) : shifted;
-}
-
-function layerNormalization({ tf }: Runtime, weights: LayerWeights, x: Tensor, epsilon: number): Tensor {
-  const { mean, variance } = tf.moments(x, -1, true);
-  const normalized = tf.mul(tf.sub(x, mean), tf.rsqrt(tf.add(variance, epsilon)));
-  const scaled = weights.gamma ? tf.mul(normalized, weights.gamma) : normalized;
-  return weights.beta ? tf.add(scaled, weights.beta) : scaled;
 }
 
 /** Lets the operation do a ReLU on its way to memory; other activations run over its result. */

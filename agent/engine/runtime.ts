@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Tensor, Tensor1D, Tensor2D, Tensor4D, Variable } from "@tensorflow/tfjs";
+import type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, Variable } from "@tensorflow/tfjs";
 import type { Engine } from "./port.ts";
 
 export type Tf = typeof import("@tensorflow/tfjs");
@@ -33,17 +33,59 @@ export interface ConvolutionOptions {
   readonly relu: boolean;
 }
 
-/** The operations that some engine does better than TF.js composes them. All are differentiable. */
+/** Which function is meant by GELU: x·Φ(x) itself, or Hendrycks & Gimpel's approximation of it by tanh (GPT-2). */
+export type GeluForm = "erf" | "tanh";
+
+export interface AttentionOptions {
+  /** Width of q, k and v is `heads` times the width of a head; head h has the columns from h·headWidth on. */
+  readonly heads: number;
+  /** The last query sees every key, the one before all but the last key, and so on. */
+  readonly causal: boolean;
+  /** f32 [batch, keys]: 1 where a key may be seen, 0 where not (padding). A query that sees none gets zeros. */
+  readonly keyMask: Tensor2D | null;
+}
+
+/**
+ * The operations that some engine does better than TF.js composes them. All are differentiable in their float inputs,
+ * once (no gradient of a gradient).
+ */
 export interface Operations {
   /** x [n, k] · kernel [k, m], plus bias [m], then ReLU if asked. */
   dense(x: Tensor2D, kernel: Tensor2D, bias: Tensor1D | null, relu: boolean): Tensor2D;
   /** NHWC; filter [height, width, channels in, channels out]. */
   conv2d(x: Tensor4D, filter: Tensor4D, bias: Tensor1D | null, options: ConvolutionOptions): Tensor4D;
   /**
-   * Sum over the batch of the softmax cross-entropy of logits [n, classes] with labels [n] (int32, within range), and
-   * how many rows have their first largest logit at the label. Differentiable in the logits, by the loss.
+   * Sum over the rows of the softmax cross-entropy of logits [n, classes] with labels [n] (int32), and how many rows
+   * have their first largest logit at the label. A row with label -1 counts for nothing. Differentiable in the logits,
+   * by the loss.
    */
   crossEntropy(logits: Tensor2D, labels: Tensor1D): { loss: Tensor; correct: Tensor };
+  /** Over the last axis, of any rank. Source: Ba, Kiros & Hinton, "Layer normalization", 2016. */
+  layerNorm(x: Tensor, gamma: Tensor1D | null, beta: Tensor1D | null, epsilon: number): Tensor;
+  /**
+   * Over all but the last axis, with the mean and the variance (biased, n in the divisor) of this batch, which are given
+   * back for running averages and are not to be differentiated. Source: Ioffe & Szegedy, "Batch normalization", 2015.
+   */
+  batchNorm(
+    x: Tensor,
+    gamma: Tensor1D | null,
+    beta: Tensor1D | null,
+    epsilon: number,
+  ): { y: Tensor; mean: Tensor1D; variance: Tensor1D };
+  gelu(x: Tensor, form: GeluForm): Tensor;
+  /**
+   * softmax(q·kᵀ / √headWidth)·v for each head. q [batch, queries, width]; k and v [batch, keys, width].
+   * Source: Vaswani et al., "Attention is all you need", 2017, section 3.2.
+   */
+  attention(q: Tensor3D, k: Tensor3D, v: Tensor3D, options: AttentionOptions): Tensor3D;
+  /** Rows of table [rows, width] by ids (int32, any shape, within range): shape [...ids, width]. */
+  embedding(table: Tensor2D, ids: Tensor): Tensor;
+  /**
+   * One step of an LSTM behind its matrix products: z [n, 4·units] are the gates before their activations, in Keras'
+   * order (input, forget, candidate, output); c [n, units] is the cell's state.
+   * Source: Hochreiter & Schmidhuber, 1997; forget gate of Gers et al., 2000.
+   */
+  lstmCell(z: Tensor2D, c: Tensor2D): { h: Tensor2D; c: Tensor2D };
 }
 
 /** `activate` of a backend that is up. */

@@ -1,5 +1,10 @@
+import { openCpu } from "../../agent/engine/cpu.ts";
 import { openEngine } from "../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../agent/engine/port.ts";
+import type { Runtime } from "../../agent/engine/runtime.ts";
+import { openTensorflow } from "../../agent/engine/tensorflow.ts";
+import { openWasm } from "../../agent/engine/wasm.ts";
+import { openWebgpu } from "../../agent/engine/webgpu.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 
 /** Every engine that works on this machine, the reference first. Backends that are not installed are left out. */
@@ -14,6 +19,13 @@ export async function presentEngines(): Promise<Engine[]> {
     }
   }
   return engines;
+}
+
+/** The backends behind the engines, for tests of single operations. The reference is first. */
+export async function presentRuntimes(): Promise<Runtime[]> {
+  const others = [openWasm, openTensorflow, () => openWebgpu({ allowSoftware: true })];
+  const opened = await Promise.all(others.map((open) => open().catch(() => undefined)));
+  return [await openCpu(), ...opened.filter((runtime) => runtime !== undefined)];
 }
 
 /** Numbers in [-0.5, 0.5), the same ones for the same seed. */

@@ -1,4 +1,5 @@
 import type { NamedTensorMap, Tensor, Tensor1D, Tensor2D, Tensor4D, TensorInfo } from "@tensorflow/tfjs";
+import { composedOperations } from "../composed-operations.ts";
 import type { Operations } from "../runtime.ts";
 import { type ConvAttributes, conv2d } from "./convolution.ts";
 import { sizeOf } from "./heap.ts";
@@ -18,6 +19,7 @@ export function fusedOperations(host: KernelHost): Operations {
   defineCrossEntropy(host);
   const run = runner(host);
   return {
+    ...composedOperations(host.tf),
     dense(x, kernel, bias, relu) {
       if (!bias)
         return relu ? host.tf.relu(host.tf.matMul(x, kernel)) : (host.tf.matMul(x, kernel) as Tensor2D);

@@ -1,0 +1,261 @@
+import type { Rank, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "@tensorflow/tfjs";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { AttentionOptions, Operations, Runtime, Tf } from "../../agent/engine/runtime.ts";
+import { numbers, presentRuntimes, relativeError } from "./engines.ts";
+
+/**
+ * The operations of each runtime, forward and backward, against those that TF.js composes on the cpu engine. Shapes are
+ * odd on purpose: the kernels work in lanes of four and tiles of eight.
+ */
+const [cpu, ...others] = (await presentRuntimes()) as [Runtime, ...Runtime[]];
+const tolerance = 1e-4;
+
+type Shape = readonly number[];
+type Case = (operations: Operations, tf: Tf, inputs: Tensor[]) => Tensor;
+const sizeOf = (shape: Shape) => shape.reduce((product, length) => product * length, 1);
+
+/** The result and the gradient of a weighted sum of it in each input, as one list of arrays. */
+async function valueAndGradients(runtime: Runtime, operation: Case, shapes: readonly Shape[]) {
+  const { tf, operations } = runtime;
+  runtime.activate();
+  const random = (shape: Shape, seed: number) => tf.tensor(numbers(sizeOf(shape), seed), [...shape]);
+  const tensors = tf.tidy(() => {
+    const inputs = shapes.map((shape, i) => random(shape, 17 + i));
+    const compute = (...each: Tensor[]) => operation(operations, tf, each);
+    const y = compute(...inputs);
+    return [y, ...tf.grads(compute)(inputs, random(y.shape, 91))];
+  });
+  const arrays = tensors.map((tensor) => new Float32Array(tensor.size));
+  await runtime.read(tensors.map((tensor, i) => ({ tensor, into: arrays[i]! })));
+  tf.dispose(tensors);
+  return arrays;
+}
+
+async function expectAgreement(runtime: Runtime, operation: Case, shapes: readonly Shape[]): Promise<void> {
+  const before = runtime.tf.memory().numTensors;
+  const expected = await valueAndGradients(cpu, operation, shapes);
+  const actual = await valueAndGradients(runtime, operation, shapes);
+  expected.forEach((values, i) => {
+    expect(relativeError(actual[i]!, values), i === 0 ? "value" : `gradient ${i}`).toBeLessThan(tolerance);
+  });
+  expect(runtime.tf.memory().numTensors).toBe(before);
+}
+
+const attend =
+  (options: AttentionOptions, mask?: (tf: Tf) => Tensor2D): Case =>
+  (operations, tf, inputs) => {
+    const [q, k, v] = inputs as [Tensor3D, Tensor3D, Tensor3D];
+    return operations.attention(q, k, v, { ...options, keyMask: mask?.(tf) ?? null });
+  };
+const plain = { heads: 2, causal: false, keyMask: null };
+const causal = { ...plain, causal: true };
+const padding = (tf: Tf) =>
+  tf.tensor2d([
+    [1, 1, 0, 1, 1],
+    [0, 0, 0, 0, 0],
+    [0, 1, 1, 1, 0],
+  ]);
+
+const cases: Record<string, [readonly Shape[], Case]> = {
+  "dense without bias": [
+    [
+      [5, 7],
+      [7, 9],
+    ],
+    (o, _, [x, w]) => o.dense(x as Tensor2D, w as Tensor2D, null, true),
+  ],
+  "dense with bias": [
+    [[5, 7], [7, 9], [9]],
+    (o, _, [x, w, b]) => o.dense(x as Tensor2D, w as Tensor2D, b as Tensor1D, false),
+  ],
+  "conv2d with bias and ReLU": [
+    [[2, 6, 5, 3], [3, 2, 3, 7], [7]],
+    (o, _, [x, f, b]) =>
+      o.conv2d(x as Tensor4D, f as Tensor4D, b as Tensor1D, { strides: [2, 1], padding: "same", relu: true }),
+  ],
+  "cross-entropy with rows that have no label": [
+    [[5, 11]],
+    (o, tf, [x]) => o.crossEntropy(x as Tensor2D, tf.tensor1d([3, -1, 10, 0, -1], "int32")).loss,
+  ],
+  "layer norm, width 1": [[[6, 1], [1]], (o, _, [x, g]) => o.layerNorm(x!, g as Tensor1D, null, 1e-3)],
+  "layer norm, width 13": [
+    [[3, 4, 13], [13], [13]],
+    (o, _, [x, g, b]) => o.layerNorm(x!, g as Tensor1D, b as Tensor1D, 1e-3),
+  ],
+  "layer norm, shift only": [[[7, 8], [8]], (o, _, [x, b]) => o.layerNorm(x!, null, b as Tensor1D, 1e-5)],
+  "layer norm far from zero": [[[9, 12]], (o, tf, [x]) => o.layerNorm(tf.add(x!, 100), null, null, 1e-5)],
+  "batch norm of images": [
+    [[3, 4, 5, 6], [6], [6]],
+    (o, _, [x, g, b]) => o.batchNorm(x!, g as Tensor1D, b as Tensor1D, 1e-3).y,
+  ],
+  "batch norm of rows": [[[31, 5], [5]], (o, _, [x, g]) => o.batchNorm(x!, g as Tensor1D, null, 1e-3).y],
+  "batch norm far from zero": [[[40, 9]], (o, tf, [x]) => o.batchNorm(tf.add(x!, 100), null, null, 1e-3).y],
+  "gelu by erf": [[[7, 9]], (o, tf, [x]) => o.gelu(tf.mul(x!, 12), "erf")],
+  "gelu by tanh": [[[7, 9]], (o, tf, [x]) => o.gelu(tf.mul(x!, 12), "tanh")],
+  attention: [
+    [
+      [3, 5, 6],
+      [3, 5, 6],
+      [3, 5, 6],
+    ],
+    attend(plain),
+  ],
+  "attention, causal": [
+    [
+      [2, 9, 8],
+      [2, 9, 8],
+      [2, 9, 8],
+    ],
+    attend(causal),
+  ],
+  "attention across lengths": [
+    [
+      [2, 3, 10],
+      [2, 7, 10],
+      [2, 7, 10],
+    ],
+    attend(plain),
+  ],
+  "attention, causal across lengths": [
+    [
+      [2, 3, 10],
+      [2, 7, 10],
+      [2, 7, 10],
+    ],
+    attend(causal),
+  ],
+  "attention, causal, queries that see nothing": [
+    [
+      [2, 6, 4],
+      [2, 4, 4],
+      [2, 4, 4],
+    ],
+    attend(causal),
+  ],
+  "attention with padding": [
+    [
+      [3, 4, 6],
+      [3, 5, 6],
+      [3, 5, 6],
+    ],
+    attend(plain, padding),
+  ],
+  "attention, causal, with padding": [
+    [
+      [3, 5, 6],
+      [3, 5, 6],
+      [3, 5, 6],
+    ],
+    attend(causal, padding),
+  ],
+  "embedding of many the same": [
+    [[6, 5]],
+    (o, tf, [table]) =>
+      o.embedding(
+        table as Tensor2D,
+        tf.tensor2d(
+          [
+            [5, 0, 0],
+            [3, 3, 3],
+          ],
+          [2, 3],
+          "int32",
+        ),
+      ),
+  ],
+  "lstm cell": [
+    [
+      [5, 12],
+      [5, 3],
+    ],
+    (o, tf, [z, c]) => {
+      const next = o.lstmCell(tf.mul(z!, 6), c as Tensor2D);
+      return tf.concat([next.h, next.c], 1);
+    },
+  ],
+  "lstm cell over time": [
+    [
+      [3, 7],
+      [7, 28],
+      [7, 28],
+    ],
+    (o, tf, [x, w, u]) => {
+      let state = { h: tf.zeros<Rank.R2>([3, 7]), c: tf.zeros<Rank.R2>([3, 7]) };
+      for (let t = 0; t < 4; t++) {
+        const z = tf.add<Tensor2D>(tf.matMul(x!, w!), tf.matMul(state.h, u!));
+        state = o.lstmCell(z, state.c);
+      }
+      return state.h;
+    },
+  ],
+};
+
+describe.each(others.map((runtime) => [runtime.name, runtime] as const))("operations on %s", (_, runtime) => {
+  it.each(Object.entries(cases))("%s", async (_name, [shapes, operation]) => {
+    await expectAgreement(runtime, operation, shapes);
+  });
+
+  it("counts hits, rows without a label not", async () => {
+    for (const each of [cpu, runtime]) {
+      each.activate();
+      const { tf, operations } = each;
+      const into = new Float32Array(1);
+      const correct = tf.tidy(() => {
+        const logits = tf.tensor2d(
+          [
+            [3, 1],
+            [1, 3],
+            [2, 2],
+            [2, 2],
+            [5, 1],
+          ],
+          [5, 2],
+        );
+        return operations.crossEntropy(logits, tf.tensor1d([0, 0, 0, 1, -1], "int32")).correct;
+      });
+      await each.read([{ tensor: correct, into }]);
+      correct.dispose();
+      expect(into[0]).toBe(2);
+    }
+  });
+
+  it("gives the mean and the variance of a batch", async () => {
+    runtime.activate();
+    const { tf, operations } = runtime;
+    const [mean, variance] = tf.tidy(() => {
+      const result = operations.batchNorm(
+        tf.tensor2d([
+          [1, 10],
+          [2, 30],
+          [6, 20],
+        ]),
+        null,
+        null,
+        1e-3,
+      );
+      return [result.mean, result.variance];
+    });
+    const into = [new Float32Array(2), new Float32Array(2)];
+    await runtime.read([mean!, variance!].map((tensor, i) => ({ tensor, into: into[i]! })));
+    tf.dispose([mean!, variance!]);
+    expect(relativeError(into[0]!, [3, 20])).toBeLessThan(tolerance);
+    expect(relativeError(into[1]!, [14 / 3, 200 / 3])).toBeLessThan(tolerance);
+  });
+
+  it("attends in any shape", async () => {
+    const length = fc.integer({ min: 1, max: 9 });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record({ batch: fc.integer({ min: 1, max: 3 }), queries: length, keys: length, heads: length }),
+        length,
+        fc.boolean(),
+        async ({ batch, queries, keys, heads }, headWidth, causal) => {
+          const [query, key] = [queries, keys].map((tokens) => [batch, tokens, heads * headWidth]);
+          await expectAgreement(runtime, attend({ heads, causal, keyMask: null }), [query!, key!, key!]);
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+});
