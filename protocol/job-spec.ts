@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { nameSchema } from "./ids.ts";
 import { limits } from "./limits.ts";
+import { optimizerSpecSchema, scheduleSchema } from "./training-spec.ts";
 
 /** What a job trains, on what, and how. This is the content of a job file; docs/job-file.md is its manual. */
 
@@ -46,37 +47,6 @@ const idxSchema = z.strictObject({
 export const dataSpecSchema = z.discriminatedUnion("source", [mnistSchema, idxSchema]);
 export type DataSpec = z.infer<typeof dataSpecSchema>;
 
-const learningRate = z.number().positive().max(100);
-const sgdSchema = z.strictObject({
-  kind: z.literal("sgd"),
-  learningRate: learningRate.default(0.01),
-  momentum: unitInterval.default(0),
-});
-const adamSchema = z.strictObject({
-  kind: z.literal("adam"),
-  learningRate: learningRate.default(0.001),
-  beta1: unitInterval.default(0.9),
-  beta2: unitInterval.default(0.999),
-  epsilon: z.number().positive().default(1e-7),
-});
-export const optimizerSpecSchema = z.discriminatedUnion("kind", [sgdSchema, adamSchema]);
-export type OptimizerSpec = z.infer<typeof optimizerSpecSchema>;
-
-const scheduleSchema = z.discriminatedUnion("kind", [
-  z.strictObject({ kind: z.literal("constant") }),
-  z.strictObject({
-    kind: z.literal("cosine"),
-    warmupSteps: z.number().int().min(0).default(0),
-    finalFraction: z.number().min(0).max(1).default(0),
-  }),
-  z.strictObject({
-    kind: z.literal("step"),
-    everySteps: positiveInteger,
-    factor: z.number().positive().max(1),
-  }),
-]);
-export type ScheduleSpec = z.infer<typeof scheduleSchema>;
-
 export const engineNameSchema = z.enum(["auto", "tensorflow", "webgpu", "wasm", "cpu"]);
 export type EngineName = z.infer<typeof engineNameSchema>;
 
@@ -118,6 +88,10 @@ const jobObjectSchema = z.strictObject({
   schedule: scheduleSchema.default({ kind: "constant" }),
   /** Global: over all ranks, whatever their number. */
   batchSize: positiveInteger.max(65_536).default(64),
+  /** Examples that an agent computes at once; a larger slice of the batch is summed up from so many parts. */
+  microBatchSize: positiveInteger.max(65_536).optional(),
+  /** The longest that the mean gradient of the global batch may be, as a vector; a longer one is scaled down. */
+  clipNorm: z.number().positive().optional(),
   epochs: positiveInteger.max(100_000).default(1),
   workers: z
     .strictObject({

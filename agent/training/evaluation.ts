@@ -22,16 +22,17 @@ export async function evaluateShare(
     readonly model: TrainableModel;
     readonly set: ExampleSet;
     readonly batch: BatchBuffer;
+    readonly batchSize: number;
     readonly nextTurn: () => Promise<void>;
   },
   signal: AbortSignal,
 ): Promise<Evaluation> {
-  const { model, set, batch, nextTurn } = of;
+  const { model, set, batch, batchSize, nextTurn } = of;
   const { start, end } = evenShare({ count: set.count, rank: ring.rank, worldSize: ring.worldSize });
   const totals = new Float32Array(tail.length);
-  for (let from = start; from < end; from += evaluationBatch) {
+  for (let from = start; from < end; from += batchSize) {
     if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
-    const indices = Uint32Array.from({ length: Math.min(evaluationBatch, end - from) }, (_, i) => from + i);
+    const indices = Uint32Array.from({ length: Math.min(batchSize, end - from) }, (_, i) => from + i);
     const { lossSum, targetCount, correctCount } = await model.evaluate(batch.gather(set, indices));
     totals[tail.lossSum]! += lossSum;
     totals[tail.correctCount]! += correctCount;

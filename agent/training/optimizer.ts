@@ -1,25 +1,37 @@
-import type { OptimizerSpec } from "../../protocol/job-spec.ts";
+import type { OptimizerSpec } from "../../protocol/training-spec.ts";
+import type { ParameterSlot } from "../engine/port.ts";
 import type { TrainingState } from "./training-state.ts";
 
 /**
  * Optimizers over the flat parameter array, in plain JavaScript: IEEE add, multiply, divide and square root in double,
- * rounded once to f32. Every rank takes the same step to the bit on any machine and with any engine. (Math.pow is not
- * the same everywhere, so Adam's beta powers are running products.) Cost: about 5 ns a parameter.
+ * rounded to f32 where an array takes the result. Every rank takes the same step to the bit on any machine and with any
+ * engine. (Math.pow is not the same everywhere, so Adam's beta powers are running products.) Cost: about 5 ns a parameter.
  */
 export interface Optimizer {
   /** Names of its f32 [parameterCount] arrays and of its running scalars, with their values before the first step. */
   readonly slots: readonly string[];
   readonly scalars: Readonly<Record<string, number>>;
-  /** One step, in place. `gradient` is the mean over the global batch. */
+  /** One step, in place. `gradient` is the mean over the global batch; it may be overwritten. */
   apply(state: TrainingState, gradient: Float32Array, learningRate: number): void;
 }
 
-export function createOptimizer(spec: OptimizerSpec): Optimizer {
-  return spec.kind === "adam" ? adam(spec) : sgd(spec);
+/** @param layout tells what weight decay is for */
+export function createOptimizer(spec: OptimizerSpec, layout: readonly ParameterSlot[]): Optimizer {
+  switch (spec.kind) {
+    case "sgd":
+      return withDecay(sgd(spec), decayOfGradient(spec.weightDecay ?? 0, decayedRanges(layout)));
+    case "adam":
+      return adam(spec);
+    case "adamw":
+      return withDecay(adam(spec), decayOfWeights(spec.weightDecay, decayedRanges(layout)));
+    case "rmsprop":
+      return rmsprop(spec);
+  }
 }
 
 /** Source: Kingma & Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1. */
-function adam({ beta1, beta2, epsilon }: Extract<OptimizerSpec, { kind: "adam" }>): Optimizer {
+function adam(spec: { readonly beta1: number; readonly beta2: number; readonly epsilon: number }): Optimizer {
+  const { beta1, beta2, epsilon } = spec;
   return {
     slots: ["firstMoment", "secondMoment"],
     scalars: { beta1Power: 1, beta2Power: 1 },
@@ -42,8 +54,11 @@ function adam({ beta1, beta2, epsilon }: Extract<OptimizerSpec, { kind: "adam" }
   };
 }
 
-/** Stochastic gradient descent with classical momentum. Source: Polyak, 1964. */
-function sgd({ momentum }: Extract<OptimizerSpec, { kind: "sgd" }>): Optimizer {
+/**
+ * Stochastic gradient descent with classical momentum, or Nesterov's in the form that needs no look ahead.
+ * Sources: Polyak, 1964; Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+ */
+function sgd({ momentum, nesterov = false }: Extract<OptimizerSpec, { kind: "sgd" }>): Optimizer {
   if (momentum === 0) {
     return {
       slots: [],
@@ -60,8 +75,73 @@ function sgd({ momentum }: Extract<OptimizerSpec, { kind: "sgd" }>): Optimizer {
       const velocity = slots.velocity!;
       for (let i = 0; i < gradient.length; i++) {
         velocity[i] = momentum * velocity[i]! + gradient[i]!;
-        parameters[i]! -= learningRate * velocity[i]!;
+        const direction = nesterov ? gradient[i]! + momentum * velocity[i]! : velocity[i]!;
+        parameters[i]! -= learningRate * direction;
       }
     },
   };
 }
+
+/**
+ * Divides each gradient by a running mean of its magnitude. With momentum, velocities are of the divided gradients.
+ * Source: Tieleman & Hinton, "Lecture 6.5: RMSProp", 2012.
+ */
+function rmsprop(spec: Extract<OptimizerSpec, { kind: "rmsprop" }>): Optimizer {
+  const { decay, momentum, epsilon } = spec;
+  return {
+    slots: momentum === 0 ? ["meanSquare"] : ["meanSquare", "velocity"],
+    scalars: {},
+    apply: ({ parameters, slots }, gradient, learningRate) => {
+      const meanSquare = slots.meanSquare!;
+      const { velocity } = slots;
+      for (let i = 0; i < gradient.length; i++) {
+        const g = gradient[i]!;
+        const square = decay * meanSquare[i]! + (1 - decay) * g * g;
+        meanSquare[i] = square;
+        let direction = g / (Math.sqrt(square) + epsilon);
+        if (velocity) {
+          velocity[i] = momentum * velocity[i]! + direction;
+          direction = velocity[i]!;
+        }
+        parameters[i]! -= learningRate * direction;
+      }
+    },
+  };
+}
+
+type Decay = Optimizer["apply"];
+
+const withDecay = (optimizer: Optimizer, decay: Decay): Optimizer => ({
+  ...optimizer,
+  apply: (state, gradient, learningRate) => {
+    decay(state, gradient, learningRate);
+    optimizer.apply(state, gradient, learningRate);
+  },
+});
+
+interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Kernels and embeddings decay; biases and the scales of normalisations, which are vectors, do not. */
+const decayedRanges = (layout: readonly ParameterSlot[]): Range[] =>
+  layout
+    .filter(({ shape }) => shape.length >= 2)
+    .map(({ offset, elementCount }) => ({ start: offset, end: offset + elementCount }));
+
+/** Source: Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, algorithm 2. */
+const decayOfWeights =
+  (weightDecay: number, ranges: readonly Range[]): Decay =>
+  ({ parameters }, _gradient, learningRate) => {
+    for (const { start, end } of ranges)
+      for (let i = start; i < end; i++) parameters[i]! -= learningRate * weightDecay * parameters[i]!;
+  };
+
+const decayOfGradient =
+  (weightDecay: number, ranges: readonly Range[]): Decay =>
+  ({ parameters }, gradient) => {
+    if (weightDecay === 0) return;
+    for (const { start, end } of ranges)
+      for (let i = start; i < end; i++) gradient[i]! += weightDecay * parameters[i]!;
+  };

@@ -2,6 +2,12 @@ import assert from "node:assert";
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 
+/** Where a rank stands among those who share a step's batch. */
+export interface Place {
+  readonly rank: number;
+  readonly worldSize: number;
+}
+
 /**
  * Which examples a rank trains on. A step's global batch is a function of (seed, step) alone and is cut among the ranks
  * there are, so that every example is used exactly once an epoch whatever joins and leaves happen on the way.
@@ -23,7 +29,7 @@ export class Sampler {
   }
 
   /** Example indices of step `step` (from 0) on this rank; empty when there are more ranks than examples. */
-  slice(at: { readonly step: number; readonly rank: number; readonly worldSize: number }): Uint32Array {
+  slice(at: Place & { readonly step: number }): Uint32Array {
     const permutation = this.#permutationOf(Math.floor(at.step / this.stepsPerEpoch));
     const start = (at.step % this.stepsPerEpoch) * this.batchSize;
     const size = Math.min(this.batchSize, this.exampleCount - start);

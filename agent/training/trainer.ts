@@ -1,21 +1,21 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
-import { BatchBuffer, type Dataset } from "../data/dataset.ts";
+import type { Dataset } from "../data/dataset.ts";
 import { abortError, untilAborted } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
-import { evaluateShare, evaluationBatch } from "./evaluation.ts";
+import { evaluateShare } from "./evaluation.ts";
 import { type Fault, FiniteGuard } from "./finite-guard.ts";
 import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
-import { Sampler } from "./sampler.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Exchange, tail } from "./synchronization/exchange.ts";
 import { createSynchronization, type Synchronization } from "./synchronization/synchronization.ts";
 import { initialState, type TrainingState } from "./training-state.ts";
+import { Workload } from "./workload.ts";
 
 /**
  * A rank of data parallel training. The path of a round, top to bottom: sample our slice of the global batch -> gradient ->
@@ -61,10 +61,9 @@ export class Trainer {
   readonly totalSteps: number;
   readonly stepsPerEpoch: number;
   readonly #options: TrainerOptions;
-  readonly #sampler: Sampler;
+  readonly #workload: Workload;
   readonly #synchronization: Synchronization;
   readonly #exchange: Exchange;
-  readonly #batch: BatchBuffer;
   /** Of this rank's neighbours; what earlier rings have shown is kept. */
   readonly stall = new StallBound();
   readonly #guard: FiniteGuard;
@@ -81,18 +80,13 @@ export class Trainer {
     const { spec, data, model } = options;
     const parameterCount = model.description.parameterCount;
     this.#options = options;
-    this.#synchronization = createSynchronization(spec, parameterCount);
+    this.#synchronization = createSynchronization(spec, model.layout);
     this.#exchange = new Exchange(spec, parameterCount);
     this.#guard = new FiniteGuard(spec.nonFinite, model.layout);
     this.state = initialState(parameterCount, this.#synchronization);
-    this.#sampler = new Sampler({
-      exampleCount: data.train.count,
-      batchSize: spec.batchSize,
-      seed: spec.seed,
-    });
-    this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
+    this.#workload = new Workload({ spec, data, model });
+    this.stepsPerEpoch = this.#workload.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
-    this.#batch = new BatchBuffer(data.shape, Math.max(spec.batchSize, evaluationBatch));
   }
 
   /** Of every ring that this trainer joins, one after the other. */
@@ -234,23 +228,21 @@ export class Trainer {
 
   /** This rank's part of some steps: leaves the last gradient and the totals of all of them in the vector. */
   async #takeSteps(of: StepsOfRank, signal: AbortSignal): Promise<void> {
-    const { model, data, nextTurn } = this.#options;
     const { rank, worldSize } = of;
     const { values, totals } = this.#exchange;
     const sums = { loss: 0, correct: 0, targets: 0, examples: 0 };
+    const takeTurn = () => this.#options.nextTurn().then(() => of.ring.throwIfBroken());
     for (let step = of.firstStep; step < of.firstStep + of.stepCount; step++) {
-      if (step > of.firstStep) await nextTurn(); // our agent and our neighbours have their turn between local steps
+      if (step > of.firstStep) await takeTurn(); // our agent and our neighbours have their turn between local steps
       if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
       of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
-      const indices = this.#sampler.slice({ step, rank, worldSize });
-      const batch = this.#batch.gather(data.train, indices);
-      const { lossSum, targetCount, correctCount } = await model.gradient(batch, values);
-      if (!this.#guard.inspect(values, lossSum, step)) break;
-      sums.loss += lossSum;
-      sums.correct += correctCount;
-      sums.targets += targetCount;
-      sums.examples += indices.length;
-      const at = { targetCount, learningRate: this.#learningRate(step) };
+      const slice = await this.#workload.gradient({ step, rank, worldSize }, values, takeTurn);
+      if (!this.#guard.inspect(values, slice.lossSum, step)) break;
+      sums.loss += slice.lossSum;
+      sums.correct += slice.correctCount;
+      sums.targets += slice.targetCount;
+      sums.examples += slice.exampleCount;
+      const at = { targetCount: slice.targetCount, learningRate: this.#learningRate(step) };
       this.#tellModel(this.#synchronization.step(values, at));
     }
     totals[tail.lossSum] = sums.loss;
@@ -261,8 +253,8 @@ export class Trainer {
 
   /** Evaluates the held-out set, each rank its share. @throws as `evaluateShare` */
   evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation> {
-    const { model, data, nextTurn } = this.#options;
-    return evaluateShare(ring, { model, set: data.test, batch: this.#batch, nextTurn }, signal);
+    const { nextTurn } = this.#options;
+    return evaluateShare(ring, { ...this.#workload.evaluation, nextTurn }, signal);
   }
 
   #learningRate(step: number): number {

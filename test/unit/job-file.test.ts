@@ -103,7 +103,7 @@ describe("mistakes are named with line, column and key", () => {
 
   test("an unknown key far from any, with those that may stand there", async () => {
     expect(await mistakesOf(`${minimal}optimizer:\n  kind: sgd\n  beta1: 0.9\n`)).toEqual([
-      "job.yaml:8:3 optimizer.beta1: unknown key (allowed: kind, learningRate, momentum)",
+      "job.yaml:8:3 optimizer.beta1: unknown key (allowed: kind, learningRate, momentum, nesterov, weightDecay)",
     ]);
   });
 
@@ -118,7 +118,7 @@ describe("mistakes are named with line, column and key", () => {
       'job.yaml:3:3 model.architecture: "transformer": choose one of cnn, mlp, layers',
     ]);
     expect(await mistakesOf(`${minimal}optimizer:\n  learningRate: 1\n`)).toEqual([
-      "job.yaml:6:1 optimizer.kind: is missing: choose one of sgd, adam",
+      "job.yaml:6:1 optimizer.kind: is missing: choose one of sgd, adam, adamw, rmsprop",
     ]);
   });
 

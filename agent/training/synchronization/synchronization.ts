@@ -1,4 +1,5 @@
 import type { JobSpec } from "../../../protocol/job-spec.ts";
+import type { ParameterSlot } from "../../engine/port.ts";
 import { createOptimizer } from "../optimizer.ts";
 import type { TrainingState } from "../training-state.ts";
 import { everyStep } from "./every-step.ts";
@@ -46,21 +47,20 @@ export interface Round {
 }
 
 export function createSynchronization(
-  { synchronization, optimizer: optimizerSpec }: Pick<JobSpec, "synchronization" | "optimizer">,
-  parameterCount: number,
+  spec: Pick<JobSpec, "synchronization" | "optimizer" | "clipNorm">,
+  layout: readonly ParameterSlot[],
 ): Synchronization {
-  const optimizer = createOptimizer(optimizerSpec);
+  const { synchronization, clipNorm } = spec;
+  const inner = createOptimizer(spec.optimizer, layout);
+  const parameterCount = layout.reduce((sum, { elementCount }) => sum + elementCount, 0);
   switch (synchronization.kind) {
     case "every-step":
-      return everyStep(optimizer);
+      return everyStep(inner, clipNorm);
     case "averaging":
-      return localSteps({ ...synchronization, inner: optimizer, outer: averaging, parameterCount });
-    case "diloco":
-      return localSteps({
-        ...synchronization,
-        inner: optimizer,
-        outer: nesterov(synchronization),
-        parameterCount,
-      });
+      return localSteps({ ...synchronization, inner, outer: averaging, parameterCount, clipNorm });
+    case "diloco": {
+      const outer = nesterov(synchronization);
+      return localSteps({ ...synchronization, inner, outer, parameterCount, clipNorm });
+    }
   }
 }

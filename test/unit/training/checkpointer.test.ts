@@ -8,7 +8,8 @@ import { damageFile } from "../../fixtures/damage.ts";
 import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
 
 const layout = [{ name: "w", shape: [4], offset: 0, elementCount: 4 }];
-const freshState = () => initialState(4, createOptimizer({ kind: "sgd", learningRate: 0.1, momentum: 0.9 }));
+const freshState = () =>
+  initialState(4, createOptimizer({ kind: "sgd", learningRate: 0.1, momentum: 0.9 }, []));
 
 function stateAt(step: number) {
   const state = freshState();

@@ -1,15 +1,24 @@
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { createOptimizer } from "../../../agent/training/optimizer.ts";
 import { initialState, type TrainingState } from "../../../agent/training/training-state.ts";
-import type { OptimizerSpec } from "../../../protocol/job-spec.ts";
+import type { OptimizerSpec } from "../../../protocol/training-spec.ts";
 
 const adam: OptimizerSpec = { kind: "adam", learningRate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-const sgd = (momentum: number): OptimizerSpec => ({ kind: "sgd", learningRate: 0.1, momentum });
+const sgd = (momentum: number, more: { nesterov?: boolean; weightDecay?: number } = {}): OptimizerSpec => ({
+  ...{ kind: "sgd", learningRate: 0.1, momentum },
+  ...more,
+});
+const adamw: OptimizerSpec = { ...adam, kind: "adamw", weightDecay: 0.5 };
+const rmsprop = (momentum: number): OptimizerSpec => ({
+  ...{ kind: "rmsprop", learningRate: 0.1, decay: 0.9, momentum, epsilon: 1e-8 },
+});
+/** One parameter that decays, as it is a kernel. */
+const kernel = { name: "dense/kernel", shape: [1, 1], offset: 0, elementCount: 1 };
 
 /** Trains one parameter, from 1, over these gradients. */
 function trajectory(spec: OptimizerSpec, gradients: readonly number[], rate = spec.learningRate) {
-  const optimizer = createOptimizer(spec);
+  const optimizer = createOptimizer(spec, [kernel]);
   const state = initialState(1, optimizer);
   state.parameters[0] = 1;
   return gradients.map((gradient) => {
@@ -78,16 +87,60 @@ test("momentum is the sum of decayed gradients", () => {
   );
 });
 
-test.each([sgd(0), sgd(0.9), adam])("$kind: a state copied half-way goes on to the same bits", (spec) => {
+test("Nesterov's momentum looks ahead: 1 + 0.5, then 1 + 0.75", () => {
+  expect(trajectory(sgd(0.5, { nesterov: true }), [1, 1])).toEqual(
+    [0.85, 0.675].map((value) => expect.closeTo(value, 6)),
+  );
+});
+
+test("RMSProp by hand: mean squares 0.1 then 0.19", () => {
+  const steps = [0.1 / Math.sqrt(0.1), 0.1 / Math.sqrt(0.19)] as const;
+  expect(trajectory(rmsprop(0), [1, 1])).toEqual(
+    [1 - steps[0], 1 - steps[0] - steps[1]].map((value) => expect.closeTo(value, 5)),
+  );
+  expect(trajectory(rmsprop(0.5), [1, 1])).toEqual(
+    [1 - steps[0], 1 - 1.5 * steps[0] - steps[1]].map((value) => expect.closeTo(value, 5)),
+  );
+});
+
+describe("weight decay", () => {
+  test("of AdamW is taken off the weight, whatever the gradient: rate 0.1 times 0.5 of 1", () => {
+    expect(trajectory(adamw, [0])[0]).toBeCloseTo(0.95, 6);
+    expect(trajectory(adamw, [1e3])[0]).toBeCloseTo(0.85, 4);
+  });
+
+  test("of SGD is a part of the gradient, and goes through the momentum", () => {
+    // gradients 0.5 then 0.5 * 0.95; velocities 0.5 then 0.25 + 0.475
+    expect(trajectory(sgd(0.5, { weightDecay: 0.5 }), [0, 0])).toEqual(
+      [0.95, 0.95 - 0.0725].map((value) => expect.closeTo(value, 6)),
+    );
+  });
+
+  test.each([adamw, sgd(0, { weightDecay: 0.5 })])("$kind: spares biases and scales", (spec) => {
+    const layout = [
+      { name: "norm/gamma", shape: [2], offset: 0, elementCount: 2 },
+      { ...kernel, offset: 2 },
+      { name: "dense/bias", shape: [1], offset: 3, elementCount: 1 },
+    ];
+    const optimizer = createOptimizer(spec, layout);
+    const state = initialState(4, optimizer);
+    state.parameters.fill(1);
+    optimizer.apply(state, new Float32Array(4), 0.1);
+    expect([...state.parameters]).toEqual([1, 1, expect.closeTo(0.95, 6), 1]);
+  });
+});
+
+const kinds = [sgd(0), sgd(0.9, { nesterov: true, weightDecay: 0.1 }), adam, adamw, rmsprop(0), rmsprop(0.9)];
+test.each(kinds)("$kind: a state copied half-way goes on to the same bits", (spec) => {
   fc.assert(
     fc.property(gradientsArbitrary, fc.nat(30), (gradients, cut) => {
-      const optimizer = createOptimizer(spec);
+      const optimizer = createOptimizer(spec, [kernel]);
       const whole = initialState(1, optimizer);
       let copy: TrainingState = structuredClone(whole);
       gradients.forEach((gradient, i) => {
         if (i === cut) copy = structuredClone(whole);
         optimizer.apply(whole, Float32Array.of(gradient), 0.1);
-        if (i >= cut) createOptimizer(spec).apply(copy, Float32Array.of(gradient), 0.1);
+        if (i >= cut) createOptimizer(spec, [kernel]).apply(copy, Float32Array.of(gradient), 0.1);
       });
       if (cut < gradients.length) expect(copy).toEqual(whole);
     }),
@@ -95,7 +148,7 @@ test.each([sgd(0), sgd(0.9), adam])("$kind: a state copied half-way goes on to t
 });
 
 test("the learning rate is that of the call, and parameters do not disturb each other", () => {
-  const optimizer = createOptimizer(adam);
+  const optimizer = createOptimizer(adam, [kernel]);
   const state = initialState(3, optimizer);
   optimizer.apply(state, Float32Array.of(1, 0, -1), 0.5);
   expect([...state.parameters]).toEqual([-0.5, 0, 0.5].map((value) => expect.closeTo(value, 5)));

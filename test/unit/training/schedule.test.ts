@@ -1,11 +1,16 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { learningRate } from "../../../agent/training/schedule.ts";
-import type { ScheduleSpec } from "../../../protocol/job-spec.ts";
+import type { ScheduleSpec } from "../../../protocol/training-spec.ts";
 
 const at = (step: number) => ({ base: 0.1, step, totalSteps: 100 });
 const cosine = (warmupSteps: number, finalFraction = 0): ScheduleSpec => ({
   kind: "cosine",
+  warmupSteps,
+  finalFraction,
+});
+const linear = (warmupSteps: number, finalFraction = 0): ScheduleSpec => ({
+  kind: "linear",
   warmupSteps,
   finalFraction,
 });
@@ -33,11 +38,20 @@ test.each([
   [cosine(10), 10, 0.1],
   [cosine(10), 55, 0.05],
   [cosine(0, 0.2), 50, 0.06],
-])("%j at step %i is %f", (schedule, step, expected) => {
+  [linear(0), 0, 0.1],
+  [linear(0), 75, 0.025],
+  [linear(20), 19, 0.1],
+  [linear(20), 60, 0.05],
+  [linear(0, 0.2), 50, 0.06],
+  [{ kind: "constant", warmupSteps: 4 }, 1, 0.05],
+  [{ kind: "constant", warmupSteps: 4 }, 4, 0.1],
+  [{ kind: "step", everySteps: 30, factor: 0.5, warmupSteps: 10 }, 4, 0.05],
+  [{ kind: "step", everySteps: 30, factor: 0.5, warmupSteps: 10 }, 30, 0.05],
+] as [ScheduleSpec, number, number][])("%j at step %i is %f", (schedule, step, expected) => {
   expect(learningRate(schedule, at(step))).toBeCloseTo(expected, 6);
 });
 
-test("after warm-up the cosine never rises, and stays between its ends", () => {
+test.each([cosine, linear])("after warm-up %o never rises, and stays between its ends", (schedule) => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 500 }),
@@ -46,7 +60,7 @@ test("after warm-up the cosine never rises, and stays between its ends", () => {
       (totalSteps, warmupSteps, finalFraction) => {
         let before = 0.1;
         for (let step = warmupSteps; step < totalSteps; step++) {
-          const rate = learningRate(cosine(warmupSteps, finalFraction), { base: 0.1, step, totalSteps });
+          const rate = learningRate(schedule(warmupSteps, finalFraction), { base: 0.1, step, totalSteps });
           expect(rate).toBeLessThanOrEqual(before);
           expect(rate).toBeGreaterThanOrEqual(0.1 * finalFraction - 1e-12);
           before = rate;

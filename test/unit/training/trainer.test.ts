@@ -120,6 +120,75 @@ test("a step is the learning rate times the mean gradient, also of a batch that 
   });
 });
 
+describe("micro-batches", () => {
+  test.each([1, 2, 3])(
+    "%i ranks that compute three examples at once follow the curve of one that computes all",
+    async (worldSize) => {
+      const [alone] = await openWorld(1);
+      await runAll([alone!]);
+      const sizes = new Set<number>();
+      const watched = (model: TrainableModel): TrainableModel => ({
+        ...model,
+        gradient: (batch, gradient) => {
+          sizes.add(batch.exampleCount);
+          return model.gradient(batch, gradient);
+        },
+      });
+      const ranks = await openWorld(worldSize, { spec: { ...spec, microBatchSize: 3 }, wrap: watched });
+      await runAll(ranks);
+      expect(Math.max(...sizes)).toBe(3);
+      expectSameCurve(lossesOf(ranks[0]!), lossesOf(alone!));
+      for (const rank of ranks) expect(rank.hashes).toEqual(ranks[0]!.hashes);
+      expect(ranks[0]!.reports.map(({ examples }) => examples)).toEqual(
+        Array(3).fill([8, 8, 8, 8, 5]).flat(),
+      );
+    },
+  );
+
+  test("hear a neighbour's death between two parts", async () => {
+    const rings = memoryRings(2);
+    let parts = 0;
+    const counted = (model: TrainableModel): TrainableModel => ({
+      ...model,
+      gradient: (batch, gradient) => {
+        if (++parts === 2) rings[1]!.destroy();
+        return model.gradient(batch, gradient);
+      },
+    });
+    const single = { ...spec, microBatchSize: 1 };
+    const ranks = [
+      ...(await openWorld(1, { spec: single, wrap: counted })),
+      ...(await openWorld(1, { spec: single })),
+    ];
+    const outcomes = await settleAll(ranks, rings);
+    expect(outcomes[0]).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
+    expect(parts).toBe(2);
+  });
+});
+
+describe("clipNorm", () => {
+  const length = (vector: Float32Array) => Math.hypot(...vector);
+  const stepOf = async (worldSize: number, clipNorm: number): Promise<Float32Array> => {
+    const once = { data: tinyData(8), spec: { batchSize: 8, epochs: 1, optimizer: sgd, clipNorm } };
+    const ranks = await openWorld(worldSize, once);
+    const before = ranks[0]!.trainer.state.parameters.slice();
+    await runAll(ranks);
+    for (const rank of ranks) expect(rank.hashes).toEqual(ranks[0]!.hashes);
+    return ranks[0]!.trainer.state.parameters.map((value, i) => value - before[i]!);
+  };
+
+  test("bounds the length of the mean gradient of the global batch, and keeps its direction", async () => {
+    const whole = await stepOf(1, 1e9);
+    const clip = 0.1 * length(whole); // the rate is 0.5: a fifth of the gradient
+    for (const worldSize of [1, 3]) {
+      const clipped = await stepOf(worldSize, clip);
+      expect(length(clipped)).toBeCloseTo(0.5 * clip, 5);
+      const factor = length(clipped) / length(whole);
+      clipped.forEach((change, i) => void expect(change).toBeCloseTo(factor * whole[i]!, 5));
+    }
+  });
+});
+
 describe("a pause", () => {
   test.each([0, 1, 2])("asked of rank %i ends all ranks after the same step", async (asked) => {
     const ranks = await openWorld(3);

@@ -11,8 +11,8 @@ import {
   trainingPoint,
 } from "../../../agent/training/training-state.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
-import type { OptimizerSpec } from "../../../protocol/job-spec.ts";
 import { decodeSafetensors, encodeSafetensors } from "../../../protocol/safetensors.ts";
+import type { OptimizerSpec } from "../../../protocol/training-spec.ts";
 
 const layout: ParameterSlot[] = [
   { name: "dense/kernel", shape: [2, 2], offset: 0, elementCount: 4 },
@@ -26,7 +26,7 @@ const specs: OptimizerSpec[] = [
 
 /** A state some way into training. */
 function trained(spec: OptimizerSpec, steps = 7, offset = 0): TrainingState {
-  const optimizer = createOptimizer(spec);
+  const optimizer = createOptimizer(spec, []);
   const state = initialState(6, optimizer);
   for (; state.step < steps; state.step++) {
     optimizer.apply(
@@ -40,7 +40,7 @@ function trained(spec: OptimizerSpec, steps = 7, offset = 0): TrainingState {
 
 test.each(specs)("$kind, momentum $momentum: everything comes back to the bit", (spec) => {
   const state = trained(spec);
-  const restored = initialState(6, createOptimizer(spec));
+  const restored = initialState(6, createOptimizer(spec, []));
   restoreState(restored, encodeState(state, layout), layout);
   expect(restored).toEqual(state);
   expect(Buffer.from(restored.parameters.buffer)).toEqual(Buffer.from(state.parameters.buffer));
@@ -53,7 +53,7 @@ test("scalars survive to the last bit", () => {
       (value) => {
         const state = trained(specs[0]!);
         state.scalars.beta1Power = value;
-        const restored = initialState(6, createOptimizer(specs[0]!));
+        const restored = initialState(6, createOptimizer(specs[0]!, []));
         restoreState(restored, encodeState(state, layout), layout);
         expect(restored.scalars.beta1Power).toBe(value);
       },

@@ -1,0 +1,76 @@
+import type { JobSpec } from "../../protocol/job-spec.ts";
+import { BatchBuffer, type Dataset } from "../data/dataset.ts";
+import type { BatchResult, TrainableModel } from "../engine/port.ts";
+import { evaluationBatch } from "./evaluation.ts";
+import { type Place, Sampler } from "./sampler.ts";
+
+interface SliceResult extends BatchResult {
+  readonly exampleCount: number;
+}
+
+/** What one rank computes: the gradient of its slice of a step's global batch, in parts where a whole slice is too much. */
+export class Workload {
+  readonly stepsPerEpoch: number;
+  readonly #model: TrainableModel;
+  readonly #data: Dataset;
+  readonly #sampler: Sampler;
+  readonly #microBatchSize: number;
+  readonly #batch: BatchBuffer;
+  /** f32 [parameterCount], of one part; none where a slice is never cut. */
+  readonly #part: Float32Array;
+
+  constructor(options: {
+    readonly spec: Pick<JobSpec, "batchSize" | "microBatchSize" | "seed">;
+    readonly data: Dataset;
+    readonly model: TrainableModel;
+  }) {
+    const { spec, data, model } = options;
+    this.#model = model;
+    this.#data = data;
+    this.#sampler = new Sampler({
+      exampleCount: data.train.count,
+      batchSize: spec.batchSize,
+      seed: spec.seed,
+    });
+    this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
+    this.#microBatchSize = Math.min(spec.batchSize, spec.microBatchSize ?? spec.batchSize);
+    const isCut = this.#microBatchSize < spec.batchSize;
+    this.#batch = new BatchBuffer(
+      data.shape,
+      isCut ? this.#microBatchSize : Math.max(spec.batchSize, evaluationBatch),
+    );
+    this.#part = new Float32Array(isCut ? model.description.parameterCount : 0);
+  }
+
+  /** What the held-out set is evaluated with: no more examples at once than training takes. */
+  get evaluation() {
+    const batchSize = this.#part.length > 0 ? this.#microBatchSize : evaluationBatch;
+    return { model: this.#model, set: this.#data.test, batch: this.#batch, batchSize };
+  }
+
+  /**
+   * The gradient of the *sum* of the losses of this rank's slice, and its totals. Parts are added up in order, as f32: the same
+   * sum as of the whole slice but for rounding, in the memory of one part.
+   * @param into f32 [parameterCount]; overwritten
+   * @param between is called between two parts; what it throws ends the work
+   */
+  async gradient(
+    at: Place & { readonly step: number },
+    into: Float32Array,
+    between: () => Promise<void>,
+  ): Promise<SliceResult> {
+    const slice = this.#sampler.slice(at);
+    const part = (from: number) =>
+      this.#batch.gather(this.#data.train, slice.subarray(from, from + this.#microBatchSize));
+    const sums = { ...(await this.#model.gradient(part(0), into)), exampleCount: slice.length };
+    for (let from = this.#microBatchSize; from < slice.length; from += this.#microBatchSize) {
+      await between();
+      const result = await this.#model.gradient(part(from), this.#part);
+      for (let i = 0; i < into.length; i++) into[i]! += this.#part[i]!;
+      sums.lossSum += result.lossSum;
+      sums.targetCount += result.targetCount;
+      sums.correctCount += result.correctCount;
+    }
+    return sums;
+  }
+}
