@@ -7,6 +7,7 @@ import * as chaos from "./commands/chaos.ts";
 import { addCommonOptions, type CommandIo, reportError } from "./commands/command.ts";
 import * as coordinator from "./commands/coordinator.ts";
 import * as deploy from "./commands/deploy.ts";
+import * as doctor from "./commands/doctor.ts";
 import * as jobs from "./commands/jobs.ts";
 import * as models from "./commands/models.ts";
 import * as peers from "./commands/peers.ts";
@@ -31,6 +32,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   deploy,
   predict,
   token,
+  doctor,
   chaos,
   bench,
 ];

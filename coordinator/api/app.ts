@@ -6,21 +6,28 @@ import type { z } from "zod";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
-import { deployRequestSchema, type Problem, tokenRequestSchema } from "../../protocol/messages/api.ts";
+import {
+  deployRequestSchema,
+  type Problem,
+  reachabilityRequestSchema,
+  tokenRequestSchema,
+} from "../../protocol/messages/api.ts";
 import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { streamCluster } from "./events.ts";
+import { dialBack, observe } from "./reachability.ts";
 
 export interface ApiModules {
   readonly coordinator: Coordinator;
   /** Whoever holds it may change things. */
   readonly operatorToken: string;
-  /** Content-Security-Policy directives of the dashboard's pages. */
+  /** Multiaddrs of the coordinator's node. */
+  readonly addresses: () => readonly string[];
   readonly log: Log;
 }
 
 /** The coordinator's HTTP API; protocol/messages/api.ts lists the routes. */
-export function createApi({ coordinator, operatorToken, log }: ApiModules): Hono {
+export function createApi({ coordinator, operatorToken, addresses, log }: ApiModules): Hono {
   const app = new Hono();
   app.use(
     secureHeaders({
@@ -52,6 +59,11 @@ export function createApi({ coordinator, operatorToken, log }: ApiModules): Hono
     c.json(coordinator.version(c.req.param("name"), Number(c.req.param("version")))),
   );
   app.get("/api/deployments", (c) => c.json(coordinator.view().deployments));
+
+  app.get("/api/observed", (c) => c.json(observe(c, addresses())));
+  app.post("/api/reachability", async (c) =>
+    c.json(await dialBack(c, await body(c.req.raw, reachabilityRequestSchema, "REQUEST_INVALID"))),
+  );
 
   app.post("/api/jobs", async (c) =>
     c.json(await coordinator.submitJob(await body(c.req.raw, jobSpecSchema, "JOB_INVALID")), 201),

@@ -22,6 +22,8 @@ import { shardSchema } from "./serving.ts";
  *   PUT    /api/deployments/:name               DeployRequest -> DeploymentView        (operator)
  *   DELETE /api/deployments/:name               -> {}                                  (operator)
  *   POST   /api/tokens                          TokenRequest -> {token}                (operator)
+ *   GET    /api/observed                        Observed
+ *   POST   /api/reachability                    ReachabilityRequest -> ReachabilityView  (operator)
  *
  * Routes marked operator need `Authorization: Bearer <operator token>`. Errors are `application/problem+json`
  * (RFC 9457): {type, title, status, detail, code, data, remedy}.
@@ -165,6 +167,33 @@ export const tokenRequestSchema = z.strictObject({
   addresses: z.boolean().default(true),
 });
 export type TokenRequest = z.infer<typeof tokenRequestSchema>;
+
+/** Whoever asks, as the coordinator sees it. */
+export const observedSchema = z.object({
+  address: z.string().max(64),
+  port: z.number().int(),
+  nowMs: z.number(),
+  /** Multiaddrs of the coordinator's own node. */
+  addresses: z.array(z.string().max(512)).max(64),
+});
+export type Observed = z.infer<typeof observedSchema>;
+
+/** Asks the coordinator to dial the address that this request comes from. */
+export const reachabilityRequestSchema = z.strictObject({
+  port: z.number().int().min(1).max(65_535),
+  /** What is heard there first; another program would say something else. */
+  challenge: z.string().min(16).max(64),
+});
+export type ReachabilityRequest = z.infer<typeof reachabilityRequestSchema>;
+
+export const reachabilityViewSchema = z.object({
+  address: z.string(),
+  port: z.number().int(),
+  reached: z.boolean(),
+  /** Why not. */
+  detail: z.string(),
+});
+export type ReachabilityView = z.infer<typeof reachabilityViewSchema>;
 
 export const problemSchema = z.object({
   type: z.string(),

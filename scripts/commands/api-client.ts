@@ -15,6 +15,9 @@ import {
   type PeerView,
   peerViewSchema,
   problemSchema,
+  type ReachabilityRequest,
+  type ReachabilityView,
+  reachabilityViewSchema,
   type TokenRequest,
   type VersionView,
   versionViewSchema,
@@ -37,6 +40,9 @@ export type VersionDetail = z.infer<typeof versionDetailSchema>;
 export interface ApiClient {
   /** Where the coordinator is, as a person wrote it. */
   readonly baseUrl: string;
+  /** Whether there is an operator token to show. */
+  readonly isOperator: boolean;
+  cluster(): Promise<ClusterView>;
   peers(): Promise<PeerView[]>;
   jobs(): Promise<JobView[]>;
   job(id: string): Promise<JobView>;
@@ -48,6 +54,8 @@ export interface ApiClient {
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
   createToken(request: TokenRequest): Promise<string>;
+  /** Asks the coordinator to dial this machine. */
+  dialBack(request: ReachabilityRequest): Promise<ReachabilityView>;
   /** The coordinator's view, now and after each change, until the connection or `signal` ends. */
   clusterViews(signal: AbortSignal): AsyncGenerator<ClusterView>;
 }
@@ -85,6 +93,8 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
   const segment = encodeURIComponent;
   return {
     baseUrl: options.baseUrl,
+    isOperator: options.operatorToken !== undefined,
+    cluster: () => call("GET", "api/cluster", clusterViewSchema),
     peers: () => call("GET", "api/peers", z.array(peerViewSchema)),
     jobs: () => call("GET", "api/jobs", z.array(jobViewSchema)),
     job: (id) => call("GET", `api/jobs/${segment(id)}`, jobViewSchema),
@@ -100,6 +110,7 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
     },
     createToken: async (request) =>
       (await call("POST", "api/tokens", z.object({ token: z.string() }), request)).token,
+    dialBack: (request) => call("POST", "api/reachability", reachabilityViewSchema, request),
     clusterViews: (signal) => streamClusterViews(options, signal),
   };
 }

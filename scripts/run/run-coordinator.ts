@@ -68,7 +68,7 @@ export async function runCoordinator(config: CoordinatorConfig, log: Log): Promi
     undo.push(() => coordinator.close());
 
     const operatorToken = await loadOperatorToken(join(config.dataPath, "operator-token"));
-    const app = createApi({ coordinator, operatorToken, log });
+    const app = createApi({ coordinator, operatorToken, addresses: network.addresses, log });
     serveDashboard(app);
     const listener = await listenHttp(app, config.http);
     undo.push(() => listener.close());

@@ -31,7 +31,12 @@ async function openStream(): Promise<Response> {
       };
     },
   };
-  const api = createApi({ coordinator: counted, operatorToken: "token", log: silentLog });
+  const api = createApi({
+    coordinator: counted,
+    operatorToken: "token",
+    addresses: () => [],
+    log: silentLog,
+  });
   const response = await api.request("/api/events");
   reader = response.body!.getReader();
   return response;

@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { createApi } from "../../coordinator/api/app.ts";
@@ -10,8 +12,10 @@ import {
   clusterViewSchema,
   deploymentViewSchema,
   jobViewSchema,
+  observedSchema,
   peerViewSchema,
   problemSchema,
+  reachabilityViewSchema,
   versionViewSchema,
 } from "../../protocol/messages/api.ts";
 import { versionManifestSchema } from "../../protocol/messages/model.ts";
@@ -29,7 +33,7 @@ let coordinator: Coordinator;
 beforeEach(async () => {
   bench = new CoordinatorBench();
   coordinator = await bench.start();
-  app = createApi({ coordinator, operatorToken, log: silentLog });
+  app = createApi({ coordinator, operatorToken, addresses: () => [], log: silentLog });
 });
 
 const authorized = { authorization: `Bearer ${operatorToken}` };
@@ -162,7 +166,7 @@ describe("reading", () => {
 
   test("a defect answers without a stack", async () => {
     const broken = createApi({
-      ...{ operatorToken, log: silentLog },
+      ...{ operatorToken, addresses: () => [], log: silentLog },
       coordinator: {
         ...coordinator,
         view: () => {
@@ -183,6 +187,7 @@ const mutations = [
   ["PUT", "/api/deployments/digits", { version: 1 }],
   ["DELETE", "/api/deployments/digits", undefined],
   ["POST", "/api/tokens", {}],
+  ["POST", "/api/reachability", { port: 80, challenge: "challenge-of-16-or-more" }],
 ] as const;
 
 describe("changing", () => {
@@ -207,7 +212,7 @@ describe("changing", () => {
   });
 
   test("an empty operator token opens nothing", async () => {
-    const open = createApi({ coordinator, operatorToken: "", log: silentLog });
+    const open = createApi({ coordinator, operatorToken: "", addresses: () => [], log: silentLog });
     for (const headers of [{}, { authorization: "Bearer " }]) {
       expect(
         await refusal(open.request("/api/tokens", { method: "POST", headers, body: "{}" })),
@@ -215,6 +220,47 @@ describe("changing", () => {
         status: 401,
       });
     }
+  });
+
+  describe("for the doctor", () => {
+    /** The socket of a request, as @hono/node-server hands it on. */
+    const from = (remoteAddress: string, remotePort = 50_000) => ({
+      incoming: { socket: { remoteAddress, remotePort, remoteFamily: "IPv4" } },
+    });
+
+    test("whoever asks is told how it is seen", async () => {
+      const answer = await app.request("/api/observed", {}, from("::ffff:10.0.0.7"));
+      const observed = observedSchema.parse(await answer.json());
+      expect(observed).toMatchObject({ address: "10.0.0.7", port: 50_000, addresses: [] });
+      expect(Math.abs(observed.nowMs - Date.now())).toBeLessThan(10_000);
+    });
+
+    const challenge = "challenge-of-16-or-more";
+    const dialled = async (says: string) => {
+      const server = createServer((socket) => socket.on("error", () => {}).end(says)).listen(0, "127.0.0.1");
+      await once(server, "listening");
+      const { port } = server.address() as AddressInfo;
+      const request = { method: "POST", headers: authorized, body: JSON.stringify({ port, challenge }) };
+      const answer = await app.request("/api/reachability", request, from("127.0.0.1"));
+      server.close();
+      return reachabilityViewSchema.parse(await answer.json());
+    };
+
+    test("it is dialled where it came from, and known by its challenge", async () => {
+      expect(await dialled(challenge)).toMatchObject({ address: "127.0.0.1", reached: true });
+      expect(await dialled("SSH-2.0-OpenSSH_9.2 and more")).toMatchObject({
+        reached: false,
+        detail: "another program answers there",
+      });
+      expect(await dialled("short")).toMatchObject({ reached: false });
+    });
+
+    test("nobody else can be dialled: a host in the request is refused", async () => {
+      const body = { port: 80, challenge, host: "10.0.0.1" };
+      expect(await refusal(send("POST", "/api/reachability", body))).toMatchObject({
+        code: "REQUEST_INVALID",
+      });
+    });
   });
 
   test("a job is submitted with its defaults, numbered, and cancelled once", async () => {

@@ -1,0 +1,115 @@
+import { execFile } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { promisify } from "node:util";
+import { probeEngine } from "../../agent/engine/probe.ts";
+import { toRingfoldError } from "../../protocol/errors.ts";
+import { systemClock } from "../../protocol/ports.ts";
+import { type Check, type Finding, fail, info, ok, warn } from "./finding.ts";
+
+const run = promisify(execFile);
+const programTimeoutMs = 20_000;
+
+/** In the order in which an agent prefers them. */
+const engines = ["tensorflow", "webgpu", "wasm", "cpu"] as const;
+
+/** What this machine computes with: drivers, libraries, and each engine with its self-test in a process of its own. */
+export function computeChecks(): Check[] {
+  return [
+    { name: "nvidia driver", look: lookAtNvidia },
+    { name: "cuda", look: (signal) => lookAtLibraries(cudaLibraries, signal) },
+    { name: "vulkan", look: (signal) => lookAtVulkan(signal) },
+    ...engines.map(
+      (name): Check => ({ name: `engine ${name}`, look: (signal) => lookAtEngine(name, signal) }),
+    ),
+    { name: "engine torch", look: lookAtTorch },
+  ];
+}
+
+/** What libtensorflow 2.9 asks for. */
+const cudaLibraries = ["libcuda.so.1", "libcudart.so.11.0", "libcudnn.so.8"];
+
+async function lookAtNvidia(signal: AbortSignal): Promise<Finding> {
+  if (!existsSync("/proc/driver/nvidia/version")) return info("none, which is right where no NVIDIA GPU is");
+  const driver =
+    /Kernel Module\s+(\S+)/.exec(readFileSync("/proc/driver/nvidia/version", "utf8"))?.[1] ?? "unknown";
+  try {
+    const { stdout } = await run("nvidia-smi", ["-L"], { signal, timeout: programTimeoutMs });
+    return ok(`driver ${driver}: ${stdout.trim().split("\n").join("; ")}`);
+  } catch (cause) {
+    const reason =
+      (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no nvidia-smi" : "nvidia-smi fails";
+    return warn(
+      `driver ${driver}, but ${reason}`,
+      "Install the driver's user-space part of the same release.",
+    );
+  }
+}
+
+async function loadableLibraries(signal: AbortSignal): Promise<ReadonlySet<string> | undefined> {
+  for (const ldconfig of ["/sbin/ldconfig", "/usr/sbin/ldconfig"]) {
+    if (!existsSync(ldconfig)) continue;
+    const { stdout } = await run(ldconfig, ["-p"], {
+      signal,
+      timeout: programTimeoutMs,
+      maxBuffer: 16 * 1024 ** 2,
+    });
+    return new Set(stdout.split("\n").map((line) => line.trim().split(" ")[0] ?? ""));
+  }
+  return undefined;
+}
+
+async function lookAtLibraries(names: readonly string[], signal: AbortSignal): Promise<Finding> {
+  const present = await loadableLibraries(signal);
+  if (!present) return info("no ldconfig on this system, so libraries were not looked for");
+  const missing = names.filter((name) => !present.has(name));
+  if (missing.length === 0) return ok(names.join(", "));
+  return info(`missing: ${missing.join(", ")}`, "Only the tensorflow engine on an NVIDIA GPU needs them.");
+}
+
+async function lookAtVulkan(signal: AbortSignal): Promise<Finding> {
+  const present = await loadableLibraries(signal);
+  const drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].flatMap((folder) =>
+    existsSync(folder) ? readdirSync(folder).filter((file) => file.endsWith(".json")) : [],
+  );
+  const named = process.env.VK_ICD_FILENAMES;
+  const found = [...drivers, ...(named ? named.split(":") : [])];
+  const remedy = "Only the webgpu engine needs it: install the GPU's driver, and on Debian libvulkan1.";
+  if (!present?.has("libvulkan.so.1")) return info("libvulkan.so.1 is missing", remedy);
+  return found.length > 0
+    ? ok(`drivers: ${found.join(", ")}`)
+    : info("libvulkan.so.1, but no driver for it", remedy);
+}
+
+/** Opens it as an agent would, self-test included. wasm comes with Ringfold, so without it something is broken. */
+async function lookAtEngine(name: (typeof engines)[number], signal: AbortSignal): Promise<Finding> {
+  try {
+    const { reason, gflops } = await probeEngine(name, systemClock, signal);
+    return ok(`${reason}; ${gflops.toFixed(1)} GFLOP/s`);
+  } catch (cause) {
+    // The reason alone: the name of the engine stands before it.
+    const message = toRingfoldError(cause).message.replace(
+      /^no compute engine is usable: \w+ \((.*)\)$/,
+      "$1",
+    );
+    if (name === "wasm" || name === "cpu") {
+      return fail(message, "It comes with Ringfold and needs nothing: install Ringfold anew.");
+    }
+    return info(message, "docs/engines.md tells what it needs.");
+  }
+}
+
+const torchProgram = `import torch
+device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"
+print("PyTorch", torch.__version__, "on", device)`;
+
+async function lookAtTorch(signal: AbortSignal): Promise<Finding> {
+  const remedy =
+    "Only jobs with PyTorch programs need it: `apt-get install python3-torch`, or pip install torch.";
+  try {
+    const { stdout } = await run("python3", ["-c", torchProgram], { signal, timeout: programTimeoutMs });
+    return ok(stdout.trim());
+  } catch (cause) {
+    const isThere = (cause as NodeJS.ErrnoException).code !== "ENOENT";
+    return info(isThere ? "python3 cannot import torch" : "there is no python3", remedy);
+  }
+}
