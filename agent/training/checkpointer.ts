@@ -1,7 +1,6 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
-import type { ParameterSlot } from "../engine/port.ts";
-import { encodeState, restoreState, type TrainingState } from "./training-state.ts";
+import type { Trainee } from "./trainee.ts";
 
 /** Writes a job's checkpoints to the agent's artefact store and finds the newest one again after a restart. */
 export class Checkpointer {
@@ -18,22 +17,22 @@ export class Checkpointer {
   }
 
   /** Durable when it resolves; only then is the one before it removed. Returns the digest. */
-  async save(state: TrainingState): Promise<string> {
-    const { store, layout } = this.#options;
+  async save(trainee: Pick<Trainee, "encodeState">, step: number): Promise<string> {
+    const { store } = this.#options;
     const previous = store.resolveName(this.#name);
-    const digest = await store.put(encodeState(state, layout));
-    await store.setName(this.#name, { digest, step: state.step });
+    const digest = await store.put(await trainee.encodeState());
+    await store.setName(this.#name, { digest, step });
     if (previous && previous.digest !== digest) await store.remove(previous.digest);
     return digest;
   }
 
-  /** Whether `state` was replaced by the newest checkpoint. A damaged one is passed over: a peer may have a good one. */
-  restore(state: TrainingState): boolean {
-    const { store, layout } = this.#options;
+  /** Whether the newest checkpoint has replaced the state. A damaged one is passed over: a peer may have a good one. */
+  async restore(trainee: Pick<Trainee, "restoreState">): Promise<boolean> {
+    const { store } = this.#options;
     const found = store.resolveName(this.#name);
     if (!found) return false;
     try {
-      restoreState(state, store.get(found.digest), layout);
+      await trainee.restoreState(store.get(found.digest));
       return true;
     } catch (error) {
       if (error instanceof RingfoldError && error.code.startsWith("ARTEFACT_")) return false;
@@ -49,6 +48,5 @@ export class Checkpointer {
 interface CheckpointerOptions {
   readonly jobId: string;
   readonly store: ArtefactStore;
-  readonly layout: readonly ParameterSlot[];
   readonly everySteps: number;
 }

@@ -10,9 +10,8 @@ import type { DigestState, StateSource } from "./healing/state-source.ts";
 import type { StateThread } from "./healing/state-thread.ts";
 import { ProgressMeter } from "./progress-meter.ts";
 import { type Healing, joinGeneration } from "./rendezvous.ts";
-import type { StepReport, Trainer } from "./trainer.ts";
+import type { StepReport, Trainee } from "./trainee.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
-import { encodeWeights, trainingPoint } from "./training-state.ts";
 
 /** One job on one agent: runs the generations that the coordinator plans, one after the other. */
 export interface TrainerSession {
@@ -25,25 +24,29 @@ export interface TrainerSession {
   close(): Promise<void>;
 }
 
-/** What a session works with; all of it is real in trainer-session.ts, and all but the outside in the simulator. */
-export interface SessionParts {
+/** What a session works with, whatever trains in it. */
+export interface RunnerParts {
   readonly setup: Pick<TrainerSetup, "jobId" | "spec" | "peerId" | "host">;
   readonly send: (report: JobReport) => void;
   readonly log: Log;
   readonly clock: Clock;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
-  readonly nextTurn: () => Promise<void>;
-  readonly data: Dataset;
   readonly engineName: string;
-  readonly model: TrainableModel;
   readonly plane: DataPlane;
   readonly store: ArtefactStore;
   readonly digestState: DigestState;
   /** Gives a large state away beside the training. */
   readonly stateThread?: StateThread;
-  /** Frees the model and its engine. */
-  readonly closeModel: () => void;
+  /** Ends what computes. */
+  readonly closeModel: () => void | Promise<void>;
+}
+
+/** A session of the TF.js trainer; all of it is real in trainer-session.ts, and all but the outside in the simulator. */
+export interface SessionParts extends RunnerParts {
+  readonly nextTurn: () => Promise<void>;
+  readonly data: Dataset;
+  readonly model: TrainableModel;
 }
 
 /** Runs the generations of one job on one agent, one after the other; every ending of one is a report. */
@@ -59,8 +62,9 @@ export class GenerationRunner implements TrainerSession {
   #announceWhenIdle = false;
 
   constructor(
-    parts: SessionParts & {
-      readonly trainer: Trainer;
+    parts: RunnerParts & {
+      readonly facts: Pick<Extract<JobReport, { kind: "ready" }>, "dataDigest" | "model">;
+      readonly trainer: Trainee;
       readonly checkpointer: Checkpointer;
       readonly stateSource: Pick<StateSource, "offer" | "withdraw">;
     },
@@ -86,17 +90,16 @@ export class GenerationRunner implements TrainerSession {
   announce(): void {
     this.#announceWhenIdle = this.#stage !== "idle";
     if (this.#announceWhenIdle) return;
-    const { setup, send, plane, trainer, engineName, data, model } = this.#parts;
+    const { setup, send, plane, trainer, engineName, facts } = this.#parts;
     send({
       kind: "ready",
       jobId: setup.jobId,
       host: setup.host,
       port: plane.port,
       statePort: this.#parts.stateThread?.port ?? plane.port,
-      point: trainingPoint(trainer.state),
-      dataDigest: data.digest,
+      point: trainer.point(),
+      ...facts,
       engine: engineName,
-      model: model.description,
       totalSteps: trainer.totalSteps,
     });
   }
@@ -106,7 +109,7 @@ export class GenerationRunner implements TrainerSession {
     this.#current?.cancel.abort();
     await this.#current?.ended;
     await Promise.all([plane.close(), this.#parts.stateThread?.close()]);
-    closeModel();
+    await closeModel();
     await store.close();
   }
 
@@ -118,9 +121,9 @@ export class GenerationRunner implements TrainerSession {
       this.#resuming = false;
       send({ kind: "resumed", ...at, step: step.step });
     }
-    if (checkpointer.isDue(step.step, step.stepCount)) {
-      const artefact = await checkpointer.save(trainer.state);
-      send({ kind: "checkpoint", ...at, point: trainingPoint(trainer.state), artefact });
+    if (step.wantsCheckpoint || checkpointer.isDue(step.step, step.stepCount)) {
+      const artefact = await checkpointer.save(trainer, step.step);
+      send({ kind: "checkpoint", ...at, point: trainer.point(), artefact });
     }
     if (step.fault) this.#parts.log.warn({ ...at, ...step.fault }, "An update was skipped on every rank");
     meter.add(step);
@@ -134,7 +137,7 @@ export class GenerationRunner implements TrainerSession {
 
   /** One generation from rendezvous to its end; every ending is a report, so this never throws. */
   async #run(plan: GenerationPlan, signal: AbortSignal): Promise<void> {
-    const { setup, send, log, plane, model, trainer, meter, clock, nowMs } = this.#parts;
+    const { setup, send, log, plane, trainer, meter, clock, nowMs } = this.#parts;
     const at = { jobId: setup.jobId, generation: plan.generation };
     this.#stage = "rendezvous";
     // What was begun for this generation, a copying of the state for one, ends with it.
@@ -146,7 +149,7 @@ export class GenerationRunner implements TrainerSession {
       const onReady = ({ bytes, durationMs }: Healing) =>
         send({ kind: "started", ...at, healedBytes: bytes, healMs: durationMs });
       const self = {
-        ...{ peerId: setup.peerId, plane, trainer, layout: model.layout, clock, nowMs, onReady },
+        ...{ peerId: setup.peerId, plane, trainer, clock, nowMs, onReady },
         ...{ stateSource: this.#parts.stateSource, digestState: this.#parts.digestState },
       };
       const { ring, entry } = await joinGeneration(plan, self, generation.signal);
@@ -167,7 +170,7 @@ export class GenerationRunner implements TrainerSession {
             ...at,
             cause: "quiesced",
             stepMs: trainer.stall.stepMs,
-            point: trainingPoint(trainer.state),
+            point: trainer.point(),
             suspect: null,
             detail: "",
           });
@@ -190,14 +193,14 @@ export class GenerationRunner implements TrainerSession {
   }
 
   async #finish(plan: GenerationPlan, evaluation: Evaluation): Promise<void> {
-    const { setup, send, store, trainer, model } = this.#parts;
-    const bytes = encodeWeights(trainer.state, model.layout);
+    const { setup, send, store, trainer } = this.#parts;
+    const bytes = await trainer.encodeWeights();
     const weights = await store.put(bytes); // durable on every rank before anyone hears of it
     send({
       kind: "finished",
       jobId: setup.jobId,
       generation: plan.generation,
-      point: trainingPoint(trainer.state),
+      point: trainer.point(),
       weights,
       weightsBytes: bytes.byteLength,
       evaluation,
@@ -207,7 +210,7 @@ export class GenerationRunner implements TrainerSession {
   #reportFailure(plan: GenerationPlan, error: RingfoldError): void {
     const { setup, send, log, trainer } = this.#parts;
     const at = { jobId: setup.jobId, generation: plan.generation };
-    log.warn({ err: error, ...at, step: trainer.state.step }, "Generation ended");
+    log.warn({ err: error, ...at, step: trainer.point().step }, "Generation ended");
     if (error.code === "NOT_FINITE") {
       // Every rank knows whose numbers they were, and says the same.
       const culprit = plan.ranks.find(({ rank }) => rank === error.data.rank)?.peerId;
@@ -220,7 +223,7 @@ export class GenerationRunner implements TrainerSession {
     const detail = `${error.code}: ${error.message}`.slice(0, 2_000);
     send({
       ...{ kind: "ended", ...at, cause: "broken", stepMs: trainer.stall.stepMs },
-      ...{ point: trainingPoint(trainer.state), suspect, detail },
+      ...{ point: trainer.point(), suspect, detail },
     });
   }
 }

@@ -1,5 +1,5 @@
 import type { LossPoint, Progress } from "../../protocol/messages/job.ts";
-import type { StepReport, Trainer } from "./trainer.ts";
+import type { StepReport, Trainee } from "./trainee.ts";
 
 /** Four times a second is live to a person and nothing to the network. */
 const intervalMs = 250;
@@ -28,7 +28,13 @@ export class ProgressMeter {
   /** The report over all steps since the last one; at least one must have been added. */
   take(
     nowMs: number,
-    { trainer, worldSize }: { readonly trainer: Trainer; readonly worldSize: number },
+    {
+      trainer,
+      worldSize,
+    }: {
+      readonly trainer: Pick<Trainee, "totalSteps" | "stepsPerEpoch" | "stall" | "skippedCount">;
+      readonly worldSize: number;
+    },
   ): Progress {
     const last = this.#steps.at(-1)!;
     const sum = (of: (step: StepReport) => number) =>

@@ -3,7 +3,6 @@ import { limits } from "../../protocol/limits.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { openDeadline } from "../deadline.ts";
-import type { ParameterSlot } from "../engine/port.ts";
 import type { DataPlane } from "../network/data-plane/data-plane.ts";
 import { downstreamLink, ringLimits, upstreamLink } from "../network/data-plane/ring-links.ts";
 import { Ring } from "../ring/ring.ts";
@@ -11,8 +10,7 @@ import { CatchUp } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { fetchStartState, sourcesOf } from "./healing/healing.ts";
 import type { DigestState, StateSource } from "./healing/state-source.ts";
-import type { Trainer } from "./trainer.ts";
-import { encodeState, restoreState, trainingPoint } from "./training-state.ts";
+import type { Trainee } from "./trainee.ts";
 
 export interface Healing {
   /** 0 where there was nothing to heal. */
@@ -24,8 +22,7 @@ export interface Healing {
 export interface Rendezvous {
   readonly peerId: string;
   readonly plane: DataPlane;
-  readonly trainer: Trainer;
-  readonly layout: readonly ParameterSlot[];
+  readonly trainer: Pick<Trainee, "memory" | "point" | "encodeState" | "restoreState">;
   readonly stateSource: Pick<StateSource, "offer" | "withdraw">;
   readonly digestState: DigestState;
   readonly clock: Clock;
@@ -48,13 +45,13 @@ export async function joinGeneration(
   self: Rendezvous,
   signal: AbortSignal,
 ): Promise<{ ring: Ring; entry?: Entry }> {
-  const { clock, peerId, plane, trainer, layout, stateSource, onReady } = self;
+  const { clock, peerId, plane, trainer, stateSource, onReady } = self;
   const { jobId, generation, ranks } = plan;
   const admitted = { jobId, generation, peerIds: ranks.map((rank) => rank.peerId) };
   const heals = plan.ranks.some((rank) => rank.peerId === peerId && rank.heals);
   if (!heals) assertAtStart(plan, trainer);
   if (plan.ranks.some((rank) => rank.heals) && sourcesOf(plan).some((rank) => rank.peerId === peerId))
-    stateSource.offer(admitted, encodeState(trainer.state, layout));
+    stateSource.offer(admitted, await trainer.encodeState());
   const deadline = openDeadline(
     { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: signal },
     clock,
@@ -70,8 +67,8 @@ export async function joinGeneration(
   }
 }
 
-function assertAtStart({ start }: GenerationPlan, { state }: Trainer): void {
-  const own = trainingPoint(state);
+function assertAtStart({ start }: GenerationPlan, trainer: Rendezvous["trainer"]): void {
+  const own = trainer.point();
   if (own.step === start.step && own.hash === start.hash) return;
   // The plan is from before our last report: the next one must start from what we have now.
   const code = own.step > start.step ? "STALE_GENERATION" : "HASH_DIVERGED";
@@ -97,7 +94,7 @@ function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): {
       ...(rank === -1 ? { catchUp: new CatchUp(fetchStartState(plan, self, signal)) } : {}),
       restore: (state) => {
         bytes = state.byteLength;
-        restoreStart(plan, self, state);
+        return restoreStart(plan, self, state);
       },
       onHealed: () => onReady({ bytes, durationMs: nowMs() - startedAtMs }),
       onAllHealed: () => stateSource.withdraw(),
@@ -106,13 +103,13 @@ function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): {
 }
 
 /** @throws RingfoldError HASH_DIVERGED | ARTEFACT_CORRUPT */
-function restoreStart(
+async function restoreStart(
   { start, source }: GenerationPlan,
-  { trainer, layout }: Rendezvous,
+  { trainer }: Rendezvous,
   state: Uint8Array,
-): void {
-  restoreState(trainer.state, state, layout);
-  const healed = trainingPoint(trainer.state);
+): Promise<void> {
+  await trainer.restoreState(state);
+  const healed = trainer.point();
   if (healed.step === start.step && healed.hash === start.hash) return;
   throw new RingfoldError("HASH_DIVERGED", `${source} is not at the starting point of this generation`, {
     ...{ peer: source, step: healed.step, expectedStep: start.step },

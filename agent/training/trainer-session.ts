@@ -11,7 +11,8 @@ import { GenerationRunner, type SessionParts, type TrainerSession } from "./gene
 import { digestState } from "./healing/digest-state.ts";
 import { StateSource } from "./healing/state-source.ts";
 import { openStateThread } from "./healing/state-thread.ts";
-import { type StepReport, Trainer } from "./trainer.ts";
+import type { StepReport } from "./trainee.ts";
+import { Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
 /**
@@ -64,16 +65,17 @@ export async function assembleSession(
 ): Promise<{ session: TrainerSession; trainer: Trainer }> {
   const { setup, data, model, store, plane, nowMs, nextTurn } = parts;
   const { jobId, spec } = setup;
-  const { layout } = model;
   const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
   const trainer = await Trainer.open({
     ...{ spec, data, model, nowMs, nextTurn },
     onStep: (report) => observer.onStep(report),
   });
-  const checkpointer = new Checkpointer({ jobId, store, layout, everySteps: spec.checkpoint.everySteps });
-  if (checkpointer.restore(trainer.state)) trainer.adoptState();
+  const checkpointer = new Checkpointer({ jobId, store, everySteps: spec.checkpoint.everySteps });
+  await checkpointer.restore(trainer);
   const stateSource = parts.stateThread ?? new StateSource({ plane, digestState: parts.digestState });
-  const runner = new GenerationRunner({ ...parts, trainer, checkpointer, stateSource });
+  const { description } = model;
+  const facts = { dataDigest: data.digest, model: description };
+  const runner = new GenerationRunner({ ...parts, facts, trainer, checkpointer, stateSource });
   observer.onStep = (report) => runner.onStep(report);
   return { session: runner, trainer };
 }

@@ -1,20 +1,28 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
-import type { Evaluation } from "../../protocol/messages/job.ts";
+import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { abortError, untilAborted } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
 import { evaluateShare } from "./evaluation.ts";
-import { type Fault, FiniteGuard } from "./finite-guard.ts";
+import { FiniteGuard } from "./finite-guard.ts";
 import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Exchange, tail } from "./synchronization/exchange.ts";
 import { createSynchronization, type Synchronization } from "./synchronization/synchronization.ts";
-import { initialState, type TrainingState } from "./training-state.ts";
+import type { StepReport, Trainee } from "./trainee.ts";
+import {
+  encodeState,
+  encodeWeights,
+  initialState,
+  restoreState,
+  type TrainingState,
+  trainingPoint,
+} from "./training-state.ts";
 import { Workload } from "./workload.ts";
 
 /**
@@ -25,24 +33,6 @@ import { Workload } from "./workload.ts";
  * Loss, correct answers, example count and the votes to pause or to leave the round out ride at the end of the vector, as
  * f32 on any wire, so all ranks know the same numbers and stop at the same boundary without a second operation.
  */
-export interface StepReport {
-  /** Completed steps, those of this round included. */
-  readonly step: number;
-  /** Steps of this round. */
-  readonly stepCount: number;
-  /** Why the state was left as it was; undefined for a round that counts. */
-  readonly fault: Fault | undefined;
-  /** Means over the global batches of the round; of one with a fault over what can be used, NaN where nothing can. */
-  readonly loss: number;
-  readonly accuracy: number;
-  /** Over all ranks and steps of the round. */
-  readonly examples: number;
-  readonly durationMs: number;
-  readonly communicationMs: number;
-  /** What this rank has sent over this ring so far, counted at its socket. */
-  readonly sentBytes: number;
-}
-
 export interface TrainerOptions {
   readonly spec: JobSpec;
   readonly data: Dataset;
@@ -55,7 +45,7 @@ export interface TrainerOptions {
   readonly onStep: (report: StepReport) => Promise<void>;
 }
 
-export class Trainer {
+export class Trainer implements Trainee {
   /** At the last synchronization point: steps since then are not in it, and a broken ring takes them back. */
   readonly state: TrainingState;
   readonly totalSteps: number;
@@ -64,7 +54,6 @@ export class Trainer {
   readonly #workload: Workload;
   readonly #synchronization: Synchronization;
   readonly #exchange: Exchange;
-  /** Of this rank's neighbours; what earlier rings have shown is kept. */
   readonly stall = new StallBound();
   readonly #guard: FiniteGuard;
   #pauseWanted = false;
@@ -89,33 +78,40 @@ export class Trainer {
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
   }
 
-  /** Of every ring that this trainer joins, one after the other. */
   get memory(): RingMemory {
     return this.#exchange.memory;
   }
 
-  /** Updates that were left out, as `nonFinite: skip` asks, since this trainer started. */
   get skippedCount(): number {
     return this.#guard.skippedCount;
   }
 
-  /** Asks for a pause: the ring as a whole pauses at the synchronization point at which the first vote arrives. */
   requestPause(): void {
     this.#pauseWanted = true;
   }
 
-  /** Tells the engine that `state` was replaced (healed, restored). */
+  point(): TrainingPoint {
+    return trainingPoint(this.state);
+  }
+
+  async encodeState(): Promise<Uint8Array> {
+    return encodeState(this.state, this.#options.model.layout);
+  }
+
+  async restoreState(state: Uint8Array): Promise<void> {
+    restoreState(this.state, state, this.#options.model.layout);
+    this.adoptState();
+  }
+
+  /** Tells the engine that `state` was replaced. */
   adoptState(): void {
     this.#options.model.writeParameters(this.state.parameters);
   }
 
-  /**
-   * Trains until all steps are done or the ring pauses. After a throw, `state` is that of the last synchronization point
-   * that this rank has reached.
-   * @param entry when some ranks of the ring heal; else all begin where this one stands
-   * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED | NOT_FINITE, and of healing HASH_DIVERGED |
-   *   ARTEFACT_CORRUPT | OVERLOADED
-   */
+  async encodeWeights(): Promise<Uint8Array> {
+    return encodeWeights(this.state, this.#options.model.layout);
+  }
+
   async run(ring: Ring, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
     this.#exchange.begin();
@@ -183,7 +179,7 @@ export class Trainer {
     const accuracy = totals[tail.correctCount]! / targetCount;
     if (catchUp && !catchUp.isCurrent) {
       catchUp.keep({ ...round, sums: values.slice() });
-      this.#catchUp(healing, catchUp);
+      await this.#catchUp(healing, catchUp);
     } else {
       this.#apply(round);
       this.#options.model.writeParameters(this.state.parameters);
@@ -208,10 +204,10 @@ export class Trainer {
   }
 
   /** Where the others stand, if the state has arrived. */
-  #catchUp(entry: Entry, catchUp: CatchUp): void {
+  async #catchUp(entry: Entry, catchUp: CatchUp): Promise<void> {
     const taken = catchUp.take();
     if (!taken) return;
-    entry.restore(taken.state);
+    await entry.restore(taken.state);
     const parameters = this.#synchronization.begin(this.state);
     for (const round of taken.rounds) this.#apply(round);
     catchUp.done();
@@ -223,7 +219,7 @@ export class Trainer {
   async #awaitState(entry: Entry, catchUp: CatchUp, signal: AbortSignal): Promise<void> {
     if (catchUp.isCurrent) return;
     await untilAborted(catchUp.arrival, signal);
-    this.#catchUp(entry, catchUp);
+    await this.#catchUp(entry, catchUp);
   }
 
   /** This rank's part of some steps: leaves the last gradient and the totals of all of them in the vector. */

@@ -135,8 +135,8 @@ export const mutations: readonly Mutation[] = [
       (original) =>
         function (this: Trainer, ring, signal, entry) {
           if (!entry) return original.call(this, ring, signal);
-          const restore: typeof entry.restore = (state) => {
-            entry.restore(state);
+          const restore: typeof entry.restore = async (state) => {
+            await entry.restore(state);
             for (const slot of Object.values(this.state.slots)) slot.fill(0);
           };
           return original.call(this, ring, signal, { ...entry, restore });
@@ -163,9 +163,9 @@ export const mutations: readonly Mutation[] = [
       Checkpointer.prototype,
       "restore",
       (original) =>
-        function (this: Checkpointer, state) {
-          const restored = original.call(this, state);
-          if (restored) state.step++;
+        async function (this: Checkpointer, trainer) {
+          const restored = await original.call(this, trainer);
+          if (restored) (trainer as Trainer).state.step++;
           return restored;
         },
     ),

@@ -10,7 +10,7 @@ export interface Entry {
   /** Of a rank that heals. */
   readonly catchUp?: CatchUp;
   /** Overwrites the state with a copied one. @throws RingfoldError when it is not what it should be */
-  readonly restore: (state: Uint8Array) => void;
+  readonly restore: (state: Uint8Array) => Promise<void>;
   /** This rank has healed. */
   readonly onHealed: () => void;
   /** All have: every rank contributes from the next step on. */

@@ -4,7 +4,7 @@ import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
 import { CatchUp } from "../../../agent/training/healing/catch-up.ts";
 import type { Entry } from "../../../agent/training/healing/entry.ts";
-import { encodeState, restoreState, trainingPoint } from "../../../agent/training/training-state.ts";
+import { encodeState, trainingPoint } from "../../../agent/training/training-state.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { memoryRings, openRank, type Rank, tinyData } from "../../fixtures/trainers.ts";
 
@@ -55,7 +55,7 @@ async function trainWithLateRank(spec: Partial<JobSpec>, roundsLate: number, wra
     healingCount: 1,
     place: { rank: rank === 2 ? -1 : rank, worldSize: 2 },
     ...(rank === 2 ? { catchUp: new CatchUp(arrival.promise) } : {}),
-    restore: (bytes) => restoreState(late.trainer.state, bytes, layoutOf(late)),
+    restore: (bytes) => late.trainer.restoreState(bytes),
     onHealed: () => healedAt.push(late.trainer.state.step),
     onAllHealed: () => {},
   });
@@ -136,7 +136,7 @@ test("a state that never comes leaves the rank where it was", async () => {
   const before = trainingPoint(late.trainer.state);
   const entry = (rank: number, catchUp?: CatchUp): Entry => ({
     ...{ step: 0, healingCount: 1, place: { rank, worldSize: 1 } },
-    ...{ restore: () => {}, onHealed: () => {}, onAllHealed: () => {} },
+    ...{ restore: async () => {}, onHealed: () => {}, onAllHealed: () => {} },
     ...(catchUp ? { catchUp } : {}),
   });
   const rings = memoryRings(2);

@@ -3,7 +3,12 @@ import { expect, onTestFinished, test } from "vitest";
 import { openArtefactStore } from "../../../agent/artefact/store.ts";
 import { Checkpointer } from "../../../agent/training/checkpointer.ts";
 import { createOptimizer } from "../../../agent/training/optimizer.ts";
-import { initialState } from "../../../agent/training/training-state.ts";
+import {
+  encodeState,
+  initialState,
+  restoreState,
+  type TrainingState,
+} from "../../../agent/training/training-state.ts";
 import { damageFile } from "../../fixtures/damage.ts";
 import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
 
@@ -18,10 +23,17 @@ function stateAt(step: number) {
   return state;
 }
 
+/** What trains, as far as checkpoints see it. */
+const holder = (state: TrainingState, of = layout) => ({
+  encodeState: async () => encodeState(state, of),
+  restoreState: async (bytes: Uint8Array) => restoreState(state, bytes, of),
+});
+const at = (step: number) => holder(stateAt(step));
+
 function open(path = join(temporaryFolder(), "artefacts")) {
   const store = openArtefactStore(path);
   onTestFinished(() => store.close());
-  const checkpointer = (jobId = "job-1") => new Checkpointer({ jobId, store, layout, everySteps: 20 });
+  const checkpointer = (jobId = "job-1") => new Checkpointer({ jobId, store, everySteps: 20 });
   return { path, store, checkpointer };
 }
 
@@ -43,46 +55,43 @@ test("due at the first synchronization point from every so many steps on", () =>
 
 test("the newest checkpoint is found after a restart, and the ones before are gone", async () => {
   const { store, path, checkpointer } = open();
-  for (const step of [20, 40]) await checkpointer().save(stateAt(step));
+  for (const step of [20, 40]) await checkpointer().save(at(step), step);
   expect(store.list()).toHaveLength(1);
   await store.close();
   const state = freshState();
-  expect(open(path).checkpointer().restore(state)).toBe(true);
+  expect(await open(path).checkpointer().restore(holder(state))).toBe(true);
   expect(state).toEqual(stateAt(40));
 });
 
 test("saving one state twice keeps it", async () => {
   const { store, checkpointer } = open();
-  const digests = [await checkpointer().save(stateAt(20)), await checkpointer().save(stateAt(20))];
+  const digests = [await checkpointer().save(at(20), 20), await checkpointer().save(at(20), 20)];
   expect(store.list()).toEqual([digests[1]]);
 });
 
 test("a job has its own checkpoints", async () => {
   const { checkpointer } = open();
-  await checkpointer("job-1").save(stateAt(20));
-  expect(checkpointer("job-2").restore(freshState())).toBe(false);
-  await checkpointer("job-2").save(stateAt(60));
+  await checkpointer("job-1").save(at(20), 20);
+  expect(await checkpointer("job-2").restore(holder(freshState()))).toBe(false);
+  await checkpointer("job-2").save(at(60), 60);
   const state = freshState();
-  checkpointer("job-1").restore(state);
+  await checkpointer("job-1").restore(holder(state));
   expect(state.step).toBe(20);
 });
 
 test("a damaged checkpoint is passed over, and the state stays as it was", async () => {
   const { store, path, checkpointer } = open();
-  await checkpointer().save(stateAt(20));
+  await checkpointer().save(at(20), 20);
   await store.close();
   damageFile(join(path, "data.mdb"), new Uint8Array(stateAt(20).parameters.buffer));
   const state = stateAt(3);
-  expect(open(path).checkpointer().restore(state)).toBe(false);
+  expect(await open(path).checkpointer().restore(holder(state))).toBe(false);
   expect(state).toEqual(stateAt(3));
 });
 
 test("a checkpoint of another model is passed over", async () => {
-  const { store, checkpointer } = open();
-  await checkpointer().save(stateAt(20));
-  const other = new Checkpointer({
-    ...{ jobId: "job-1", store, everySteps: 20 },
-    layout: [{ name: "other", shape: [4], offset: 0, elementCount: 4 }],
-  });
-  expect(other.restore(freshState())).toBe(false);
+  const { checkpointer } = open();
+  await checkpointer().save(at(20), 20);
+  const other = [{ name: "other", shape: [4], offset: 0, elementCount: 4 }];
+  expect(await checkpointer().restore(holder(freshState(), other))).toBe(false);
 });

@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
 import { ProgressMeter } from "../../../agent/training/progress-meter.ts";
 import { StallBound } from "../../../agent/training/stall-bound.ts";
-import type { StepReport, Trainer } from "../../../agent/training/trainer.ts";
+import type { StepReport, Trainee } from "../../../agent/training/trainee.ts";
 import { progressSchema } from "../../../protocol/messages/job.ts";
 
-const trainer = { totalSteps: 10, stepsPerEpoch: 5, skippedCount: 2, stall: new StallBound() } as Trainer;
+const trainer = { totalSteps: 10, stepsPerEpoch: 5, skippedCount: 2, stall: new StallBound() } as Trainee;
 const step = (number: number, changes: Partial<StepReport> = {}): StepReport => ({
   ...{ step: number, stepCount: 1, loss: 0.5, accuracy: 0.75, examples: 8, fault: undefined },
   ...{ durationMs: 10, communicationMs: 1, sentBytes: 0 },
