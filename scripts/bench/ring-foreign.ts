@@ -2,17 +2,15 @@ import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { z } from "zod";
+import { firstThatWorks, LineProcess, pathBeside } from "./line-process.ts";
 import { type Contender, type Lane, type Measurement, slowestOf } from "./ring-contender.ts";
-import { LineProcess } from "./ring-process.ts";
 
 /** The all-reduces that people would use instead of ours, over loopback TCP. Each is optional. */
 
 const answerSchema = z.object({ ms: z.array(z.number()), checked: z.boolean() });
 const run = promisify(execFile);
-const pathOf = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
 /** Why a contender is left out: one line for a person. */
 export type Missing = string;
@@ -25,7 +23,7 @@ export async function openGloo(worldSize: number): Promise<Contender | Missing> 
   const folder = await mkdtemp(join(tmpdir(), "ringfold-gloo-"));
   const env = { ...process.env, GLOO_SOCKET_IFNAME: "lo", OMP_NUM_THREADS: "1" };
   const parameters = (rank: number) => [
-    pathOf("ring-gloo.py"),
+    pathBeside("ring-gloo.py"),
     String(rank),
     String(worldSize),
     join(folder, "store"),
@@ -42,7 +40,7 @@ export async function openOpenMpi(worldSize: number): Promise<Contender | Missin
   const folder = await mkdtemp(join(tmpdir(), "ringfold-openmpi-"));
   const program = join(folder, "ring-openmpi");
   try {
-    await run("mpicc", ["-O2", "-o", program, pathOf("ring-openmpi.c")]);
+    await run("mpicc", ["-O2", "-o", program, pathBeside("ring-openmpi.c")]);
   } catch {
     await rm(folder, { recursive: true, force: true });
     return missing;
@@ -76,18 +74,4 @@ function team(lane: Lane, processes: readonly LineProcess[], folder: string): Co
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-async function firstThatWorks(
-  commands: readonly string[],
-  parameters: readonly string[],
-): Promise<string | undefined> {
-  for (const command of commands) {
-    const worked = await run(command, [...parameters]).then(
-      () => true,
-      () => false,
-    );
-    if (worked) return command;
-  }
-  return undefined;
 }

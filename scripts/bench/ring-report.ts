@@ -1,5 +1,6 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import { wireSchema } from "../../protocol/job-spec.ts";
+import { listOf, oneOf, wholeNumber } from "./bench-flags.ts";
 import type { Plane } from "./ring-contender.ts";
 import type { RingBenchFlags } from "./ring-options.ts";
 import type { Row, SuiteOptions, SuiteResult } from "./ring-suite.ts";
@@ -13,28 +14,15 @@ const quick = { worlds: "2,3", sizes: "64KB,16MB", planes: "tls,plain,rawTcp", r
 /** @throws RingfoldError USAGE */
 export function suiteOptionsOf(flags: RingBenchFlags): Omit<SuiteOptions, "note" | "signal"> {
   const defaults = flags.quick ? quick : full;
-  const list = (text: string) => text.split(",").map((word) => word.trim());
   return {
-    worldSizes: list(flags.worlds ?? defaults.worlds).map((word) => wholeNumber("--worlds", word, 2, 16)),
-    sizes: list(flags.sizes ?? defaults.sizes).map(bytesOf),
-    planes: list(flags.planes ?? defaults.planes).map((word) => oneOf("--planes", word, planes)),
-    wires: list(flags.wires ?? wireSchema.options.join()).map((word) =>
+    worldSizes: listOf(flags.worlds ?? defaults.worlds).map((word) => wholeNumber("--worlds", word, 2, 16)),
+    sizes: listOf(flags.sizes ?? defaults.sizes).map(bytesOf),
+    planes: listOf(flags.planes ?? defaults.planes).map((word) => oneOf("--planes", word, planes)),
+    wires: listOf(flags.wires ?? wireSchema.options.join()).map((word) =>
       oneOf("--wires", word, wireSchema.options),
     ),
     rounds: wholeNumber("--rounds", flags.rounds ?? defaults.rounds, 1, 1_000),
   };
-}
-
-function wholeNumber(flag: string, word: string, min: number, max: number): number {
-  const value = Number(word);
-  if (Number.isInteger(value) && value >= min && value <= max) return value;
-  throw new RingfoldError("USAGE", `${flag}: '${word}' is not a whole number from ${min} to ${max}`);
-}
-
-function oneOf<Name extends string>(flag: string, word: string, names: readonly Name[]): Name {
-  const name = names.find((known) => known === word);
-  if (name !== undefined) return name;
-  throw new RingfoldError("USAGE", `${flag}: '${word}' is none of ${names.join(", ")}`);
 }
 
 function bytesOf(word: string): number {

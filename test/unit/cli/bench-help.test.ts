@@ -12,6 +12,7 @@ test.each([
   ["bench/topology.ts"],
   ["ringfold.ts", "bench"],
   ["ringfold.ts", "bench", "ring"],
+  ["ringfold.ts", "bench", "engines"],
 ])("%s %s: help is shown, and nothing is measured", (path, ...words) => {
   const { status, stdout } = run(path, ...words, "--help");
   expect(stdout).toMatch(/^Usage: /);

@@ -1,8 +1,30 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface, type Interface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
-/** A program that answers each line on its stdin with one line of JSON on its stdout; foreign rings speak this. */
+const run = promisify(execFile);
+
+/** Path of a file in this folder. */
+export const pathBeside = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+
+/** The first command that exits with 0 when called with these parameters. */
+export async function firstThatWorks(
+  commands: readonly string[],
+  parameters: readonly string[],
+): Promise<string | undefined> {
+  for (const command of commands) {
+    const worked = await run(command, [...parameters]).then(
+      () => true,
+      () => false,
+    );
+    if (worked) return command;
+  }
+  return undefined;
+}
+
+/** A program that answers each line on its stdin with one line of JSON on its stdout; what we compare with speaks this. */
 export class LineProcess {
   readonly #child: ChildProcess;
   readonly #lines: Interface;
