@@ -1,8 +1,9 @@
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
+import { registerActivations } from "./kernels/activation.ts";
 import { registerConvolution } from "./kernels/convolution.ts";
 import { registerDepthwise } from "./kernels/depthwise.ts";
-import { fusedOperations } from "./kernels/fused.ts";
+import { fusedOperations } from "./kernels/fused/operations.ts";
 import { registerGather } from "./kernels/gather.ts";
 import { type Heap, openHeap, type WasmBackend } from "./kernels/heap.ts";
 import { registerIdentity } from "./kernels/identity.ts";
@@ -70,6 +71,7 @@ async function install(tf: Tf): Promise<Installation> {
   registerDepthwise(host);
   registerPooling(host);
   registerReductions(host);
+  registerActivations(host);
   registerGather(host);
   const detail = `WebAssembly with ${build === "relaxed" ? "relaxed" : "plain"} SIMD, one thread`;
   return { heap, operations: fusedOperations(host), detail };

@@ -30,6 +30,9 @@ export type WindowGeometry = readonly [
   padLeft: number,
 ];
 
+/** Sizes in elements; `size` is the width of a head. */
+type AttentionGeometry = readonly [batch: number, queries: number, keys: number, heads: number, size: number];
+
 /** What assembly/index.ts exports. Pointers are byte offsets into the heap, sizes are in elements. */
 export interface KernelExports {
   gemmScratch(): number;
@@ -110,6 +113,92 @@ export interface KernelExports {
   rowSum(x: Pointer, rows: number, columns: number, out: Pointer): void;
   reluBiasGrad(y: Pointer, dy: Pointer, dx: Pointer, rows: number, columns: number, db: Pointer): void;
   exp(x: Pointer, out: Pointer, n: number): void;
+  erf(x: Pointer, out: Pointer, n: number): void;
+  tanh(x: Pointer, out: Pointer, n: number): void;
+  gelu(x: Pointer, out: Pointer, n: number): void;
+  geluGrad(x: Pointer, dy: Pointer, dx: Pointer, n: number): void;
+  geluTanh(x: Pointer, out: Pointer, n: number): void;
+  geluTanhGrad(x: Pointer, dy: Pointer, dx: Pointer, n: number): void;
+  layerNorm(
+    x: Pointer,
+    gamma: Pointer,
+    beta: Pointer,
+    epsilon: number,
+    rows: number,
+    columns: number,
+    y: Pointer,
+    stats: Pointer,
+  ): void;
+  layerNormGrad(
+    x: Pointer,
+    gamma: Pointer,
+    stats: Pointer,
+    dy: Pointer,
+    rows: number,
+    columns: number,
+    dx: Pointer,
+    dgamma: Pointer,
+    dbeta: Pointer,
+  ): void;
+  batchNorm(
+    x: Pointer,
+    gamma: Pointer,
+    beta: Pointer,
+    epsilon: number,
+    rows: number,
+    columns: number,
+    y: Pointer,
+    mean: Pointer,
+    variance: Pointer,
+    inverse: Pointer,
+  ): void;
+  batchNormGrad(
+    x: Pointer,
+    gamma: Pointer,
+    mean: Pointer,
+    inverse: Pointer,
+    dy: Pointer,
+    rows: number,
+    columns: number,
+    dx: Pointer,
+    dgamma: Pointer,
+    dbeta: Pointer,
+  ): void;
+  attention(
+    q: Pointer,
+    k: Pointer,
+    v: Pointer,
+    mask: Pointer,
+    ...call: [...AttentionGeometry, causal: 0 | 1, probabilities: Pointer, out: Pointer, scratch: Pointer]
+  ): void;
+  attentionGrad(
+    q: Pointer,
+    k: Pointer,
+    v: Pointer,
+    probabilities: Pointer,
+    dout: Pointer,
+    ...call: [...AttentionGeometry, dq: Pointer, dk: Pointer, dv: Pointer, dscore: Pointer, scratch: Pointer]
+  ): void;
+  lstmCell(
+    z: Pointer,
+    c: Pointer,
+    rows: number,
+    units: number,
+    gates: Pointer,
+    h: Pointer,
+    next: Pointer,
+  ): void;
+  lstmCellGrad(
+    gates: Pointer,
+    c: Pointer,
+    next: Pointer,
+    dh: Pointer,
+    dnext: Pointer,
+    rows: number,
+    units: number,
+    dz: Pointer,
+    dc: Pointer,
+  ): void;
   softmax(x: Pointer, out: Pointer, rows: number, columns: number): void;
   softmaxCrossEntropy(
     logits: Pointer,

@@ -1,7 +1,7 @@
 import { sizeOf } from "./heap.ts";
 import { ask, type KernelHost } from "./override.ts";
 
-/** Sum over leading or trailing axes, Softmax and Exp. */
+/** Sum over leading or trailing axes, and Softmax. */
 export function registerReductions({ tf, heap, override }: KernelHost): void {
   override<{ readonly axis: number | number[]; readonly keepDims: boolean }>(
     "Sum",
@@ -28,14 +28,6 @@ export function registerReductions({ tf, heap, override }: KernelHost): void {
     if (!logits || columns === undefined) return undefined;
     const out = heap.output(logits.shape);
     heap.kernels.softmax(heap.at(logits), heap.at(out), sizeOf(logits.shape) / columns, columns);
-    return out;
-  });
-
-  override("Exp", (inputs) => {
-    const x = ask(inputs, "x");
-    if (!x) return undefined;
-    const out = heap.output(x.shape);
-    heap.kernels.exp(heap.at(x), heap.at(out), sizeOf(x.shape));
     return out;
   });
 }

@@ -7,11 +7,15 @@
 // Built twice from this source, with relaxed SIMD (fused multiply-add) and with plain SIMD128:
 // `npm run build:kernels`.
 
+export { erf, gelu, geluGrad, geluTanh, geluTanhGrad, tanh } from "./activation";
+export { attention, attentionGrad } from "./attention";
 export { conv2d, conv2dFilterGrad, conv2dInputGrad, convScratch } from "./convolution";
 export { depthwiseFilterGrad, depthwiseInputGrad } from "./depthwise";
 export { exp } from "./exponential";
 export { gatherRows, scatterAddRows } from "./gather";
 export { gemm, gemmBatch, gemmScratch, tile } from "./gemm";
+export { batchNorm, batchNormGrad, layerNorm, layerNormGrad } from "./normalization";
 export { maxPoolGrad } from "./pooling";
+export { lstmCell, lstmCellGrad } from "./recurrent";
 export { columnSum, reluBiasGrad, rowSum } from "./reductions";
 export { softmax, softmaxCrossEntropy } from "./softmax";

@@ -1,7 +1,7 @@
 import { Pointer, splat, sumLanes } from "./vector";
 
 /** Rows whose sums are kept apart before they are added: keeps the rounding error of long columns small. */
-const ROWS_AT_ONCE: i32 = 256;
+export const ROWS_AT_ONCE: i32 = 256;
 const COLUMNS_AT_ONCE: i32 = 1024;
 
 /** out[c] = sum over rows of x[r, c]. */
@@ -37,7 +37,7 @@ function addColumns(x: Pointer, rows: i32, columns: i32, out: Pointer): void {
   }
 }
 
-function rowTotal(x: Pointer, n: i32): f32 {
+export function rowTotal(x: Pointer, n: i32): f32 {
   let s0 = splat(0), s1 = s0;
   for (; n >= 8; n -= 8, x += 32) {
     s0 = f32x4.add(s0, v128.load(x));

@@ -19,7 +19,7 @@ function exponentials(x: Pointer, n: i32, top: f32, out: Pointer): f32 {
   return total;
 }
 
-function largest(x: Pointer, n: i32): f32 {
+export function largest(x: Pointer, n: i32): f32 {
   let m = splat(-Infinity), i = 0;
   for (; i + 4 <= n; i += 4, x += 16) m = f32x4.pmax(m, v128.load(x));
   let top = maxLanes(m);
@@ -27,7 +27,7 @@ function largest(x: Pointer, n: i32): f32 {
   return top;
 }
 
-function scale(x: Pointer, n: i32, by: f32): void {
+export function scale(x: Pointer, n: i32, by: f32): void {
   const factor = splat(by);
   for (; n >= 4; n -= 4, x += 16) v128.store(x, f32x4.mul(v128.load(x), factor));
   for (; n > 0; n--, x += 4) store<f32>(x, load<f32>(x) * by);

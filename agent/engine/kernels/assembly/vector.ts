@@ -49,6 +49,19 @@ export const BIAS: i32 = 4;
   if (n > 2) v128.store_lane<f32>(p, v, 2, 8);
 }
 
+/** Loads four elements, or the n that are left with zeros behind them. */
+// @ts-ignore: decorator
+@inline export function loadLanes(p: Pointer, n: i32): v128 {
+  return n >= 4 ? v128.load(p) : loadTail(p, n);
+}
+
+/** Stores four lanes, or the first n where fewer are left. */
+// @ts-ignore: decorator
+@inline export function storeLanes(p: Pointer, v: v128, n: i32): void {
+  if (n >= 4) v128.store(p, v);
+  else storeTail(p, v, n);
+}
+
 // A loop, not memory.copy: the runs are short (a pixel, a row of a window), and a call costs more than the bytes.
 // @ts-ignore: decorator
 @inline export function copyRun(to: Pointer, from: Pointer, n: i32): void {
