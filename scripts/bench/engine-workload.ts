@@ -52,20 +52,16 @@ export function openTrainee(
 
 /** The step of a trainer that is alone: gradient of the mean loss, Adam, parameters back to the engine. */
 export async function stepper(trainee: Trainee): Promise<() => Promise<void>> {
-  const optimizer = createOptimizer({
-    kind: "adam",
-    learningRate: 1e-3,
-    beta1: 0.9,
-    beta2: 0.999,
-    epsilon: 1e-8,
-  });
+  const spec = { kind: "adam", learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 } as const;
+  // The layout is for weight decay, which this has none of.
+  const optimizer = createOptimizer(spec, []);
   const state = initialState(trainee.parameterCount, optimizer);
   await trainee.readParameters(state.parameters);
   const gradient = new Float32Array(trainee.parameterCount);
   return async () => {
     const count = await trainee.gradient(gradient);
     for (let i = 0; i < gradient.length; i++) gradient[i]! /= count;
-    optimizer.apply(state, gradient, 1e-3);
+    optimizer.apply(state, gradient, spec.learningRate);
     trainee.writeParameters(state.parameters);
   };
 }
