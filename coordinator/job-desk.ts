@@ -175,7 +175,12 @@ export class JobDesk {
         engines: job.engines,
         release: this.#context.release,
       },
-      metrics: { accuracy: evaluation.accuracy, loss: evaluation.loss, testExamples: evaluation.examples },
+      metrics: {
+        accuracy: evaluation.accuracy,
+        loss: evaluation.loss,
+        further: evaluation.metrics,
+        testExamples: evaluation.examples,
+      },
       createdAtMs: this.#context.clock.nowMs(),
     };
   }

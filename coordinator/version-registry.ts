@@ -54,6 +54,7 @@ export function versionView({ version, digest, manifest }: VersionRecord, holder
     weightsBytes: manifest.weights.bytes,
     accuracy: manifest.metrics.accuracy,
     loss: manifest.metrics.loss,
+    metrics: manifest.metrics.further,
     parameterCount: manifest.model.parameterCount,
     layerCount: manifest.model.layers.length,
     jobId: manifest.lineage.jobId,

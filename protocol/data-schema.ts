@@ -9,7 +9,7 @@ const size = z.number().int().positive();
  * A part of an example. An example is one flat f32 row, its parts one after the other in this order; a model with several
  * inputs takes them by name. Categories and tokens are whole numbers from 0, exact in f32 up to 2^24.
  */
-const featureSchema = z.strictObject({
+export const featureSchema = z.strictObject({
   name: nameSchema,
   /** Of one example; a single number is []. */
   shape: z.array(size).max(7),
@@ -38,6 +38,7 @@ const exampleShapeSchema = z.strictObject({
   features: z.array(featureSchema).min(1).max(1_024).optional(),
   target: targetSchema,
 });
+export type Feature = z.infer<typeof featureSchema>;
 export type ExampleShape = z.infer<typeof exampleShapeSchema>;
 
 /** Numbers in the target of one example. */

@@ -20,12 +20,30 @@ const mlpSchema = z.strictObject({
   architecture: z.literal("mlp"),
   hidden: z.array(positiveInteger.max(8192)).max(16).default([128]),
 });
-/** A TF.js LayersModel topology (`model.toJSON()`), sequential. Nothing in it is evaluated. */
+const tabularSchema = z.strictObject({
+  architecture: z.literal("tabular"),
+  hidden: z.array(positiveInteger.max(8192)).max(16).default([64, 32]),
+  /** Of a category's vector at most; half as many as it has values where those are few. */
+  embeddingWidth: positiveInteger.max(1024).default(8),
+});
+const twoTowerSchema = z.strictObject({
+  architecture: z.literal("two-tower"),
+  width: positiveInteger.max(1024).default(16),
+  /** Widths of the dense layers on each vector; none is matrix factorisation. */
+  hidden: z.array(positiveInteger.max(8192)).max(16).default([]),
+});
+/** A TF.js LayersModel topology (`model.toJSON()`), sequential or functional. Nothing in it is evaluated. */
 const layersSchema = z.strictObject({
   architecture: z.literal("layers"),
   topology: z.record(z.string(), z.unknown()),
 });
-export const modelSpecSchema = z.discriminatedUnion("architecture", [cnnSchema, mlpSchema, layersSchema]);
+export const modelSpecSchema = z.discriminatedUnion("architecture", [
+  cnnSchema,
+  mlpSchema,
+  tabularSchema,
+  twoTowerSchema,
+  layersSchema,
+]);
 export type ModelSpec = z.infer<typeof modelSpecSchema>;
 
 const exampleLimit = positiveInteger.optional();

@@ -1,38 +1,57 @@
 import type { Tensor, Tensor1D, Tensor2D, Tensor4D } from "@tensorflow/tfjs";
-import type { Activation } from "../models/layer-config.ts";
-import type { Layer } from "../models/layer-kinds.ts";
-import { endsInSoftmax } from "../models/layers.ts";
+import { activationAtEnd } from "../models/ending.ts";
+import type { Graph, ModelInput } from "../models/graph.ts";
+import type { Activation } from "../models/layers/config.ts";
+import type { Layer } from "../models/layers/kinds.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** Weights of one layer by name: `kernel`, `bias`. */
 export type LayerWeights = Readonly<Record<string, Tensor>>;
 
+/** Layers `[fromLayer, toLayer)` of a graph, and their weights. */
+export interface Run {
+  readonly graph: Graph;
+  readonly fromLayer: number;
+  readonly toLayer: number;
+  /** One entry a layer of the run. */
+  readonly weights: readonly LayerWeights[];
+}
+
 /**
  * Runs layers in order. Call it inside a tidy.
  *
- * @param x shape [batch, ...inputShape of the first layer]
- * @param weights one entry a layer
- * @param ending `logits` leaves out the softmax at the very end, for a cross-entropy that is stable
+ * @param x rows of examples [batch, ...shape of a row] for a run from the first layer, else the output of the layer before
+ * @param ending `bare` leaves out the softmax or sigmoid at the very end, for a cross-entropy that is stable
  *
  * The layers are run here and not by TF.js's layers API, which takes fused operations apart when gradients are wanted,
  * gives variables names of its own, and builds whatever class a topology names.
  */
-export function forward(
-  runtime: Runtime,
-  layers: readonly Layer[],
-  weights: readonly LayerWeights[],
-  x: Tensor,
-  ending: "softmax" | "logits",
-): Tensor {
-  return layers.reduce((input, layer, i) => {
-    const isBare = ending === "logits" && i === layers.length - 1 && endsInSoftmax(layer);
-    return apply(runtime, layer, weights[i] ?? {}, input, isBare);
-  }, x);
+export function forward(runtime: Runtime, { graph, fromLayer, toLayer, weights }: Run, x: Tensor, ending: "whole" | "bare"): Tensor {
+  const outputs: Tensor[] = [];
+  const inputs = fromLayer === 0 ? graph.inputs.map((input) => inputOf(runtime, input, x)) : [];
+  for (let at = fromLayer; at < toLayer; at++) {
+    const layer = graph.layers[at]!;
+    const takes = layer.sources.map((source) => {
+      if (source >= fromLayer) return outputs[source - fromLayer]!;
+      return source < 0 ? inputs[-1 - source]! : x; // a run is cut where one tensor crosses
+    });
+    const isBare = ending === "bare" && at === graph.layers.length - 1 && activationAtEnd(layer) !== "other";
+    outputs.push(apply(runtime, layer, weights[at - fromLayer]!, takes, isBare));
+  }
+  return outputs.at(-1)!;
 }
 
-/** @param isBare without the softmax that the layer ends in */
-function apply(runtime: Runtime, layer: Layer, weights: LayerWeights, x: Tensor, isBare: boolean): Tensor {
+/** The part of the rows that is this input. */
+function inputOf({ tf }: Runtime, { shape, offset, elementCount }: ModelInput, x: Tensor): Tensor {
+  const batch = x.shape[0]!;
+  if (x.size === batch * elementCount) return tf.reshape(x, [batch, ...shape]);
+  return tf.reshape(tf.slice(x, [0, offset], [batch, elementCount]), [batch, ...shape]);
+}
+
+/** @param isBare without the softmax or sigmoid that the layer ends in */
+function apply(runtime: Runtime, layer: Layer, weights: LayerWeights, takes: readonly Tensor[], isBare: boolean): Tensor {
   const { tf } = runtime;
+  const x = takes[0]!;
   const batch = x.shape[0] ?? 0;
   switch (layer.kind) {
     case "Dense":
@@ -82,6 +101,16 @@ function apply(runtime: Runtime, layer: Layer, weights: LayerWeights, x: Tensor,
         (weights.beta as Tensor1D | undefined) ?? null,
         layer.config.epsilon,
       );
+    case "Embedding":
+      return runtime.operations.embedding(weights.embeddings as Tensor2D, tf.cast(x, "int32"));
+    case "Add":
+      return takes.reduce((sum, taken) => tf.add(sum, taken));
+    case "Multiply":
+      return takes.reduce((product, taken) => tf.mul(product, taken));
+    case "Concatenate":
+      return tf.concat([...takes], -1);
+    case "Dot":
+      return tf.sum(tf.mul(x, takes[1]!), -1, true);
   }
 }
 
@@ -122,12 +151,18 @@ function withActivation(
   return isBare ? y : applyActivation(runtime, activation, y);
 }
 
-function applyActivation({ tf }: Runtime, activation: Activation, x: Tensor): Tensor {
+function applyActivation({ tf, operations }: Runtime, activation: Activation, x: Tensor): Tensor {
   switch (activation) {
     case "linear":
       return x;
     case "swish":
       return tf.mul(x, tf.sigmoid(x));
+    case "hard_sigmoid":
+      return tf.clipByValue(tf.add(tf.mul(x, 0.2), 0.5), 0, 1);
+    case "gelu":
+      return operations.gelu(x, "erf");
+    case "gelu_new":
+      return operations.gelu(x, "tanh");
     case "relu":
     case "relu6":
     case "elu":

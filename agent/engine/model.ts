@@ -1,18 +1,19 @@
 import assert from "node:assert/strict";
-import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs";
-import { type Target, targetLength } from "../../protocol/data-schema.ts";
-import { RingfoldError } from "../../protocol/errors.ts";
+import type { Scalar, Tensor } from "@tensorflow/tfjs";
+import { targetLength } from "../../protocol/data-schema.ts";
 import { writeInitialParameters } from "../models/initial-parameters.ts";
+import { checkIds } from "../models/ids.ts";
 import type { Model } from "../models/library.ts";
 import { forward } from "./forward.ts";
-import type { Batch, BatchResult, TrainableModel } from "./port.ts";
+import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
+import type { Batch, BatchResult, EvaluationResult, TrainableModel } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
 import { createWeights } from "./weights.ts";
 
 /** A model that trains, on one runtime. */
 export function openTrainableModel(
   runtime: Runtime,
-  { description, layers, target }: Model,
+  { description, graph, target }: Model,
   seed: number,
 ): TrainableModel {
   const { tf } = runtime;
@@ -21,46 +22,49 @@ export function openTrainableModel(
 
   runtime.activate();
   const initial = new Float32Array(parameterCount);
-  writeInitialParameters(layers, seed, initial);
-  const weights = createWeights(runtime, layers, initial);
+  writeInitialParameters(graph.layers, seed, initial);
+  const weights = createWeights(runtime, graph.layers, initial);
+  const run = { graph, fromLayer: 0, toLayer: graph.layers.length, weights: weights.byLayer };
   const nothing: BatchResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
   let isClosed = false;
 
+  /** @throws RingfoldError DATA_INVALID */
   function checkBatch({ exampleCount, inputs, targets }: Batch): void {
     assert(!isClosed, "the model is open");
     assert(inputs.length >= exampleCount * inputSize, "inputs hold the batch");
     assert(targets.length >= exampleCount * targetLength(target), "targets hold the batch");
     checkTargets(target, targets.subarray(0, exampleCount * targetLength(target)));
+    checkIds(graph, inputs.subarray(0, exampleCount * inputSize), exampleCount, "DATA_INVALID");
   }
 
-  /** Loss and hits of a batch, as tensors of the running tidy. */
-  function loss({ exampleCount, inputs, targets }: Batch): { loss: Tensor; correct: Tensor } {
+  const targetsOf = ({ exampleCount, targets }: Batch) =>
+    targets.subarray(0, exampleCount * targetLength(target));
+
+  /** Of a batch, as tensors of the running tidy. */
+  function loss(batch: Batch): Loss {
+    const { exampleCount, inputs } = batch;
     const x = tf.tensor(inputs.subarray(0, exampleCount * inputSize), [exampleCount, ...inputShape]);
-    const y = tf.tensor1d(Int32Array.from(targets.subarray(0, exampleCount)), "int32") as Tensor1D;
-    const logits = forward(runtime, layers, weights.byLayer, x, "logits") as Tensor2D;
-    return runtime.operations.crossEntropy(logits, y);
+    return lossOf(runtime, target, forward(runtime, run, x, "bare"), targetsOf(batch));
   }
 
-  /** Reads results of a tidy, then frees them. `sums` are the loss and the hits. */
+  /** Reads results of a tidy, then frees them. */
   async function collect(
-    targetCount: number,
-    sums: readonly Tensor[],
-    gradients: readonly Tensor[],
-    into: Float32Array,
+    batch: Batch,
+    { loss: lossTensor, correct }: Omit<Loss, "scores">,
+    more: readonly { readonly tensor: Tensor; readonly into: Float32Array }[],
   ): Promise<BatchResult> {
-    const values = [new Float32Array(1), new Float32Array(1)] as const;
+    const [lossSum, correctCount] = [new Float32Array(1), new Float32Array(1)];
+    const sums = [
+      { tensor: lossTensor, into: lossSum },
+      { tensor: correct, into: correctCount },
+    ];
     try {
-      await runtime.read([
-        ...sums.map((tensor, i) => ({ tensor, into: values[i]! })),
-        ...gradients.map((tensor, i) => {
-          const { offset, elementCount } = weights.layout[i]!;
-          return { tensor, into: into.subarray(offset, offset + elementCount) };
-        }),
-      ]);
+      await runtime.read([...sums, ...more]);
     } finally {
-      tf.dispose([...sums, ...gradients]);
+      tf.dispose([...sums, ...more].map(({ tensor }) => tensor));
     }
-    return { lossSum: values[0][0]!, targetCount, correctCount: Math.round(values[1][0]!) };
+    const targetCount = countTargets(target, targetsOf(batch));
+    return { lossSum: lossSum[0]!, targetCount, correctCount: Math.round(correctCount[0]!) };
   }
 
   return {
@@ -94,27 +98,33 @@ export function openTrainableModel(
         return nothing;
       }
       runtime.activate();
-      const [sums, gradients] = tf.tidy(() => {
+      const { result, gradients } = tf.tidy(() => {
         let correct: Tensor | undefined;
         const { value, grads } = tf.variableGrads(() => {
-          const result = loss(batch);
-          correct = tf.keep(result.correct);
-          return result.loss as ReturnType<typeof tf.scalar>;
+          const parts = loss(batch);
+          correct = tf.keep(parts.correct);
+          return parts.loss as Scalar;
         }, [...weights.variables]);
-        return [[value as Tensor, correct!], weights.variables.map(({ name }) => grads[name]!)] as [
-          Tensor[],
-          Tensor[],
-        ];
+        return {
+          result: { loss: value as Tensor, correct: correct! },
+          gradients: weights.variables.map(({ name }) => grads[name]!),
+        };
       });
-      return collect(batch.exampleCount, sums, gradients, gradient);
+      const parts = gradients.map((tensor, i) => {
+        const { offset, elementCount } = weights.layout[i]!;
+        return { tensor, into: gradient.subarray(offset, offset + elementCount) };
+      });
+      return collect(batch, result, parts);
     },
 
-    async evaluate(batch) {
+    async evaluate(batch): Promise<EvaluationResult> {
       checkBatch(batch);
       if (batch.exampleCount === 0) return nothing;
       runtime.activate();
-      const result = tf.tidy(() => loss(batch));
-      return collect(batch.exampleCount, [result.loss, result.correct], [], new Float32Array(0));
+      const { scores, ...sums } = tf.tidy(() => loss(batch) as Loss & { [part: string]: Tensor });
+      if (!scores) return collect(batch, sums, []);
+      const values = new Float32Array(batch.exampleCount);
+      return { ...(await collect(batch, sums, [{ tensor: scores, into: values }])), scores: values };
     },
 
     close() {
@@ -123,16 +133,4 @@ export function openTrainableModel(
       weights.dispose();
     },
   };
-}
-
-/** @throws RingfoldError DATA_INVALID naming the first target that the model cannot have */
-function checkTargets(target: Target, targets: Float32Array): void {
-  if (target.kind !== "class" && target.kind !== "tokens") return;
-  const { classCount } = target;
-  for (let i = 0; i < targets.length; i++) {
-    const label = targets[i]!;
-    if (label >= 0 && label < classCount && Number.isInteger(label)) continue;
-    const message = `label ${label} of example ${i} of a batch is not a class: there are ${classCount}`;
-    throw new RingfoldError("DATA_INVALID", message, { label, classCount });
-  }
 }

@@ -27,6 +27,11 @@ export interface BatchResult {
   readonly correctCount: number;
 }
 
+export interface EvaluationResult extends BatchResult {
+  /** f32 [exampleCount], where the target is binary: the higher, the likelier 1. */
+  readonly scores?: Float32Array;
+}
+
 /** Where each parameter tensor lies in the flat parameter array. */
 export interface ParameterSlot {
   readonly name: string;
@@ -47,7 +52,7 @@ export interface TrainableModel {
    * f32 [parameterCount].
    */
   gradient(batch: Batch, gradient: Float32Array): Promise<BatchResult>;
-  evaluate(batch: Batch): Promise<BatchResult>;
+  evaluate(batch: Batch): Promise<EvaluationResult>;
   close(): void;
 }
 

@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
 import type { NamedTensor } from "../../protocol/safetensors.ts";
-import type { Layer } from "../models/layer-kinds.ts";
+import type { Graph } from "../models/graph.ts";
+import { checkIds } from "../models/ids.ts";
+import type { Layer } from "../models/layers/kinds.ts";
 import { readTopology } from "../models/topology.ts";
 import { forward } from "./forward.ts";
 import type { ModelShard } from "./port.ts";
@@ -20,15 +22,19 @@ export function openModelShard(
   tensors: readonly NamedTensor[],
 ): ModelShard {
   const { tf } = runtime;
-  const all = layersOf(description);
-  const layers = all.slice(fromLayer, toLayer);
-  if (!(fromLayer >= 0 && fromLayer < toLayer && toLayer <= all.length)) {
-    const message = `the model has ${all.length} layers, so no shard of layers ${fromLayer} to ${toLayer}`;
+  const graph = graphOf(description);
+  const all = graph.layers.length;
+  const layers = graph.layers.slice(fromLayer, toLayer);
+  if (!(fromLayer >= 0 && fromLayer < toLayer && toLayer <= all)) {
+    const message = `the model has ${all} layers, so no shard of layers ${fromLayer} to ${toLayer}`;
     throw new RingfoldError("ARTEFACT_CORRUPT", message, { fromLayer, toLayer });
   }
-  const inputShape = layers[0]!.inputShape;
+  checkCut(description, fromLayer);
+  checkCut(description, toLayer);
+  const inputShape = fromLayer === 0 ? description.inputShape : graph.layers[fromLayer - 1]!.outputShape;
   runtime.activate();
   const weights = createWeights(runtime, layers, gather(layers, tensors));
+  const run = { graph, fromLayer, toLayer, weights: weights.byLayer };
   let isClosed = false;
 
   return {
@@ -44,10 +50,9 @@ export function openModelShard(
       if (size === 0) {
         return { shape: [0, ...layers.at(-1)!.outputShape], data: new Float32Array(0) };
       }
+      if (fromLayer === 0) checkIds(graph, data, shape[0]!, "REQUEST_INVALID");
       runtime.activate();
-      const output = tf.tidy(() =>
-        forward(runtime, layers, weights.byLayer, tf.tensor(data, [...shape]), "softmax"),
-      );
+      const output = tf.tidy(() => forward(runtime, run, tf.tensor(data, [...shape]), "whole"));
       const result = new Float32Array(output.size);
       try {
         await runtime.read([{ tensor: output, into: result }]);
@@ -65,13 +70,20 @@ export function openModelShard(
 }
 
 /** A description comes from a manifest, so what is wrong with it is wrong with the artefact. */
-function layersOf(description: ModelDescription): Layer[] {
+function graphOf(description: ModelDescription): Graph {
   try {
-    return readTopology(description.topology, description.inputShape);
+    return readTopology(description.topology, description);
   } catch (error) {
     const { message } = toRingfoldError(error);
     throw new RingfoldError("ARTEFACT_CORRUPT", message, {}, { cause: error });
   }
+}
+
+/** A shard begins or ends only where one tensor crosses. */
+function checkCut({ layers }: ModelDescription, at: number): void {
+  if (at === 0 || layers[at - 1]?.uncuttable !== true) return;
+  const message = `the model cannot be cut after its layer ${at - 1}, ${layers[at - 1]!.name}`;
+  throw new RingfoldError("ARTEFACT_CORRUPT", message, { layer: at - 1 });
 }
 
 /** The weights of the layers, flat, in layout order. */

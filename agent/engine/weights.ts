@@ -1,5 +1,5 @@
 import type { Variable } from "@tensorflow/tfjs";
-import type { Layer } from "../models/layer-kinds.ts";
+import type { Layer } from "../models/layers/kinds.ts";
 import type { LayerWeights } from "./forward.ts";
 import type { ParameterSlot } from "./port.ts";
 import type { Runtime } from "./runtime.ts";

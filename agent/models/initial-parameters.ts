@@ -1,6 +1,6 @@
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
-import type { Weight } from "./layer-geometry.ts";
-import type { Layer } from "./layer-kinds.ts";
+import type { Weight } from "./layers/geometry.ts";
+import type { Layer } from "./layers/kinds.ts";
 
 type Draw = () => number;
 

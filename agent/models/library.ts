@@ -1,16 +1,17 @@
 import type { ExampleShape, Target } from "../../protocol/data-schema.ts";
-import { RingfoldError } from "../../protocol/errors.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
-import { cnnLayers } from "./cnn.ts";
-import type { Layer } from "./layer-kinds.ts";
-import { checkClassifier } from "./layers.ts";
-import { mlpLayers } from "./mlp.ts";
+import { cnnLayers } from "./architectures/cnn.ts";
+import { mlpLayers } from "./architectures/mlp.ts";
+import { tabularTopology } from "./architectures/tabular.ts";
+import { twoTowerTopology } from "./architectures/two-tower.ts";
+import { checkEnding } from "./ending.ts";
+import type { Graph } from "./graph.ts";
 import { describeModel, readTopology, sequentialTopology } from "./topology.ts";
 
 export interface Model {
   readonly description: ModelDescription;
-  readonly layers: readonly Layer[];
+  readonly graph: Graph;
   readonly target: Target;
 }
 
@@ -19,27 +20,23 @@ export interface Model {
  * architecture it comes from; nothing is built here.
  * @throws RingfoldError JOB_INVALID when it does not fit the data, naming the layer
  */
-export function modelOf(spec: ModelSpec, { inputShape, target }: ExampleShape): Model {
-  if (target.kind !== "class") {
-    const message = `a model of kind ${spec.architecture} tells classes apart, and the target is of kind ${target.kind}`;
-    throw new RingfoldError("JOB_INVALID", message, { target: target.kind });
-  }
-  const topology = topologyOf(spec, inputShape, target.classCount);
-  const layers = readTopology(topology, inputShape);
-  checkClassifier(layers, target.classCount);
-  return { description: describeModel(topology, inputShape, layers), layers, target };
+export function modelOf(spec: ModelSpec, shape: ExampleShape): Model {
+  const topology = topologyOf(spec, shape);
+  const graph = readTopology(topology, shape);
+  checkEnding(graph, shape.target);
+  return { description: describeModel(topology, shape, graph), graph, target: shape.target };
 }
 
-function topologyOf(
-  spec: ModelSpec,
-  inputShape: readonly number[],
-  classCount: number,
-): Record<string, unknown> {
+function topologyOf(spec: ModelSpec, shape: ExampleShape): Record<string, unknown> {
   switch (spec.architecture) {
     case "cnn":
-      return sequentialTopology("cnn", withInput(cnnLayers(spec, inputShape, classCount), inputShape));
+      return sequentialTopology("cnn", withInput(cnnLayers(spec, shape), shape.inputShape));
     case "mlp":
-      return sequentialTopology("mlp", withInput(mlpLayers(spec, inputShape, classCount), inputShape));
+      return sequentialTopology("mlp", withInput(mlpLayers(spec, shape), shape.inputShape));
+    case "tabular":
+      return tabularTopology(spec, shape);
+    case "two-tower":
+      return twoTowerTopology(spec, shape);
     case "layers":
       return spec.topology;
   }

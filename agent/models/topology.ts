@@ -1,14 +1,10 @@
 import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
-import { ShapeMismatch, sizeOf } from "./layer-geometry.ts";
-import { isLayerKind, type Layer, layerKinds, refusedKinds } from "./layer-kinds.ts";
-
-/** A layer as TF.js and Keras write it. */
-export interface LayerJson {
-  readonly class_name: string;
-  readonly config: Readonly<Record<string, unknown>>;
-}
+import { functionalSchema, orderedNodes } from "./functional.ts";
+import type { Graph, LayerJson, ModelInput, Node, RowShape } from "./graph.ts";
+import { ShapeMismatch, sizeOf } from "./layers/geometry.ts";
+import { isLayerKind, type Layer, layerKinds, refusedKinds } from "./layers/kinds.ts";
 
 const layerJsonSchema = z.looseObject({
   class_name: z.string().max(64),
@@ -16,10 +12,11 @@ const layerJsonSchema = z.looseObject({
 });
 const layersJsonSchema = z.array(layerJsonSchema).min(1).max(1_024);
 /** Read over: the versions and names that a writer puts around the layers. Older files hold the layers as `config`. */
-const topologySchema = z.looseObject({
-  class_name: z.literal("Sequential", "only sequential models can be trained and cut into shards"),
+const sequentialSchema = z.looseObject({
+  class_name: z.literal("Sequential"),
   config: z.union([z.looseObject({ layers: layersJsonSchema }), layersJsonSchema]),
 });
+const topologySchema = z.discriminatedUnion("class_name", [sequentialSchema, functionalSchema]);
 
 /** 512 MiB of f32: with gradients, optimizer state and activations a heap of 4 GiB holds no more. */
 const parameterCountMax = 2 ** 27;
@@ -41,20 +38,21 @@ export const sequentialTopology = (name: string, layers: readonly LayerJson[]): 
 /**
  * Reads a topology and works out every shape, without building anything: no size in it costs memory before it is checked.
  *
- * @param inputShape of one example; a `batch_input_shape` in the topology must agree with it
+ * @param row of one example; a `batch_input_shape` in the topology must agree with it
  * @throws RingfoldError JOB_INVALID naming the layer
  */
-export function readTopology(topology: unknown, inputShape: readonly number[]): Layer[] {
+export function readTopology(topology: unknown, row: RowShape): Graph {
   const parsed = topologySchema.safeParse(topology);
   if (!parsed.success) throw invalid(`model topology: ${firstIssue(parsed.error)}`);
-  const { config } = parsed.data;
-  const jsons = withoutInputLayer(Array.isArray(config) ? config : config.layers);
+  const { inputs, nodes } =
+    parsed.data.class_name === "Sequential" ? chainOf(parsed.data, row) : orderedNodes(parsed.data, row);
+  if (nodes.length === 0) throw invalid("model topology: it has no layers");
   const layers: Layer[] = [];
   const names = new Set<string>();
-  let shape = inputShape;
   let parameterCount = 0;
-  for (const json of jsons) {
-    const layer = readLayer(json, shape);
+  for (const node of nodes) {
+    const inputShapes = node.sources.map((at) => (at < 0 ? inputs[-1 - at]!.shape : layers[at]!.outputShape));
+    const layer = readLayer(node, inputShapes);
     if (names.has(layer.name)) throw invalid(`two layers are called ${layer.name}`, layer.name);
     names.add(layer.name);
     parameterCount += parametersOf(layer);
@@ -68,13 +66,21 @@ export function readTopology(topology: unknown, inputShape: readonly number[]): 
       throw invalid(`layer ${layer.name} puts out ${text(layer.outputShape)}, which is too much`, layer.name);
     }
     layers.push(layer);
-    shape = layer.outputShape;
   }
-  if (layers.length === 0) throw invalid("model topology: it has no layers");
-  return layers;
+  return { inputs, layers };
 }
 
-function readLayer(json: LayerJson, inputShape: readonly number[]): Layer {
+/** A chain is a graph in which each layer takes the one before it. */
+function chainOf(
+  { config }: z.output<typeof sequentialSchema>,
+  { inputShape }: RowShape,
+): { inputs: ModelInput[]; nodes: Node[] } {
+  const jsons = withoutInputLayer(Array.isArray(config) ? config : config.layers);
+  const input = { name: "input", shape: inputShape, offset: 0, elementCount: sizeOf(inputShape) };
+  return { inputs: [input], nodes: jsons.map((json, i) => ({ json, sources: [i - 1] })) };
+}
+
+function readLayer({ json, sources }: Node, inputShapes: readonly (readonly number[])[]): Layer {
   const name = typeof json.config.name === "string" ? json.config.name.slice(0, 128) : json.class_name;
   if (!isLayerKind(json.class_name)) {
     const why = Object.hasOwn(refusedKinds, json.class_name) ? refusedKinds[json.class_name] : undefined;
@@ -85,10 +91,13 @@ function readLayer(json: LayerJson, inputShape: readonly number[]): Layer {
   const parsed = kind.schema.safeParse(json.config);
   if (!parsed.success) throw invalid(`layer ${name}: ${firstIssue(parsed.error)}`, name);
   const config = parsed.data;
-  checkDeclaredInput(name, config.batch_input_shape, inputShape);
+  checkDeclaredInput(name, config.batch_input_shape, inputShapes[0] ?? []);
+  if (json.class_name === "Embedding" && !sources.every((at) => at < 0)) {
+    throw invalid(`layer ${name}: an embedding takes whole numbers, and so an input of the model`, name);
+  }
   try {
-    const geometry = kind.geometry(config as never, inputShape);
-    return { kind: json.class_name, name: config.name, inputShape, config, ...geometry } as Layer;
+    const geometry = kind.geometry(config as never, inputShapes);
+    return { kind: json.class_name, name: config.name, sources, inputShapes, config, ...geometry } as Layer;
   } catch (error) {
     if (error instanceof ShapeMismatch) throw invalid(`layer ${name} ${error.message}`, name);
     throw error;
@@ -124,22 +133,29 @@ export const parametersOf = (layer: Pick<Layer, "weights">): number =>
 /** What others need to know of a model: the coordinator for placement, serving for its shapes. */
 export function describeModel(
   topology: Record<string, unknown>,
-  inputShape: readonly number[],
-  layers: readonly Layer[],
+  { inputShape, features }: RowShape,
+  { layers }: Graph,
 ): ModelDescription {
   return {
     topology,
     inputShape: [...inputShape],
+    ...(features ? { features: [...features] } : {}),
     outputShape: [...(layers.at(-1)?.outputShape ?? inputShape)],
     parameterCount: layers.reduce((count, layer) => count + parametersOf(layer), 0),
-    layers: layers.map((layer) => ({
+    layers: layers.map((layer, i) => ({
       name: layer.name,
       kind: layer.kind,
       outputShape: [...layer.outputShape],
       parameterCount: parametersOf(layer),
       multiplyAdds: layer.multiplyAdds,
+      ...(isCuttable(layers, i) ? {} : { uncuttable: true as const }),
     })),
   };
+}
+
+/** Whether nothing but the output of layer `at` is needed after it: one tensor crosses to the next shard. */
+function isCuttable(layers: readonly Layer[], at: number): boolean {
+  return layers.slice(at + 1).every(({ sources }) => sources.every((source) => source >= at));
 }
 
 function firstIssue(error: z.ZodError): string {

@@ -9,7 +9,7 @@ export class ProgressMeter {
   #sinceMs = 0;
   #steps: StepReport[] = [];
   /** Of the last report with a step that counts. */
-  #newest = { loss: 0, accuracy: 0 };
+  #newest: Omit<LossPoint, "step"> = { loss: 0, accuracy: 0 };
 
   /** Forgets the steps of an earlier generation: its pause must not count as slowness. */
   reset(nowMs: number): void {
@@ -70,9 +70,13 @@ export class ProgressMeter {
   }
 }
 
-function meanOf(steps: readonly StepReport[]): { readonly loss: number; readonly accuracy: number } {
+function meanOf(steps: readonly StepReport[]): Omit<LossPoint, "step"> {
   const examples = steps.reduce((total, step) => total + step.examples, 0);
   const mean = (of: (step: StepReport) => number) =>
     steps.reduce((total, step) => total + of(step) * step.examples, 0) / examples;
-  return { loss: mean((step) => step.loss), accuracy: mean((step) => step.accuracy) };
+  const hasAccuracy = steps.every(({ accuracy }) => accuracy !== null);
+  return {
+    loss: mean((step) => step.loss),
+    accuracy: hasAccuracy ? mean((step) => step.accuracy ?? 0) : null,
+  };
 }

@@ -46,7 +46,8 @@ export interface StepReport {
   readonly fault: Fault | undefined;
   /** Means over the global batches of the round; of one with a fault over what can be used, NaN where nothing can. */
   readonly loss: number;
-  readonly accuracy: number;
+  /** Null where the target is a number. */
+  readonly accuracy: number | null;
   /** Over all ranks and steps of the round. */
   readonly examples: number;
   readonly durationMs: number;

@@ -165,7 +165,8 @@ export class Trainer implements Trainee {
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
 
     const examples = totals[tail.exampleCount]!;
-    const targetCount = totals[tail.targetCount]!;
+    // Targets that are all padding teach nothing, and are no division by zero.
+    const targetCount = Math.max(1, totals[tail.targetCount]!);
     const loss = totals[tail.lossSum]! / targetCount;
     const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
     const contributorCount = healing?.place.worldSize ?? ring.worldSize;
@@ -176,7 +177,8 @@ export class Trainer implements Trainee {
       pauses: totals[tail.pauseVotes]! > 0,
       healedCount: totals[tail.healedCount]!,
     };
-    const accuracy = totals[tail.correctCount]! / targetCount;
+    const isNumber = this.#options.data.shape.target.kind === "number";
+    const accuracy = isNumber ? null : totals[tail.correctCount]! / targetCount;
     if (catchUp && !catchUp.isCurrent) {
       catchUp.keep({ ...round, sums: values.slice() });
       await this.#catchUp(healing, catchUp);

@@ -45,7 +45,8 @@ export class Workload {
   /** What the held-out set is evaluated with: no more examples at once than training takes. */
   get evaluation() {
     const batchSize = this.#part.length > 0 ? this.#microBatchSize : evaluationBatch;
-    return { model: this.#model, set: this.#data.test, batch: this.#batch, batchSize };
+    const { test: set, shape } = this.#data;
+    return { model: this.#model, set, target: shape.target, batch: this.#batch, batchSize };
   }
 
   /**

@@ -147,7 +147,11 @@ const withNewest = (
 ];
 
 function succeed(draft: JobDraft): void {
-  const { accuracy } = draft.job.result!.evaluation;
-  draft.end("succeeded", `accuracy ${(100 * accuracy).toFixed(2)}% on the held-out examples`);
+  const { accuracy, loss, metrics } = draft.job.result!.evaluation;
+  const quality = [
+    accuracy === null ? `loss ${loss.toPrecision(4)}` : `accuracy ${(100 * accuracy).toFixed(2)}%`,
+    ...Object.entries(metrics).map(([name, value]) => `${name} ${value.toPrecision(4)}`),
+  ];
+  draft.end("succeeded", `${quality.join(", ")} on the held-out examples`);
   draft.effects.push({ kind: "register" });
 }

@@ -8,21 +8,23 @@ export interface LayerRange {
 
 /**
  * Cuts layers into `shardCount` contiguous runs so that the most expensive run is as cheap as can be. A layer costs its
- * multiply-adds (time) and its parameters (memory), each as a share of the model's total.
+ * multiply-adds (time) and its parameters (memory), each as a share of the model's total. Cuts lie only where one tensor
+ * crosses, so a run may be longer than balance asks for.
  *
  * Cost: O(layers^2 * shards), by dynamic programming; the classical linear partition problem (Skiena, "The Algorithm
  * Design Manual", section 10.7).
- * @throws RingfoldError REQUEST_INVALID when there are fewer layers than shards
+ * @throws RingfoldError REQUEST_INVALID when it cannot be cut into so many
  */
 export function cutIntoShards(layers: readonly LayerDescription[], shardCount: number): LayerRange[] {
-  if (shardCount > layers.length) {
-    throw new RingfoldError(
-      "REQUEST_INVALID",
-      `${shardCount} shards of a model with ${layers.length} layers`,
-      {
-        remedy: `Ask for at most ${layers.length} shards.`,
-      },
-    );
+  const mayEnd = (end: number) => end === layers.length || layers[end - 1]!.uncuttable !== true;
+  const shardCountMax = layers.filter((_, i) => mayEnd(i + 1)).length;
+  if (shardCount > shardCountMax) {
+    const places =
+      shardCountMax < layers.length ? `, which can be cut at ${shardCountMax - 1} places` : "";
+    const message = `${shardCount} shards of a model with ${layers.length} layers${places}`;
+    throw new RingfoldError("REQUEST_INVALID", message, {
+      remedy: `Ask for at most ${shardCountMax} shards.`,
+    });
   }
   const prefix = prefixCosts(layers);
   const cost = (from: number, to: number) => prefix[to]! - prefix[from]!;
@@ -34,6 +36,7 @@ export function cutIntoShards(layers: readonly LayerDescription[], shardCount: n
   best[0]![0] = 0;
   for (let shard = 1; shard <= shardCount; shard++) {
     for (let end = shard; end <= layers.length; end++) {
+      if (!mayEnd(end)) continue;
       for (let start = shard - 1; start < end; start++) {
         const worst = Math.max(best[shard - 1]![start]!, cost(start, end));
         if (worst < best[shard]![end]!) {

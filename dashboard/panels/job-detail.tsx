@@ -54,11 +54,16 @@ const ProgressBar = ({ job }: { job: Job }) => {
 
 const Outcome = ({ job }: { job: Job }) => {
   if (job.evaluation === null) return null;
-  const { accuracy, loss, examples } = job.evaluation;
+  const { accuracy, loss, metrics, examples } = job.evaluation;
+  const figures = Object.entries(metrics).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}, `);
   return (
     <p class="outcome" data-testid="job-evaluation">
-      <strong>{formatPercent(accuracy)}</strong> accuracy on {formatCount(examples)} held-out examples, loss{" "}
-      {formatLoss(loss)}
+      {accuracy === null ? null : (
+        <>
+          <strong>{formatPercent(accuracy)}</strong> accuracy,{" "}
+        </>
+      )}
+      {figures}loss {formatLoss(loss)} on {formatCount(examples)} held-out examples
       {job.version ? (
         <>
           . Registered as <a href="#versions">{job.version}</a>

@@ -4,6 +4,7 @@ import { jobSpecSchema } from "../job-spec.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
 import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
+import { metricsSchema } from "./model.ts";
 import { shardSchema } from "./serving.ts";
 
 /**
@@ -104,8 +105,10 @@ export const versionViewSchema = z.object({
   digest: digestSchema,
   weightsDigest: digestSchema,
   weightsBytes: z.number(),
-  accuracy: z.number(),
+  /** Null where the target is a number. */
+  accuracy: z.number().nullable(),
   loss: z.number(),
+  metrics: metricsSchema,
   parameterCount: z.number().int(),
   layerCount: z.number().int(),
   jobId: z.string(),

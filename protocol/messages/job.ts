@@ -3,7 +3,7 @@ import { digestSchema, peerIdSchema } from "../ids.ts";
 import { jobSpecSchema } from "../job-spec.ts";
 import { limits } from "../limits.ts";
 import type { Conversation } from "../ports.ts";
-import { modelDescriptionSchema } from "./model.ts";
+import { metricsSchema, modelDescriptionSchema } from "./model.ts";
 
 export const jobIdSchema = z.string().regex(/^job-[0-9]{1,12}$/);
 
@@ -77,10 +77,12 @@ export const stopJob = control("stop", z.object({ ...termed, reason: z.string().
 
 // agent -> coordinator
 
+/** Share of the targets that were predicted right, 0-1; null where the target is a number. */
+const accuracySchema = z.number().nullable();
 const lossPointSchema = z.object({
   step: z.number().int().nonnegative(),
   loss: z.number(),
-  accuracy: z.number(),
+  accuracy: accuracySchema,
 });
 export type LossPoint = z.infer<typeof lossPointSchema>;
 
@@ -90,7 +92,7 @@ export const progressSchema = z.object({
   epoch: z.number().nonnegative(),
   /** Mean over all ranks of the last step. */
   loss: z.number(),
-  accuracy: z.number(),
+  accuracy: accuracySchema,
   samplesPerSecond: z.number().nonnegative(),
   /** Mean time that a step spends in the ring, waiting for slower ranks included. */
   communicationMs: z.number().nonnegative(),
@@ -110,7 +112,8 @@ export type Progress = z.infer<typeof progressSchema>;
 export const evaluationSchema = z.object({
   examples: z.number().int().nonnegative(),
   loss: z.number(),
-  accuracy: z.number().min(0).max(1),
+  accuracy: z.number().min(0).max(1).nullable(),
+  metrics: metricsSchema,
 });
 export type Evaluation = z.infer<typeof evaluationSchema>;
 

@@ -1,7 +1,8 @@
 import { z } from "zod";
+import { featureSchema } from "../data-schema.ts";
 import { digestSchema, nameSchema } from "../ids.ts";
 
-/** One layer of a sequential model, with what sharding needs to know. */
+/** One layer of a model, with what sharding needs to know. Each comes after all that it takes. */
 export const layerSchema = z.object({
   name: z.string().max(128),
   kind: z.string().max(64),
@@ -10,19 +11,26 @@ export const layerSchema = z.object({
   parameterCount: z.number().int().nonnegative(),
   /** Multiply-adds of one example, forward. */
   multiplyAdds: z.number().nonnegative(),
+  /** No shard ends after it, as later layers also take something from before it. */
+  uncuttable: z.literal(true).optional(),
 });
 export type LayerDescription = z.infer<typeof layerSchema>;
 
 export const modelDescriptionSchema = z.object({
-  /** TF.js LayersModel JSON (`model.toJSON()`), without weights. */
+  /** TF.js LayersModel JSON (`model.toJSON()`), sequential or functional, without weights. */
   topology: z.record(z.string(), z.unknown()),
   /** Without the batch dimension. */
   inputShape: z.array(z.number().int().positive()).max(8),
+  /** The parts of an example, where there are several; a model's inputs are those of the same name. */
+  features: z.array(featureSchema).max(1_024).optional(),
   outputShape: z.array(z.number().int().positive()).max(8),
   parameterCount: z.number().int().nonnegative(),
   layers: z.array(layerSchema).max(1_024),
 });
 export type ModelDescription = z.infer<typeof modelDescriptionSchema>;
+
+/** Of the held-out examples: what the kind of target asks for, `auc`, `rmse` or `perplexity`. */
+export const metricsSchema = z.record(z.string().max(64), z.number());
 
 /** What a version is. Its digest (of the msgpack bytes in key order) names it for ever. */
 export const versionManifestSchema = z.object({
@@ -45,7 +53,13 @@ export const versionManifestSchema = z.object({
     engines: z.array(z.string()).max(64),
     release: z.string(),
   }),
-  metrics: z.object({ accuracy: z.number(), loss: z.number(), testExamples: z.number().int().nonnegative() }),
+  metrics: z.object({
+    /** Null where the target is a number. */
+    accuracy: z.number().nullable(),
+    loss: z.number(),
+      further: metricsSchema,
+    testExamples: z.number().int().nonnegative(),
+  }),
   createdAtMs: z.number(),
 });
 export type VersionManifest = z.infer<typeof versionManifestSchema>;

@@ -41,7 +41,7 @@ async function versionTable(versions: readonly VersionView[]): Promise<string> {
     ["version", "accuracy", "loss", "parameters", "layers", "weights", "holders", "job", "created"],
     versions.map((view) => [
       `${view.name}@${view.version}`,
-      formatPercent(view.accuracy, 2),
+      view.accuracy === null ? "-" : formatPercent(view.accuracy, 2),
       formatLoss(view.loss),
       formatCount(view.parameterCount),
       String(view.layerCount),
@@ -55,7 +55,8 @@ async function versionTable(versions: readonly VersionView[]): Promise<string> {
 
 async function versionText(detail: VersionDetail): Promise<string> {
   const { formatFacts, formatTable } = await import("./present/table.ts");
-  const { formatBytes, formatCount, formatLoss, formatPercent } = await import("./present/quantity.ts");
+  const { formatBytes, formatCount } = await import("./present/quantity.ts");
+  const { evaluationText } = await import("./present/job-text.ts");
   const { shortPeer } = await import("../../protocol/ids.ts");
   const { manifest } = detail;
   const { lineage } = manifest;
@@ -66,8 +67,7 @@ async function versionText(detail: VersionDetail): Promise<string> {
     ["parameters", formatCount(detail.parameterCount)],
     ["input", manifest.model.inputShape.join("x")],
     ["output", manifest.model.outputShape.join("x")],
-    ["accuracy", `${formatPercent(detail.accuracy, 2)} on ${manifest.metrics.testExamples} test examples`],
-    ["loss", formatLoss(detail.loss)],
+    ["quality", evaluationText({ ...detail, examples: manifest.metrics.testExamples })],
     ["job", `${lineage.jobId}: ${lineage.steps} steps in ${lineage.generations} generations`],
     ["data", lineage.dataDigest],
     ["seed", String(lineage.seed)],

@@ -105,7 +105,7 @@ function measures(job: JobView, progress: NonNullable<JobView["progress"]>): str
   const { loss, accuracy, samplesPerSecond, worldSize, communicationShare } = progress;
   return [
     `loss ${formatLoss(loss)}`,
-    `accuracy ${formatPercent(accuracy)}`,
+    ...(accuracy === null ? [] : [`accuracy ${formatPercent(accuracy)}`]),
     `${formatCount(samplesPerSecond)} samples/s`,
     `world size ${worldSize}`,
     `ring ${formatPercent(communicationShare, 0)}`,

@@ -23,7 +23,7 @@ export const jobTable = (jobs: readonly JobView[]): string =>
 /** The held-out accuracy once there is one; until then that of the last training step. */
 function accuracyOf({ evaluation, progress }: JobView): string {
   const accuracy = evaluation?.accuracy ?? progress?.accuracy;
-  return accuracy === undefined ? "-" : formatPercent(accuracy);
+  return accuracy === undefined || accuracy === null ? "-" : formatPercent(accuracy);
 }
 
 /** Everything about one job. @param nowMs the end of the running time of a job that goes on */
@@ -47,7 +47,8 @@ export function jobText(job: JobView, nowMs: number): string {
   if (progress) {
     const { step, totalSteps, loss, accuracy, sentBytes } = progress;
     facts.push(["step", `${step}/${totalSteps}`]);
-    facts.push(["training", `loss ${formatLoss(loss)}, accuracy ${formatPercent(accuracy)}`]);
+    const right = accuracy === null ? "" : `, accuracy ${formatPercent(accuracy)}`;
+    facts.push(["training", `loss ${formatLoss(loss)}${right}`]);
     facts.push(["sent", `${formatBytes(sentBytes)} by one rank in this generation`]);
   }
   if (progress && progress.skippedSteps > 0)
@@ -70,8 +71,20 @@ function ringText({ transport, wire, topK, synchronization }: JobView["spec"]): 
   return `${transport}, ${what} on the wire${when}`;
 }
 
-export const evaluationText = ({ loss, accuracy, examples }: NonNullable<JobView["evaluation"]>): string =>
-  `accuracy ${formatPercent(accuracy, 2)} and loss ${formatLoss(loss)} on ${examples} test examples`;
+/** accuracy 98.21% and loss 0.0543 on 10000 test examples */
+export function evaluationText({
+  loss,
+  accuracy,
+  metrics,
+  examples,
+}: NonNullable<JobView["evaluation"]>): string {
+  const figures = [
+    ...Object.entries(metrics).map(([name, value]) => `${name} ${formatMetric(value)}`),
+    ...(accuracy === null ? [] : [`accuracy ${formatPercent(accuracy, 2)}`]),
+  ];
+  const others = figures.length > 0 ? `${figures.join(", ")} and ` : "";
+  return `${others}loss ${formatLoss(loss)} on ${examples} test examples`;
+}
 
 function generationTable({ generations, generationCount }: JobView): string {
   if (generations.length === 0) return "";

@@ -19,6 +19,9 @@ export const formatBytes = (bytes: number): string => `${formatCount(Math.round(
 /** @param share 0-1 */
 export const formatPercent = (share: number, digits = 1): string => `${(share * 100).toFixed(digits)}%`;
 
+/** Of a model's metric, whatever its scale: 0.8712, 12.3. */
+export const formatMetric = (value: number): string => String(Number(value.toPrecision(4)));
+
 export const formatLoss = (loss: number): string => loss.toFixed(4);
 
 /** 45s, 3m05s, 2h07m, 4d03h */

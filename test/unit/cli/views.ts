@@ -72,7 +72,7 @@ export const succeeded = (changes: Partial<JobView> = {}): JobView =>
     progress: progress(938),
     generations: [generation(1, 0, "2 workers present")],
     generationCount: 1,
-    evaluation: { examples: 10_000, loss: 0.0543, accuracy: 0.9821 },
+    evaluation: { examples: 10_000, loss: 0.0543, accuracy: 0.9821, metrics: {} },
     version: "digits@1",
     ...changes,
   });
@@ -109,6 +109,7 @@ export const versionView: VersionView = {
   weightsDigest: digest,
   weightsBytes: 220_000,
   accuracy: 0.9821,
+  metrics: {},
   loss: 0.0543,
   parameterCount: 54_410,
   layerCount: 4,
@@ -139,7 +140,7 @@ export const manifest = {
     engines: ["wasm"],
     release: "0.1.0",
   },
-  metrics: { accuracy: 0.9821, loss: 0.0543, testExamples: 10_000 },
+  metrics: { accuracy: 0.9821, loss: 0.0543, further: {}, testExamples: 10_000 },
   createdAtMs: 1_700_000_000_000,
 } as const;
 

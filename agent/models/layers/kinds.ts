@@ -3,13 +3,8 @@ import {
   activationSchema,
   commonConfig,
   dataFormatSchema,
-  type Initializer,
-  initializerOf,
-  notSupported,
-  ones,
   widthSchema,
-  zeros,
-} from "./layer-config.ts";
+} from "./config.ts";
 import {
   activationConfig,
   biasConfig,
@@ -20,8 +15,10 @@ import {
   noWeights,
   ShapeMismatch,
   sizeOf,
-  type Weight,
-} from "./layer-geometry.ts";
+} from "./geometry.ts";
+import { addGeometry, concatenateGeometry, concatenateSchema, dotGeometry, dotSchema, mergeSchema } from "./merge.ts";
+import { layerNormalizationGeometry, layerNormalizationSchema } from "./normalization.ts";
+import { embeddingGeometry, embeddingSchema } from "./sequence.ts";
 import {
   conv2dGeometry,
   conv2dSchema,
@@ -29,7 +26,7 @@ import {
   depthwiseSchema,
   poolGeometry,
   poolSchema,
-} from "./window-layers.ts";
+} from "./window.ts";
 
 const denseSchema = z.strictObject({
   ...commonConfig,
@@ -76,58 +73,42 @@ const leakyReluSchema = z.strictObject({ ...commonConfig, alpha: z.number().min(
 /** Along the last axis only, as everything downstream reads class probabilities there. */
 const softmaxSchema = z.strictObject({ ...commonConfig, axis: z.literal(-1).default(-1) });
 
-const layerNormalizationSchema = z.strictObject({
-  ...commonConfig,
-  axis: z.union([z.literal(-1), z.tuple([z.literal(-1)])]).default(-1),
-  epsilon: z.number().positive().max(1).default(1e-3),
-  center: z.boolean().default(true),
-  scale: z.boolean().default(true),
-  gamma_initializer: initializerOf(ones),
-  beta_initializer: initializerOf(zeros),
-  gamma_regularizer: notSupported,
-  beta_regularizer: notSupported,
-  supports_masking: z.boolean().optional(),
-});
-function layerNormalizationGeometry(
-  config: z.output<typeof layerNormalizationSchema>,
-  shape: readonly number[],
-): LayerGeometry {
-  const width = shape.at(-1) ?? 1;
-  const weight = (name: string, initializer: Initializer): Weight => ({
-    name,
-    shape: [width],
-    initializer,
-    fanIn: width,
-    fanOut: width,
-  });
-  const weights = [
-    ...(config.scale ? [weight("gamma", config.gamma_initializer)] : []),
-    ...(config.center ? [weight("beta", config.beta_initializer)] : []),
-  ];
-  return { outputShape: shape, weights, multiplyAdds: 4 * sizeOf(shape) };
-}
-
-const kind = <Schema extends z.ZodType>(
+const one = <Schema extends z.ZodType>(
   schema: Schema,
   geometry: (config: z.output<Schema>, inputShape: readonly number[]) => LayerGeometry,
+) => ({
+  schema,
+  geometry: (config: z.output<Schema>, shapes: readonly (readonly number[])[]): LayerGeometry => {
+    if (shapes.length !== 1) throw new ShapeMismatch(`takes one input, but has ${shapes.length}`);
+    return geometry(config, shapes[0]!);
+  },
+});
+const many = <Schema extends z.ZodType>(
+  schema: Schema,
+  geometry: (config: z.output<Schema>, shapes: readonly (readonly number[])[]) => LayerGeometry,
 ) => ({ schema, geometry });
 
 /** Every layer that may stand in a model, by its TF.js class name. Nothing else is ever constructed. */
 export const layerKinds = {
-  Dense: kind(denseSchema, denseGeometry),
-  Conv2D: kind(conv2dSchema, conv2dGeometry),
-  DepthwiseConv2D: kind(depthwiseSchema, depthwiseGeometry),
-  MaxPooling2D: kind(poolSchema, poolGeometry),
-  AveragePooling2D: kind(poolSchema, poolGeometry),
-  GlobalAveragePooling2D: kind(globalPoolSchema, globalPoolGeometry),
-  GlobalMaxPooling2D: kind(globalPoolSchema, globalPoolGeometry),
-  Flatten: kind(flattenSchema, flattenGeometry),
-  Reshape: kind(reshapeSchema, reshapeGeometry),
-  Activation: kind(activationLayerSchema, pointwise),
-  ReLU: kind(reluSchema, pointwise),
-  LeakyReLU: kind(leakyReluSchema, pointwise),
-  Softmax: kind(softmaxSchema, pointwise),
-  LayerNormalization: kind(layerNormalizationSchema, layerNormalizationGeometry),
+  Dense: one(denseSchema, denseGeometry),
+  Conv2D: one(conv2dSchema, conv2dGeometry),
+  DepthwiseConv2D: one(depthwiseSchema, depthwiseGeometry),
+  MaxPooling2D: one(poolSchema, poolGeometry),
+  AveragePooling2D: one(poolSchema, poolGeometry),
+  GlobalAveragePooling2D: one(globalPoolSchema, globalPoolGeometry),
+  GlobalMaxPooling2D: one(globalPoolSchema, globalPoolGeometry),
+  Flatten: one(flattenSchema, flattenGeometry),
+  Reshape: one(reshapeSchema, reshapeGeometry),
+  Activation: one(activationLayerSchema, pointwise),
+  ReLU: one(reluSchema, pointwise),
+  LeakyReLU: one(leakyReluSchema, pointwise),
+  Softmax: one(softmaxSchema, pointwise),
+  LayerNormalization: one(layerNormalizationSchema, layerNormalizationGeometry),
+  Embedding: one(embeddingSchema, embeddingGeometry),
+  Add: many(mergeSchema, addGeometry),
+  Multiply: many(mergeSchema, addGeometry),
+  Concatenate: many(concatenateSchema, concatenateGeometry),
+  Dot: many(dotSchema, dotGeometry),
 } as const;
 
 export type LayerKind = keyof typeof layerKinds;
@@ -140,12 +121,19 @@ export const refusedKinds: Readonly<Record<string, string>> = {
   Lambda: "it evaluates code of whoever wrote the model",
 };
 
+/** Where a layer stands among the others. */
+interface LayerPlace {
+  /** What comes in, in order: places of layers before this one, or -1 - i for the i-th input of the model. */
+  readonly sources: readonly number[];
+  readonly inputShapes: readonly (readonly number[])[];
+}
+
 /** A layer of a model, checked, with its shapes. */
 export type Layer = {
-  [Kind in LayerKind]: LayerGeometry & {
-    readonly kind: Kind;
-    readonly name: string;
-    readonly inputShape: readonly number[];
-    readonly config: z.output<(typeof layerKinds)[Kind]["schema"]>;
-  };
+  [Kind in LayerKind]: LayerGeometry &
+    LayerPlace & {
+      readonly kind: Kind;
+      readonly name: string;
+      readonly config: z.output<(typeof layerKinds)[Kind]["schema"]>;
+    };
 }[LayerKind];

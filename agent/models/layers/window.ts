@@ -9,7 +9,7 @@ import {
   sidesSchema,
   undilatedSchema,
   widthSchema,
-} from "./layer-config.ts";
+} from "./config.ts";
 import {
   activationConfig,
   biasConfig,
@@ -21,7 +21,7 @@ import {
   ShapeMismatch,
   sizeOf,
   type Weight,
-} from "./layer-geometry.ts";
+} from "./geometry.ts";
 
 /** Layers that move a window over an image. */
 

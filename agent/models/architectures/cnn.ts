@@ -1,14 +1,16 @@
-import { RingfoldError } from "../../protocol/errors.ts";
-import type { ModelSpec } from "../../protocol/job-spec.ts";
-import type { LayerJson } from "./topology.ts";
+import type { ExampleShape, Target } from "../../../protocol/data-schema.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import type { ModelSpec } from "../../../protocol/job-spec.ts";
+import { endingLayer } from "../ending.ts";
+import type { LayerJson } from "../graph.ts";
 
 type CnnSpec = Extract<ModelSpec, { architecture: "cnn" }>;
 
 /**
- * Blocks of convolution (ReLU) and 2x2 max-pool, dense ReLU layers, dense softmax. With the defaults on 28x28x1 and ten
+ * Blocks of convolution (ReLU) and 2x2 max-pool, dense ReLU layers, the answer. With the defaults on 28x28x1 and ten
  * classes: 54,410 parameters.
  */
-export function cnnLayers(spec: CnnSpec, inputShape: readonly number[], classCount: number): LayerJson[] {
+export function cnnLayers(spec: CnnSpec, { inputShape, target }: ExampleShape): LayerJson[] {
   const layers: LayerJson[] = [];
   if (inputShape.length === 2) {
     layers.push({ class_name: "Reshape", config: { name: "reshape_1", target_shape: [...inputShape, 1] } });
@@ -39,17 +41,16 @@ export function cnnLayers(spec: CnnSpec, inputShape: readonly number[], classCou
     );
   });
   layers.push({ class_name: "Flatten", config: { name: "flatten_1" } });
-  return [...layers, ...denseLayers(spec.hidden, classCount)];
+  return [...layers, ...denseLayers(spec.hidden, target)];
 }
 
-/** Dense ReLU layers of the given widths, then the dense softmax over the classes. */
-export function denseLayers(hidden: readonly number[], classCount: number): LayerJson[] {
-  const dense = (units: number, index: number, activation: string): LayerJson => ({
-    class_name: "Dense",
-    config: { name: `dense_${index}`, units, activation, use_bias: true },
-  });
+/** Dense ReLU layers of the given widths, then the layer that answers. */
+export function denseLayers(hidden: readonly number[], target: Target): LayerJson[] {
   return [
-    ...hidden.map((units, i) => dense(units, i + 1, "relu")),
-    dense(classCount, hidden.length + 1, "softmax"),
+    ...hidden.map((units, i) => ({
+      class_name: "Dense",
+      config: { name: `dense_${i + 1}`, units, activation: "relu", use_bias: true },
+    })),
+    endingLayer(`dense_${hidden.length + 1}`, target),
   ];
 }

@@ -6,7 +6,7 @@ import {
   initializerOf,
   notSupported,
   zeros,
-} from "./layer-config.ts";
+} from "./config.ts";
 
 /** One weight tensor of a layer. */
 export interface Weight {
@@ -65,5 +65,14 @@ export const biasWeights = (
   length: number,
 ): Weight[] =>
   config.use_bias
-    ? [{ name: "bias", shape: [length], initializer: config.bias_initializer, fanIn: length, fanOut: length }]
+    ? [channelWeight("bias", length, config.bias_initializer)]
     : [];
+
+/** A weight whose elements belong to the channels of the last axis. */
+export const channelWeight = (name: string, length: number, initializer: Initializer): Weight => ({
+  name,
+  shape: [length],
+  initializer,
+  fanIn: length,
+  fanOut: length,
+});
