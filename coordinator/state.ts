@@ -57,7 +57,9 @@ export const versionRecordSchema = z.object({
 });
 export type VersionRecord = z.infer<typeof versionRecordSchema>;
 
-const curveSchema = z.array(z.object({ step: z.number(), loss: z.number(), accuracy: z.number().nullable() }));
+const curveSchema = z.array(
+  z.object({ step: z.number(), loss: z.number(), accuracy: z.number().nullable() }),
+);
 
 export const credentialsSchema = z.object({
   clusterName: z.string(),

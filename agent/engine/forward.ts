@@ -26,7 +26,12 @@ export interface Run {
  * The layers are run here and not by TF.js's layers API, which takes fused operations apart when gradients are wanted,
  * gives variables names of its own, and builds whatever class a topology names.
  */
-export function forward(runtime: Runtime, { graph, fromLayer, toLayer, weights }: Run, x: Tensor, ending: "whole" | "bare"): Tensor {
+export function forward(
+  runtime: Runtime,
+  { graph, fromLayer, toLayer, weights }: Run,
+  x: Tensor,
+  ending: "whole" | "bare",
+): Tensor {
   const outputs: Tensor[] = [];
   const inputs = fromLayer === 0 ? graph.inputs.map((input) => inputOf(runtime, input, x)) : [];
   for (let at = fromLayer; at < toLayer; at++) {
@@ -49,7 +54,13 @@ function inputOf({ tf }: Runtime, { shape, offset, elementCount }: ModelInput, x
 }
 
 /** @param isBare without the softmax or sigmoid that the layer ends in */
-function apply(runtime: Runtime, layer: Layer, weights: LayerWeights, takes: readonly Tensor[], isBare: boolean): Tensor {
+function apply(
+  runtime: Runtime,
+  layer: Layer,
+  weights: LayerWeights,
+  takes: readonly Tensor[],
+  isBare: boolean,
+): Tensor {
   const { tf } = runtime;
   const x = takes[0]!;
   const batch = x.shape[0] ?? 0;

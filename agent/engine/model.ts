@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import type { Scalar, Tensor } from "@tensorflow/tfjs";
 import { targetLength } from "../../protocol/data-schema.ts";
-import { writeInitialParameters } from "../models/initial-parameters.ts";
 import { checkIds } from "../models/ids.ts";
+import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
 import { forward } from "./forward.ts";
 import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";

@@ -45,8 +45,12 @@ export function orderedNodes(
   let waiting = config.layers.filter((json) => !isInput(json));
   while (waiting.length > 0) {
     const next = waiting.find((json) => takenBy(json).every((name) => places.has(name)));
-    if (!next) throw invalid(`layer ${waiting[0]!.name} takes a layer that is not there, or itself`, waiting[0]!.name);
-    nodes.push({ json: { ...next, config: { ...next.config, name: next.name } }, sources: takenBy(next).map((name) => places.get(name)!) });
+    if (!next)
+      throw invalid(`layer ${waiting[0]!.name} takes a layer that is not there, or itself`, waiting[0]!.name);
+    nodes.push({
+      json: { ...next, config: { ...next.config, name: next.name } },
+      sources: takenBy(next).map((name) => places.get(name)!),
+    });
     places.set(next.name, nodes.length - 1);
     waiting = waiting.filter((json) => json !== next);
   }
@@ -63,18 +67,28 @@ function checkUse(nodes: readonly Node[], inputs: readonly ModelInput[], output:
   const idle = nodes.findIndex((node, i) => !used.has(i) && nameOf(node) !== output);
   if (idle >= 0) throw invalid(`layer ${nameOf(nodes[idle]!)} leads nowhere`, nameOf(nodes[idle]!));
   const last = nodes.at(-1);
-  if (!last || nameOf(last) !== output) throw invalid(`the output, ${output}, is taken by another layer`, output);
+  if (!last || nameOf(last) !== output)
+    throw invalid(`the output, ${output}, is taken by another layer`, output);
   const unused = inputs.findIndex((_, i) => !used.has(-1 - i));
   if (unused >= 0) throw invalid(`input ${inputs[unused]!.name} leads nowhere`, inputs[unused]!.name);
 }
 
 /** An input is the feature of its name; a model with one input may also take the whole row, whatever its name. */
-function modelInput({ name, config }: LayerJson, { inputShape, features }: RowShape, isOnly: boolean): ModelInput {
+function modelInput(
+  { name, config }: LayerJson,
+  { inputShape, features }: RowShape,
+  isOnly: boolean,
+): ModelInput {
   let offset = 0;
   for (const feature of features ?? []) {
     const elementCount = sizeOf(feature.shape);
     if (feature.name === name) {
-      return { name, shape: declaredShape(name, config.batch_input_shape, feature.shape), offset, elementCount };
+      return {
+        name,
+        shape: declaredShape(name, config.batch_input_shape, feature.shape),
+        offset,
+        elementCount,
+      };
     }
     offset += elementCount;
   }

@@ -7,7 +7,12 @@ import type { Graph } from "./graph.ts";
  * @param rows f32 [exampleCount, length of a row]
  * @throws RingfoldError `code` naming the feature, the example and the number
  */
-export function checkIds({ inputs, layers }: Graph, rows: Float32Array, exampleCount: number, code: ErrorCode): void {
+export function checkIds(
+  { inputs, layers }: Graph,
+  rows: Float32Array,
+  exampleCount: number,
+  code: ErrorCode,
+): void {
   const width = rows.length / exampleCount;
   for (const layer of layers) {
     if (layer.kind !== "Embedding") continue;

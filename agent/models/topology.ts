@@ -16,7 +16,9 @@ const sequentialSchema = z.looseObject({
   class_name: z.literal("Sequential"),
   config: z.union([z.looseObject({ layers: layersJsonSchema }), layersJsonSchema]),
 });
-const topologySchema = z.discriminatedUnion("class_name", [sequentialSchema, functionalSchema]);
+const topologySchema = z.discriminatedUnion("class_name", [sequentialSchema, functionalSchema], {
+  error: () => "only sequential and functional models can be trained and cut into shards",
+});
 
 /** 512 MiB of f32: with gradients, optimizer state and activations a heap of 4 GiB holds no more. */
 const parameterCountMax = 2 ** 27;

@@ -53,7 +53,9 @@ export async function evaluateShare(ring: Ring, of: HeldOut, signal: AbortSignal
   // Steps say nothing of how long the others' shares take.
   ring.hopTimeoutMs = limits.firstStepTimeoutMs;
   await ring.allReduce(totals, signal);
-  const area = isRanked ? await areaOver(ring, { scores, labels, exampleCount: set.count }, signal) : undefined;
+  const area = isRanked
+    ? await areaOver(ring, { scores, labels, exampleCount: set.count }, signal)
+    : undefined;
   const targets = totals[tail.targetCount]!;
   const loss = totals[tail.lossSum]! / targets;
   return {

@@ -19,8 +19,7 @@ export function cutIntoShards(layers: readonly LayerDescription[], shardCount: n
   const mayEnd = (end: number) => end === layers.length || layers[end - 1]!.uncuttable !== true;
   const shardCountMax = layers.filter((_, i) => mayEnd(i + 1)).length;
   if (shardCount > shardCountMax) {
-    const places =
-      shardCountMax < layers.length ? `, which can be cut at ${shardCountMax - 1} places` : "";
+    const places = shardCountMax < layers.length ? `, which can be cut at ${shardCountMax - 1} places` : "";
     const message = `${shardCount} shards of a model with ${layers.length} layers${places}`;
     throw new RingfoldError("REQUEST_INVALID", message, {
       remedy: `Ask for at most ${shardCountMax} shards.`,

@@ -57,7 +57,7 @@ export const versionManifestSchema = z.object({
     /** Null where the target is a number. */
     accuracy: z.number().nullable(),
     loss: z.number(),
-      further: metricsSchema,
+    further: metricsSchema,
     testExamples: z.number().int().nonnegative(),
   }),
   createdAtMs: z.number(),

@@ -116,7 +116,7 @@ async function train(name: string): Promise<Row> {
     wire: spec.topK ? `top ${100 * spec.topK.fraction}%` : spec.wire,
     bytesPerRank: job.progress!.sentBytes,
     ratio: null,
-    accuracy: job.evaluation!.accuracy,
+    accuracy: job.evaluation!.accuracy!,
     steps: job.progress!.step,
     seconds: (job.endedAtMs! - job.startedAtMs!) / 1_000,
   };

@@ -121,7 +121,7 @@ async function runBaseline(
     spec,
     timeoutMs: patience * estimateMs,
   });
-  return { accuracy: job.evaluation!.accuracy, speed: { worldSize: agentCount, examplesPerSecond } };
+  return { accuracy: job.evaluation!.accuracy!, speed: { worldSize: agentCount, examplesPerSecond } };
 }
 
 async function runDisturbed(options: ChaosOptions, spec: JobSpec, modules: WithApi): Promise<DisturbedRun> {

@@ -61,11 +61,12 @@ export async function runStory(modules: Modules): Promise<DemoSummary> {
   const { id: jobId } = await api.submitJob(spec);
   const { job, killedAgent } = await trainAndKill(api, jobId, modules);
   const { evaluation, version } = job;
-  if (job.state !== "succeeded" || !evaluation || !version) {
+  const accuracy = evaluation?.accuracy ?? null;
+  if (job.state !== "succeeded" || !evaluation || accuracy === null || !version) {
     throw new RingfoldError("JOB_FAILED", `the job ended as ${job.state}: ${job.reason}`, { jobId });
   }
   stage.say(
-    `test accuracy ${(100 * evaluation.accuracy).toFixed(2)}% on ${evaluation.examples} held-out images; registered as ${version}`,
+    `test accuracy ${(100 * accuracy).toFixed(2)}% on ${evaluation.examples} held-out images; registered as ${version}`,
   );
 
   stage.chapter("Serving it as 2 shards x 2 replicas");
@@ -74,7 +75,7 @@ export async function runStory(modules: Modules): Promise<DemoSummary> {
   stage.say(`dashboard ${dashboardUrl}`);
 
   return {
-    accuracy: evaluation.accuracy,
+    accuracy,
     steps: job.progress?.step ?? 0,
     worldSizes: job.generations.map(({ ranks }) => ranks.length),
     killedAgent,

@@ -1,10 +1,11 @@
 import { openCpu } from "../../agent/engine/cpu.ts";
 import { openEngine } from "../../agent/engine/engine.ts";
-import type { Engine, TrainableModel } from "../../agent/engine/port.ts";
+import type { Engine } from "../../agent/engine/port.ts";
 import type { Runtime } from "../../agent/engine/runtime.ts";
 import { openTensorflow } from "../../agent/engine/tensorflow.ts";
 import { openWasm } from "../../agent/engine/wasm.ts";
 import { openWebgpu } from "../../agent/engine/webgpu.ts";
+import { type ExampleShape, targetLength } from "../../protocol/data-schema.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 
 /** Every engine that works on this machine, the reference first. Backends that are not installed are left out. */
@@ -37,14 +38,28 @@ export function numbers(count: number, seed: number): Float32Array {
   });
 }
 
-export function batchFor(model: TrainableModel, exampleCount: number, seed: number) {
-  const { inputShape, outputShape } = model.description;
-  const size = inputShape.reduce((product, length) => product * length, exampleCount);
-  const targets = Float32Array.from(
-    { length: exampleCount },
-    (_, i) => (i * 7 + seed) % (outputShape[0] ?? 1),
-  );
-  return { exampleCount, inputs: numbers(size, seed + 1), targets };
+/** Examples as a data set of this shape may hold them. A feature that is a category gets whole numbers in its range. */
+export function batchFor({ inputShape, features, target }: ExampleShape, exampleCount: number, seed: number) {
+  const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
+  const inputs = numbers(sizeOf(inputShape) * exampleCount, seed + 1);
+  const rowLength = sizeOf(inputShape);
+  let offset = 0;
+  for (const { kind, cardinality = 1, shape } of features ?? []) {
+    const end = offset + sizeOf(shape);
+    for (let row = 0; kind === "category" && row < exampleCount; row++) {
+      for (let i = offset; i < end; i++) {
+        const at = row * rowLength + i;
+        inputs[at] = Math.floor((inputs[at]! + 0.5) * cardinality) % cardinality;
+      }
+    }
+    offset = end;
+  }
+  const targetOf = (i: number): number => {
+    if (target.kind === "number") return Math.sin(i + seed);
+    return (i * 7 + seed) % (target.kind === "binary" ? 2 : target.classCount);
+  };
+  const targets = Float32Array.from({ length: exampleCount * targetLength(target) }, (_, i) => targetOf(i));
+  return { exampleCount, inputs, targets };
 }
 
 /** Largest difference, as a share of the largest number expected. */
@@ -59,13 +74,30 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   return worst / scale;
 }
 
+const classes = (inputShape: number[], classCount: number): ExampleShape => ({
+  inputShape,
+  target: { kind: "class", classCount },
+});
+const category = (name: string, cardinality: number) => ({
+  name,
+  shape: [],
+  kind: "category" as const,
+  cardinality,
+});
+
 const layer = (class_name: string, config: object) => ({ class_name, config });
+
+const wired = (class_name: string, name: string, config: object, ...takes: string[]) => ({
+  class_name,
+  name,
+  config: { name, ...config },
+  inbound_nodes: takes.length > 0 ? [takes.map((taken) => [taken, 0, 0, {}])] : [],
+});
 
 export interface ModelCase {
   readonly name: string;
   readonly spec: ModelSpec;
-  readonly inputShape: readonly number[];
-  readonly classCount: number;
+  readonly shape: ExampleShape;
 }
 
 /** One of each architecture, small enough for the cpu engine, with most other layer kinds in the last. */
@@ -73,14 +105,12 @@ export const modelCases: readonly ModelCase[] = [
   {
     name: "cnn",
     spec: { architecture: "cnn", filters: [5, 6], kernelSize: 3, hidden: [9] },
-    inputShape: [14, 13, 2],
-    classCount: 4,
+    shape: classes([14, 13, 2], 4),
   },
   {
     name: "mlp",
     spec: { architecture: "mlp", hidden: [33, 17] },
-    inputShape: [7, 5],
-    classCount: 10,
+    shape: classes([7, 5], 10),
   },
   {
     name: "layers",
@@ -121,7 +151,74 @@ export const modelCases: readonly ModelCase[] = [
         },
       },
     },
-    inputShape: [180],
-    classCount: 3,
+    shape: classes([180], 3),
+  },
+  {
+    name: "layers, functional",
+    spec: {
+      architecture: "layers",
+      topology: {
+        class_name: "Model",
+        config: {
+          name: "branches",
+          layers: [
+            wired("InputLayer", "image", {
+              batch_input_shape: [null, 6, 5, 2],
+              dtype: "float32",
+              sparse: false,
+            }),
+            wired(
+              "Conv2D",
+              "stem",
+              { filters: 4, kernel_size: 3, padding: "same", activation: "relu" },
+              "image",
+            ),
+            wired("Conv2D", "right", { filters: 4, kernel_size: 3, padding: "same" }, "stem"),
+            wired("Add", "joined", {}, "right", "stem"),
+            wired("Activation", "out", { activation: "relu" }, "joined"),
+            wired("Conv2D", "gate", { filters: 4, kernel_size: 1, activation: "sigmoid" }, "out"),
+            wired("Multiply", "gated", {}, "gate", "out"),
+            wired("Concatenate", "both", { axis: -1 }, "gated", "out"),
+            wired("GlobalMaxPooling2D", "top", {}, "both"),
+            wired("Dense", "answer", { units: 3, activation: "softmax" }, "top"),
+          ],
+          input_layers: [["image", 0, 0]],
+          output_layers: [["answer", 0, 0]],
+        },
+      },
+    },
+    shape: classes([6, 5, 2], 3),
+  },
+  {
+    name: "tabular",
+    spec: { architecture: "tabular", hidden: [7], embeddingWidth: 3 },
+    shape: {
+      inputShape: [5],
+      features: [
+        { name: "age", shape: [], kind: "number" },
+        category("job", 5),
+        { name: "rates", shape: [2], kind: "number" },
+        category("home", 3),
+      ],
+      target: { kind: "binary" },
+    },
+  },
+  {
+    name: "two-tower",
+    spec: { architecture: "two-tower", width: 4, hidden: [] },
+    shape: {
+      inputShape: [2],
+      features: [category("user", 6), category("item", 9)],
+      target: { kind: "number" },
+    },
+  },
+  {
+    name: "two-tower with dense layers",
+    spec: { architecture: "two-tower", width: 4, hidden: [6, 5] },
+    shape: {
+      inputShape: [2],
+      features: [category("user", 6), category("item", 9)],
+      target: { kind: "binary" },
+    },
   },
 ];

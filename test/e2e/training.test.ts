@@ -27,7 +27,7 @@ test("three agents train; every rank has the same parameters at every checkpoint
     Array.from({ length: totalSteps / 100 }, (_, i) => ({ step: 100 * (i + 1), ranks: 3 })),
   );
   expect(undisturbed.evaluation).toMatchObject({ examples: 2_000 });
-  expect(undisturbed.evaluation!.accuracy).toBeGreaterThan(0.85);
+  expect(undisturbed.evaluation!.accuracy!).toBeGreaterThan(0.85);
   expect(undisturbed.version).toBe("digits@1");
 }, 90_000);
 
@@ -58,7 +58,7 @@ test("a SIGKILL, a join and a clean leave in one run: no finished step is lost a
   const whileJoined = job.checkpoints.filter(({ step }) => step > joined.startStep && step <= left.startStep);
   expect(whileJoined.length).toBeGreaterThan(0);
   expect(whileJoined.every(({ ranks }) => ranks === 3)).toBe(true);
-  expect(Math.abs(job.evaluation!.accuracy - undisturbed.evaluation!.accuracy)).toBeLessThanOrEqual(0.005);
+  expect(Math.abs(job.evaluation!.accuracy! - undisturbed.evaluation!.accuracy!)).toBeLessThanOrEqual(0.005);
   await cluster.processes.startAgent("agent-3");
 }, 120_000);
 
@@ -69,7 +69,7 @@ test("a coordinator that is killed in the middle of a job costs nothing", async 
   await cluster.processes.startCoordinator();
   const job = await cluster.untilJob(id, succeeded);
   expect(job.generations).toHaveLength(1); // training never stopped
-  expect(job.evaluation!.accuracy).toBe(undisturbed.evaluation!.accuracy);
+  expect(job.evaluation!.accuracy!).toBe(undisturbed.evaluation!.accuracy!);
   const { versions, coordinator } = await cluster.until((view) => view);
   expect(versions.map(({ name, version }) => `${name}@${version}`)).toEqual([
     "digits@1",

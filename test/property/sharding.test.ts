@@ -69,6 +69,22 @@ test("no other cut has a cheaper worst shard", () => {
   );
 });
 
+test("a cut lies only where one tensor crosses", () => {
+  const flags = fc.array(fc.boolean(), { minLength: 1, maxLength: 9 });
+  fc.assert(
+    fc.property(flags, fc.nat(), (given, pick) => {
+      const layers = layersOf(given.map(() => [1, 1])).map((layer, i) => ({
+        ...layer,
+        ...(given[i] && i < given.length - 1 ? { uncuttable: true as const } : {}),
+      }));
+      const places = layers.filter(({ uncuttable }) => !uncuttable).length;
+      const ranges = cutIntoShards(layers, (pick % places) + 1);
+      for (const { toLayer } of ranges) expect(layers[toLayer - 1]!.uncuttable).toBeUndefined();
+      expect(() => cutIntoShards(layers, places + 1)).toThrow(/shards of a model/);
+    }),
+  );
+});
+
 test("more shards than layers are refused, and the remedy says how many there can be", () => {
   expect(() => cutIntoShards(layersOf([[1, 1]]), 2)).toThrow(
     expect.objectContaining({ code: "REQUEST_INVALID", remedy: "Ask for at most 1 shards." }),

@@ -24,7 +24,8 @@ export function tabularTopology(spec: TabularSpec, shape: ExampleShape): Record<
     const embedding = { input_dim, output_dim };
     return flat(wiring.layer("Embedding", `${feature.name}_embedding`, embedding, input));
   });
-  let last = columns.length === 1 ? columns[0]! : wiring.layer("Concatenate", "columns", { axis: -1 }, ...columns);
+  let last =
+    columns.length === 1 ? columns[0]! : wiring.layer("Concatenate", "columns", { axis: -1 }, ...columns);
   for (const [i, units] of spec.hidden.entries()) {
     last = wiring.layer("Dense", `dense_${i + 1}`, { units, activation: "relu" }, last);
   }

@@ -12,7 +12,10 @@ type TwoTowerSpec = Extract<ModelSpec, { architecture: "two-tower" }>;
  * plus the biases. With `hidden` a tower of dense layers stands on each vector; without, it is matrix factorisation.
  * Source: Koren, Bell & Volinsky, "Matrix factorization techniques for recommender systems", 2009.
  */
-export function twoTowerTopology(spec: TwoTowerSpec, { features = [], target }: ExampleShape): Record<string, unknown> {
+export function twoTowerTopology(
+  spec: TwoTowerSpec,
+  { features = [], target }: ExampleShape,
+): Record<string, unknown> {
   const categories = features.filter(({ kind }) => kind === "category");
   if (categories.length !== 2 || features.length !== 2) {
     const message = `a two-tower model needs two categories and nothing else, but the data has ${features.length} features`;
@@ -24,14 +27,27 @@ export function twoTowerTopology(spec: TwoTowerSpec, { features = [], target }: 
   }
   const wiring = new Wiring();
   const towers = categories.map((feature) => tower(wiring, feature, spec));
-  const product = wiring.layer("Dot", "product", { axes: -1, normalize: false }, ...towers.map(({ top }) => top));
+  const product = wiring.layer(
+    "Dot",
+    "product",
+    { axes: -1, normalize: false },
+    ...towers.map(({ top }) => top),
+  );
   const sum = wiring.layer("Add", "sum", {}, product, ...towers.map(({ bias }) => bias));
   // One unit that begins as the identity: its bias is the mean of all.
-  const answer = { units: 1, activation: endingOf(target), kernel_initializer: { class_name: "Ones", config: {} } };
+  const answer = {
+    units: 1,
+    activation: endingOf(target),
+    kernel_initializer: { class_name: "Ones", config: {} },
+  };
   return wiring.topology("two_tower", wiring.layer("Dense", "answer", answer, sum));
 }
 
-function tower(wiring: Wiring, feature: Feature, { width, hidden }: TwoTowerSpec): { top: string; bias: string } {
+function tower(
+  wiring: Wiring,
+  feature: Feature,
+  { width, hidden }: TwoTowerSpec,
+): { top: string; bias: string } {
   const { name } = feature;
   const input = wiring.input(feature);
   const input_dim = cardinalityOf(feature);

@@ -63,10 +63,7 @@ export const activationConfig = {
 export const biasWeights = (
   config: { use_bias: boolean; bias_initializer: Initializer },
   length: number,
-): Weight[] =>
-  config.use_bias
-    ? [channelWeight("bias", length, config.bias_initializer)]
-    : [];
+): Weight[] => (config.use_bias ? [channelWeight("bias", length, config.bias_initializer)] : []);
 
 /** A weight whose elements belong to the channels of the last axis. */
 export const channelWeight = (name: string, length: number, initializer: Initializer): Weight => ({

@@ -1,10 +1,5 @@
 import { z } from "zod";
-import {
-  activationSchema,
-  commonConfig,
-  dataFormatSchema,
-  widthSchema,
-} from "./config.ts";
+import { activationSchema, commonConfig, dataFormatSchema, widthSchema } from "./config.ts";
 import {
   activationConfig,
   biasConfig,
@@ -16,7 +11,14 @@ import {
   ShapeMismatch,
   sizeOf,
 } from "./geometry.ts";
-import { addGeometry, concatenateGeometry, concatenateSchema, dotGeometry, dotSchema, mergeSchema } from "./merge.ts";
+import {
+  addGeometry,
+  concatenateGeometry,
+  concatenateSchema,
+  dotGeometry,
+  dotSchema,
+  mergeSchema,
+} from "./merge.ts";
 import { layerNormalizationGeometry, layerNormalizationSchema } from "./normalization.ts";
 import { embeddingGeometry, embeddingSchema } from "./sequence.ts";
 import {

@@ -26,7 +26,8 @@ export function concatenateGeometry(
 ): LayerGeometry {
   const [first = [], ...others] = shapes;
   if (others.length === 0) throw new ShapeMismatch("needs two inputs or more");
-  if (axis !== -1 && axis !== first.length) throw new ShapeMismatch("joins along the last axis only: axis -1");
+  if (axis !== -1 && axis !== first.length)
+    throw new ShapeMismatch("joins along the last axis only: axis -1");
   const leading = (shape: readonly number[]) => shape.slice(0, -1).join();
   if (first.length === 0 || others.some((shape) => leading(shape) !== leading(first))) {
     throw new ShapeMismatch(`cannot join ${text(shapes)}: they differ before the last axis`);

@@ -15,7 +15,7 @@ export const embeddingSchema = z.strictObject({
     .positive()
     .max(2 ** 24),
   output_dim: widthSchema,
-  input_length: z.unknown(),
+  input_length: z.unknown().optional(),
   mask_zero: z
     .boolean()
     .nullish()

@@ -1,6 +1,6 @@
 import { shortPeer } from "../../../protocol/ids.ts";
 import type { JobView } from "../../../protocol/messages/api.ts";
-import { formatBytes, formatDuration, formatLoss, formatPercent } from "./quantity.ts";
+import { formatBytes, formatDuration, formatLoss, formatMetric, formatPercent } from "./quantity.ts";
 import { formatFacts, formatTable } from "./table.ts";
 
 /** One line a job, newest last. */

@@ -8,7 +8,7 @@ import { modelOf } from "../../../agent/models/library.ts";
 import { readTopology } from "../../../agent/models/topology.ts";
 import { type ModelSpec, modelSpecSchema } from "../../../protocol/job-spec.ts";
 import { modelDescriptionSchema } from "../../../protocol/messages/model.ts";
-import { modelCases, numbers, relativeError } from "../../contract/engines.ts";
+import { batchFor, modelCases, relativeError } from "../../contract/engines.ts";
 
 const classes = (inputShape: readonly number[], classCount = 10) => ({
   inputShape,
@@ -95,9 +95,9 @@ describe("model library", () => {
 
   it("refuses two layers of one name, and models that are no chain", () => {
     expect(refusal(sequential(dense(), dense()))?.message).toBe("two layers are called out");
-    const functional = { class_name: "Model", config: { layers: [] } };
-    expect(refusal({ architecture: "layers", topology: functional })?.message).toContain(
-      "only sequential models",
+    const subclass = { class_name: "MyModel", config: { layers: [] } };
+    expect(refusal({ architecture: "layers", topology: subclass })?.message).toContain(
+      "sequential and functional models",
     );
   });
 
@@ -138,7 +138,7 @@ describe("model library", () => {
     fc.assert(
       fc.property(topology, (each) => {
         try {
-          for (const { outputShape } of readTopology(each, [6, 6, 2])) {
+          for (const { outputShape } of readTopology(each, { inputShape: [6, 6, 2] }).layers) {
             expect(outputShape.every((length) => Number.isInteger(length) && length > 0)).toBe(true);
           }
         } catch (error) {
@@ -151,10 +151,10 @@ describe("model library", () => {
 });
 
 describe("initial parameters", () => {
-  const { layers, description } = modelOf(modelSpecSchema.parse({ architecture: "cnn" }), data);
+  const { graph, description } = modelOf(modelSpecSchema.parse({ architecture: "cnn" }), data);
   const initial = (seed: number) => {
     const into = new Float32Array(description.parameterCount);
-    writeInitialParameters(layers, seed, into);
+    writeInitialParameters(graph.layers, seed, into);
     return into;
   };
 
@@ -183,7 +183,7 @@ describe("initial parameters", () => {
     };
     const model = modelOf(sequential(flatten, dense(config)), data);
     const into = new Float32Array(model.description.parameterCount);
-    writeInitialParameters(model.layers, 5, into);
+    writeInitialParameters(model.graph.layers, 5, into);
     const kernel = into.subarray(0, 7_840);
     expect(kernel.every((value) => value >= 0.8 && value <= 1.2)).toBe(true);
     expect(kernel.reduce((sum, value) => sum + value, 0) / kernel.length).toBeCloseTo(1, 2);
@@ -197,11 +197,11 @@ describe("topologies are TF.js topologies", () => {
 
   it.each(modelCases.map((each) => [each.name, each] as const))(
     "TF.js reads %s and computes the same",
-    async (_name, { spec, inputShape, classCount }) => {
+    async (_name, { spec, shape }) => {
       const engine = await openEngine({ prefer: "cpu" });
-      const { description } = modelOf(spec, classes(inputShape, classCount));
+      const { description, graph } = modelOf(spec, shape);
       const theirs = await tf.models.modelFromJSON({ modelTopology: description.topology as never });
-      const ours = engine.openModel(spec, { ...classes(inputShape, classCount), seed: 8 });
+      const ours = engine.openModel(spec, { ...shape, seed: 8 });
       const parameters = new Float32Array(description.parameterCount);
       await ours.readParameters(parameters);
       const slices = ours.layout.map(({ name, shape, offset, elementCount }) => ({
@@ -209,19 +209,26 @@ describe("topologies are TF.js topologies", () => {
         shape,
         data: parameters.slice(offset, offset + elementCount),
       }));
-      expect(theirs.getWeights().map(({ shape }) => shape)).toEqual(slices.map(({ shape }) => shape));
-      theirs.setWeights(slices.map(({ data: values, shape }) => tf.tensor(values, [...shape])));
-      const input = {
-        shape: [2, ...inputShape],
-        data: numbers(2 * inputShape.reduce((a, b) => a * b, 1), 4),
-      };
+      const layers = theirs.layers.filter((layer) => layer.getClassName() !== "InputLayer");
+      for (const layer of layers) {
+        const own = slices.filter(({ name }) => name.startsWith(`${layer.name}/`));
+        expect(layer.getWeights().map((weight) => weight.shape)).toEqual(own.map((weight) => weight.shape));
+        layer.setWeights(own.map((weight) => tf.tensor(weight.data, [...weight.shape])));
+      }
+      const input = { shape: [2, ...shape.inputShape], data: batchFor(shape, 2, 4).inputs };
       const range = { fromLayer: 0, toLayer: description.layers.length };
       const shard = engine.openShard(description, range, slices);
-      const expected = theirs.predict(tf.tensor(input.data, input.shape)) as tf.Tensor;
+      const rows = tf.tensor(input.data, input.shape);
+      const parts = graph.inputs.map(({ shape: each, offset, elementCount }) =>
+        graph.inputs.length === 1
+          ? tf.reshape(rows, [2, ...each])
+          : tf.reshape(tf.slice(rows, [0, offset], [2, elementCount]), [2, ...each]),
+      );
+      const expected = theirs.predict(parts) as tf.Tensor;
       expect(relativeError((await shard.infer(input)).data, await expected.data())).toBeLessThan(1e-5);
-      const layerShapes = theirs.layers.filter((layer) => layer.getClassName() !== "InputLayer");
-      expect(layerShapes.map(({ outputShape }) => (outputShape as number[]).slice(1))).toEqual(
-        description.layers.map(({ outputShape }) => outputShape),
+      const shapes = layers.map(({ name, outputShape }) => [name, (outputShape as number[]).slice(1)]);
+      expect(Object.fromEntries(shapes)).toEqual(
+        Object.fromEntries(description.layers.map(({ name, outputShape }) => [name, outputShape])),
       );
       engine.close();
     },

@@ -31,7 +31,7 @@ async function trainWith(how: Partial<JobSpec>, engine: Engine, data: Dataset): 
   );
   expect(new Set(ranks.map(({ hashes, trainer }) => hashes.get(trainer.state.step))).size).toBe(1);
   for (const { model } of ranks) model.close();
-  return { accuracy: evaluations[0]!.accuracy, sentBytes };
+  return { accuracy: evaluations[0]!.accuracy!, sentBytes };
 }
 
 describe("bytes and accuracy on digits", () => {

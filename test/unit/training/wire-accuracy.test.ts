@@ -42,6 +42,6 @@ describe("accuracy on digits", () => {
   test.each(["bf16", "int8"] as const)("%s reaches that of f32 within half a point", async (wire) => {
     const { accuracy } = await trainWith(wire, engine, data);
     expect(exact.accuracy).toBeGreaterThan(0.88);
-    expect(accuracy).toBeGreaterThan(exact.accuracy - 0.005);
+    expect(accuracy).toBeGreaterThan(exact.accuracy! - 0.005);
   });
 });
