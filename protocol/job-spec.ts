@@ -72,6 +72,10 @@ export type EngineName = z.infer<typeof engineNameSchema>;
 export const wireSchema = z.enum(["f32", "bf16", "int8"]);
 export type Wire = z.infer<typeof wireSchema>;
 
+/** Recursive doubling sends whole vectors in few rounds: for small ones over links with latency. */
+export const algorithmSchema = z.enum(["ring", "doubling"]);
+export type Algorithm = z.infer<typeof algorithmSchema>;
+
 /** Steps between two meetings of the ranks; bounded, as a rank that dies takes so many with it. */
 const everySteps = positiveInteger.max(100_000);
 const synchronizationSchema = z.discriminatedUnion("kind", [
@@ -129,6 +133,8 @@ const jobObjectSchema = z.strictObject({
   /** `plaintext` is for a trusted LAN and must be asked for. */
   transport: z.enum(["encrypted", "plaintext"]).default("encrypted"),
   wire: wireSchema.default("f32"),
+  /** How sums are made: round a ring, in pairs by recursive doubling, or as the measured links say that is faster. */
+  allReduce: z.enum(["auto", "ring", "doubling"]).default("auto"),
   /** When a loss or a gradient is NaN or infinite: end the job, or leave that update out on every rank. */
   nonFinite: z.enum(["stop", "skip"]).default("stop"),
   /** When the ranks meet, and what they agree on there. */
@@ -137,9 +143,14 @@ const jobObjectSchema = z.strictObject({
   topK: topKSchema.optional(),
 });
 
-export const jobSpecSchema = jobObjectSchema.refine(({ wire, topK }) => !topK || wire === "f32", {
-  path: ["topK"],
-  message: "topK sends f32 values beside their places: leave wire at f32",
-});
+export const jobSpecSchema = jobObjectSchema
+  .refine(({ wire, topK }) => !topK || wire === "f32", {
+    path: ["topK"],
+    message: "topK sends f32 values beside their places: leave wire at f32",
+  })
+  .refine(({ allReduce, wire, topK }) => allReduce !== "doubling" || (wire === "f32" && !topK), {
+    path: ["allReduce"],
+    message: "doubling sums exact f32: leave wire at f32 and topK out, or allReduce at auto",
+  });
 
 export type JobSpec = z.infer<typeof jobSpecSchema>;

@@ -1,3 +1,5 @@
+import { doublingRounds } from "./recursive-doubling.ts";
+
 /**
  * The link model: moving d bytes over a link takes k·d + r, with inverse bandwidth k (seconds a byte) and latency r.
  * Source: Hockney, "The communication challenge for MPP", 1994 (t = r + n/bandwidth).
@@ -22,4 +24,20 @@ export function ringAllReduceMs(hops: readonly LinkCost[], bytes: number): numbe
   const worldSize = hops.length;
   if (worldSize < 2) return 0;
   return 2 * (worldSize - 1) * Math.max(...hops.map((hop) => transferMs(hop, bytes / worldSize)));
+}
+
+/**
+ * Time of one all-reduce by recursive doubling: rounds one after the other, each as long as its slowest pair takes for the
+ * whole vector. Fewer rounds than the ring's, and more bytes: for vectors whose rounds are latency.
+ *
+ * @param linkOf cost of sending from one rank to another
+ */
+export function doublingAllReduceMs(
+  linkOf: (from: number, to: number) => LinkCost,
+  { worldSize, bytes }: { readonly worldSize: number; readonly bytes: number },
+): number {
+  return doublingRounds(worldSize).reduce(
+    (sum, { hops }) => sum + Math.max(...hops.map(({ from, to }) => transferMs(linkOf(from, to), bytes))),
+    0,
+  );
 }

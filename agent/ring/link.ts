@@ -60,6 +60,15 @@ export interface DownstreamLink {
   destroy(): void;
 }
 
+/**
+ * What one rank has of its neighbours: in a ring it receives from one and sends to another one; with recursive doubling
+ * these are the two directions of one connection.
+ */
+export interface PeerLinks {
+  readonly upstream: UpstreamLink;
+  readonly downstream: DownstreamLink;
+}
+
 export async function receiveEach(
   upstream: UpstreamLink,
   take: TakeSegment,

@@ -2,23 +2,24 @@ import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { Wire } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
+import { carry } from "./carry.ts";
 import { Circulation } from "./circulation.ts";
+import { sumByDoubling } from "./doubling.ts";
 import { Gathering } from "./gathering.ts";
-import {
-  type DownstreamLink,
-  type PlaceSegment,
-  receiveEach,
-  type Segment,
-  type UpstreamLink,
-} from "./link.ts";
+import type { PeerLinks } from "./link.ts";
 import { RingMemory } from "./memory.ts";
 import { wireFormats } from "./wire.ts";
 
 export interface RingOptions {
   readonly rank: number;
   readonly worldSize: number;
-  /** Absent in a world of one. */
-  readonly links?: { readonly upstream: UpstreamLink; readonly downstream: DownstreamLink };
+  /** To the neighbours; absent in a world of one, and with `partners`. */
+  readonly links?: PeerLinks;
+  /**
+   * By rank, those that this one exchanges with by recursive doubling (protocol/recursive-doubling.ts): sums then go that
+   * way, and nothing goes round.
+   */
+  readonly partners?: ReadonlyMap<number, PeerLinks>;
   /**
    * Buffers and residuals that were allocated from it are summed in place; others are copied in and out. The ring has it
    * for itself.
@@ -44,18 +45,6 @@ export interface AllReduceOptions {
   readonly residual?: Float32Array;
 }
 
-/** The segments of one operation on one rank. */
-interface Collective {
-  /** What is still to come; 0 is the end. */
-  readonly remaining: number;
-  /** What is still to be sent; with nothing left the downstream neighbour has, or will have, all that it needs of us. */
-  readonly unsent: number;
-  launch(): void;
-  /** @throws RingfoldError MESSAGE_INVALID */
-  take(segment: Segment): void;
-  readonly place?: PlaceSegment | undefined;
-}
-
 interface Copy {
   readonly memory: RingMemory;
   readonly vector: Float32Array;
@@ -63,15 +52,16 @@ interface Copy {
 }
 
 /**
- * One rank's end of a ring for the length of one generation.
+ * One rank's end of a ring for the length of one generation; or of the pairs of recursive doubling, where the plan says so.
  *
- * When an operation throws, the ring is dead: both links are destroyed, so the news runs round the ring in both
+ * When an operation throws, the ring is dead: all links are destroyed, so the news runs round the ring in both
  * directions at the speed of a closing socket, and a new generation must be agreed.
  */
 export class Ring {
   readonly rank: number;
   readonly worldSize: number;
   readonly #options: RingOptions;
+  readonly #links: readonly PeerLinks[];
   readonly #segmentBytes: number;
   readonly #window: number;
   /** For buffers from elsewhere: as large as the largest so far. */
@@ -80,11 +70,13 @@ export class Ring {
   #busy = false;
 
   constructor(options: RingOptions) {
-    assert(options.worldSize === 1 || options.links, "a ring of several needs links");
+    const { links, partners } = options;
+    assert(options.worldSize === 1 || links || partners, "a ring of several needs links");
     assert(options.rank >= 0 && options.rank < options.worldSize);
     this.rank = options.rank;
     this.worldSize = options.worldSize;
     this.#options = options;
+    this.#links = partners ? [...partners.values()] : links ? [links] : [];
     this.#segmentBytes = options.segmentBytes ?? limits.segmentBytes;
     this.#window = options.window ?? limits.segmentWindow;
     // Chunks differ by at most one segment (chunks.ts); a window of 2 keeps the last one from waiting.
@@ -98,16 +90,17 @@ export class Ring {
    *
    * @param buffer f32, the same length on each rank; contents undefined after a throw
    * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID | CANCELLED
-   * Cost: each rank sends 2(W-1)/W * length * 4 bytes with f32, 2 with bf16, 1.016 with int8.
-   * Source: Patarasuk & Yuan, "Bandwidth optimal all-reduce algorithms", 2009.
+   * Cost: each rank sends 2(W-1)/W * length * 4 bytes with f32, 2 with bf16, 1.016 with int8; by doubling, f32 only,
+   * log2(W) * length * 4.
+   * Source: Patarasuk & Yuan, "Bandwidth optimal all-reduce algorithms", 2009; doubling.ts.
    */
   async allReduce(buffer: Float32Array, signal: AbortSignal, options: AllReduceOptions = {}): Promise<void> {
-    const { links, memory } = this.#options;
-    if (!links) return;
+    const { memory } = this.#options;
+    if (this.worldSize === 1) return;
     await this.#operate(signal, () =>
       memory?.owns(buffer)
-        ? this.#circulate(memory, buffer, options, signal)
-        : this.#circulateCopy(buffer, options, signal),
+        ? this.#reduce(memory, buffer, options, signal)
+        : this.#reduceCopy(buffer, options, signal),
     );
   }
 
@@ -127,30 +120,32 @@ export class Ring {
   ): Promise<readonly Uint8Array[]> {
     const { links } = this.#options;
     assert(payload.length <= payloadBytesMax);
-    if (!links) return [payload];
+    if (this.worldSize === 1) return [payload];
+    assert(links, "an all-gather goes round a ring");
     return this.#operate(signal, async () => {
       const gathering = new Gathering({
         ...{ rank: this.rank, worldSize: this.worldSize, operation: this.#operation },
         ...{ payload, payloadBytesMax, segmentBytes: this.#segmentBytes },
         ...{ upstreamPeerId: links.upstream.peerId, downstream: links.downstream },
       });
-      await this.#carry(gathering, { pendingMax: Number.POSITIVE_INFINITY, signal });
+      await carry(gathering, links, { pendingMax: Number.POSITIVE_INFINITY, signal });
       return gathering.payloads;
     });
   }
 
-  /** What this rank has sent to its neighbour since the links stand, counted at the socket. */
+  /** What this rank has sent since the links stand, counted at the sockets. */
   get sentBytes(): number {
-    return this.#options.links?.downstream.bytesSent ?? 0;
+    return this.#links.reduce((sum, { downstream }) => sum + downstream.bytesSent, 0);
   }
 
   get receivedBytes(): number {
-    return this.#options.links?.upstream.bytesReceived ?? 0;
+    return this.#links.reduce((sum, { upstream }) => sum + upstream.bytesReceived, 0);
   }
 
-  /** The links have carried what they may: end this generation at the next boundary. */
+  /** A link has carried what it may: end this generation at the next boundary. */
   get isWornOut(): boolean {
-    return this.sentBytes > (this.#options.linkBytesMax ?? Number.POSITIVE_INFINITY);
+    const { linkBytesMax = Number.POSITIVE_INFINITY } = this.#options;
+    return this.#links.some(({ downstream }) => downstream.bytesSent > linkBytesMax);
   }
 
   /** Resolves when every rank has arrived here. @throws as allReduce */
@@ -163,24 +158,26 @@ export class Ring {
    * An operation that is under way may still end by the bound before.
    */
   set hopTimeoutMs(timeoutMs: number) {
-    const { links } = this.#options;
-    if (!links) return;
-    links.upstream.hopTimeoutMs = timeoutMs;
-    links.downstream.hopTimeoutMs = timeoutMs;
+    for (const { upstream, downstream } of this.#links) {
+      upstream.hopTimeoutMs = timeoutMs;
+      downstream.hopTimeoutMs = timeoutMs;
+    }
   }
 
   /**
    * For whoever works between two operations: nobody ends a ring there but by a failure.
-   * @throws RingfoldError RING_BROKEN when the downstream neighbour has closed its link
+   * @throws RingfoldError RING_BROKEN when a rank that this one sends to has closed its link
    */
   throwIfBroken(): void {
-    const closed = this.#options.links?.downstream.closed;
-    if (closed?.aborted) throw closed.reason;
+    for (const { closed } of this.#links.map(({ downstream }) => downstream))
+      if (closed.aborted) throw closed.reason;
   }
 
   destroy(): void {
-    this.#options.links?.upstream.destroy();
-    this.#options.links?.downstream.destroy();
+    for (const { upstream, downstream } of this.#links) {
+      upstream.destroy();
+      downstream.destroy();
+    }
   }
 
   /** Runs one collective operation; any failure of it is the end of this ring. */
@@ -200,18 +197,36 @@ export class Ring {
     }
   }
 
-  async #circulateCopy(buffer: Float32Array, options: AllReduceOptions, signal: AbortSignal): Promise<void> {
+  async #reduceCopy(buffer: Float32Array, options: AllReduceOptions, signal: AbortSignal): Promise<void> {
     const copy = this.#copyFor(buffer.length);
     const vector = copy.vector.subarray(0, buffer.length);
     vector.set(buffer);
     const { residual, ...rest } = options;
-    if (!residual) await this.#circulate(copy.memory, vector, rest, signal);
+    if (!residual) await this.#reduce(copy.memory, vector, rest, signal);
     else {
       copy.residual.set(residual);
-      await this.#circulate(copy.memory, vector, { ...rest, residual: copy.residual }, signal);
+      await this.#reduce(copy.memory, vector, { ...rest, residual: copy.residual }, signal);
       residual.set(copy.residual.subarray(0, residual.length));
     }
     buffer.set(vector);
+  }
+
+  async #reduce(
+    memory: RingMemory,
+    vector: Float32Array,
+    options: AllReduceOptions,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { partners } = this.#options;
+    if (!partners) return this.#circulate(memory, vector, options, signal);
+    // What rounding loses of a partial sum would be lost on all ranks of a group, and remembered by each.
+    assert((options.wire ?? "f32") === "f32", "lossy wires go round a ring");
+    const place = { rank: this.rank, worldSize: this.worldSize, operation: this.#operation };
+    const at = { memory, vector: vector.byteOffset, elementCount: vector.length };
+    await sumByDoubling(
+      { ...place, ...at, partners, segmentBytes: this.#segmentBytes, window: this.#window },
+      signal,
+    );
   }
 
   async #circulate(
@@ -220,7 +235,8 @@ export class Ring {
     { wire = "f32", exactTail = 0, residual }: AllReduceOptions,
     signal: AbortSignal,
   ): Promise<void> {
-    const { upstream, downstream } = this.#options.links!;
+    const links = this.#options.links!;
+    const { upstream, downstream } = links;
     assert(!residual || (memory.owns(residual) && residual.length >= vector.length - exactTail));
     const window = this.#window;
     const circulation = new Circulation({
@@ -234,46 +250,7 @@ export class Ring {
     });
     // No rank waits for ever for a free slot: at most `window` segments of each rank circulate, so the `window + 1` slots
     // of all ranks are never full at once.
-    await this.#carry(circulation, { pendingMax: window, signal });
-  }
-
-  /** One operation from its launch to its last segment; no segment is taken while more than `pendingMax` wait to leave. */
-  async #carry(
-    collective: Collective,
-    { pendingMax, signal }: { readonly pendingMax: number; readonly signal: AbortSignal },
-  ): Promise<void> {
-    const { upstream, downstream } = this.#options.links!;
-    // The abort runs both ways: who waits for its upstream must not wait when the rank below has broken the ring. Once all
-    // that it needs was sent, it may have ended the operation, and with it the generation, before this rank.
-    const stop = new AbortController();
-    const onCancel = () => stop.abort(signal.reason);
-    const onClosed = () => {
-      if (collective.unsent > 0) stop.abort(downstream.closed.reason);
-    };
-    const more = () => collective.remaining > 0;
-    const untilSent = async () => {
-      await downstream.drained(stop.signal, pendingMax);
-      return more();
-    };
-    const take = (segment: Segment) => {
-      collective.take(segment);
-      return downstream.pendingCount <= pendingMax || !more() ? more() : untilSent();
-    };
-    signal.addEventListener("abort", onCancel);
-    downstream.closed.addEventListener("abort", onClosed);
-    if (signal.aborted) onCancel();
-    if (downstream.closed.aborted) onClosed();
-    try {
-      collective.launch();
-      if (more()) await receiveEach(upstream, take, stop.signal, collective.place);
-      // What was sent is used anew by the next operation, and the links may be closed after the last one.
-      await downstream.drained(stop.signal);
-    } catch (cause) {
-      throw stop.signal.reason instanceof RingfoldError ? stop.signal.reason : cause;
-    } finally {
-      signal.removeEventListener("abort", onCancel);
-      downstream.closed.removeEventListener("abort", onClosed);
-    }
+    await carry(circulation, links, { pendingMax: window, signal });
   }
 
   #copyFor(elementCount: number): Copy {

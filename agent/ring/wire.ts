@@ -17,6 +17,8 @@ export interface WireFormat {
 
 /** In the place of a wire's code: the segments of an all-gather are bytes, and nobody sums them. */
 export const gatherWireCode = 255;
+/** Likewise, for whole vectors of f32 (doubling.ts): other rounds than a ring's. */
+export const doublingWireCode = 254;
 
 const blockElements = 256;
 const blockBytes = blockElements + 4;

@@ -4,12 +4,12 @@ import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { openDeadline } from "../deadline.ts";
 import type { DataPlane } from "../network/data-plane/data-plane.ts";
-import { downstreamLink, ringLimits, upstreamLink } from "../network/data-plane/ring-links.ts";
-import { Ring } from "../ring/ring.ts";
+import type { Ring } from "../ring/ring.ts";
 import { CatchUp } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { fetchStartState, sourcesOf } from "./healing/healing.ts";
 import type { DigestState, StateSource } from "./healing/state-source.ts";
+import { linkRing } from "./linking.ts";
 import type { Trainee } from "./trainee.ts";
 
 export interface Healing {
@@ -33,7 +33,7 @@ export interface Rendezvous {
 }
 
 /**
- * Turns a plan into a running ring: link with both neighbours, then a barrier, after which every rank knows that all are
+ * Turns a plan into a running ring: link with the neighbours, then a barrier, after which every rank knows that all are
  * linked. A rank that has to heal begins to copy the state, and enters the ring with the others meanwhile.
  *
  * @param signal of the generation
@@ -58,7 +58,7 @@ export async function joinGeneration(
   );
   plane.admit(admitted);
   try {
-    const ring = await link(plan, self, deadline.signal);
+    const ring = await linkRing(plan, { peerId, plane, memory: trainer.memory }, deadline.signal);
     await ring.barrier(deadline.signal); // destroys the ring when it throws
     if (!heals) onReady({ bytes: 0, durationMs: 0 });
     return { ring, ...entryOf(plan, self, signal) };
@@ -114,35 +114,4 @@ async function restoreStart(
   throw new RingfoldError("HASH_DIVERGED", `${source} is not at the starting point of this generation`, {
     ...{ peer: source, step: healed.step, expectedStep: start.step },
   });
-}
-
-async function link(
-  plan: GenerationPlan,
-  { peerId, plane, trainer: { memory } }: Rendezvous,
-  signal: AbortSignal,
-): Promise<Ring> {
-  const worldSize = plan.ranks.length;
-  const rank = plan.ranks.findIndex((member) => member.peerId === peerId);
-  if (worldSize === 1) return new Ring({ rank, worldSize });
-  const upstream = plan.ranks[(rank + worldSize - 1) % worldSize]!;
-  const downstream = plan.ranks[(rank + 1) % worldSize]!;
-  const purpose = { kind: "ring", jobId: plan.jobId, generation: plan.generation } as const;
-  // When one neighbour cannot be linked, the other one is not waited for.
-  const failed = new AbortController();
-  const either = AbortSignal.any([signal, failed.signal]);
-  const orFail = <T>(work: Promise<T>): Promise<T> => {
-    work.catch((cause) => failed.abort(cause));
-    return work;
-  };
-  const [dialled, accepted] = await Promise.allSettled([
-    orFail(plane.dial(upstream, purpose, either, { receiveRegion: memory.receiveRegion })),
-    orFail(plane.accept(downstream.peerId, purpose, either)),
-  ]);
-  if (dialled.status === "fulfilled" && accepted.status === "fulfilled") {
-    const links = { upstream: upstreamLink(dialled.value), downstream: downstreamLink(accepted.value) };
-    return new Ring({ rank, worldSize, links, memory, ...ringLimits[plan.transport] });
-  }
-  if (dialled.status === "fulfilled") dialled.value.destroy();
-  if (accepted.status === "fulfilled") accepted.value.destroy();
-  throw failed.signal.reason;
 }

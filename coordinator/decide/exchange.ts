@@ -1,4 +1,6 @@
-import type { JobSpec, Wire } from "../../protocol/job-spec.ts";
+import type { Algorithm, JobSpec, Wire } from "../../protocol/job-spec.ts";
+import { doublingAllReduceMs } from "../../protocol/link-model.ts";
+import { isWorthwhile, type LinkTable, orderRing, predictedMs } from "./ring-order.ts";
 
 const bytesPerElement: Readonly<Record<Wire, number>> = { f32: 4, bf16: 2, int8: 1 + 4 / 256 };
 /** A place and an f32. */
@@ -24,4 +26,44 @@ export function exchangeCost(
   if (!topK) return { bytes: bytesPerElement[wire] * of.parameterCount, perStep: 1 / everySteps };
   const contributedBytes = bytesPerEntry * Math.ceil(topK.fraction * of.parameterCount);
   return { bytes: of.worldSize * contributedBytes, perStep: 1 / (2 * everySteps) };
+}
+
+/** How the ranks of a generation sum, and what the link model says that it takes. */
+export interface Way {
+  /** Peer ids by rank. */
+  readonly order: readonly string[];
+  readonly algorithm: Algorithm;
+  /** Of one step; null where the links are not known. */
+  readonly predictedCommunicationMs: number | null;
+}
+
+/**
+ * A ring is as fast as its slowest hop, and its rounds are many; recursive doubling has few, of whole vectors. Takes what
+ * the measured links predict to be faster by as much as is worth it; lossy wires and top-k go round a ring.
+ *
+ * @param of.ids the ranks in the order that they have now
+ * @param of.links undefined where one of them is unknown: then nothing is touched
+ */
+export function wayOf(
+  spec: JobSpec,
+  of: {
+    readonly ids: readonly string[];
+    readonly links: LinkTable | undefined;
+    readonly parameterCount: number;
+  },
+): Way {
+  const { ids, links, parameterCount } = of;
+  const asked = spec.allReduce === "doubling" ? "doubling" : "ring";
+  if (!links) return { order: ids, algorithm: asked, predictedCommunicationMs: null };
+  const worldSize = ids.length;
+  const { bytes, perStep } = exchangeCost(spec, { parameterCount, worldSize });
+  const order = spec.ringOrder === "measured" ? orderRing(ids, links, bytes) : ids;
+  const linkOf = (from: number, to: number) => links(order[from]!, order[to]!);
+  const predicted: Readonly<Record<Algorithm, number>> = {
+    ring: predictedMs(order, links, bytes),
+    doubling: worldSize > 1 ? doublingAllReduceMs(linkOf, { worldSize, bytes }) : 0,
+  };
+  const mayDouble = spec.allReduce === "auto" && spec.wire === "f32" && !spec.topK;
+  const algorithm = mayDouble && isWorthwhile(predicted.doubling, predicted.ring) ? "doubling" : asked;
+  return { order, algorithm, predictedCommunicationMs: perStep * predicted[algorithm] };
 }

@@ -1,9 +1,8 @@
 import { limits } from "../../protocol/limits.ts";
 import type { LinkCost } from "../../protocol/link-model.ts";
 import type { GenerationPlan, TrainingPoint } from "../../protocol/messages/job.ts";
-import { exchangeCost } from "./exchange.ts";
+import { type Way, wayOf } from "./exchange.ts";
 import type { JobRecord, Member } from "./job-record.ts";
-import { orderRing, predictedMs } from "./ring-order.ts";
 
 /** What was measured of the link between two peers, if anything. */
 export type LinkLookup = (from: string, to: string) => LinkCost | undefined;
@@ -58,7 +57,9 @@ export function computeQuorum(
     };
   }
   const chosen = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
-  const { members, predictedCommunicationMs } = byLinks(chosen, links, job);
+  const { order, algorithm, predictedCommunicationMs } = byLinks(chosen, links, job);
+  const byId = new Map(chosen.map((member) => [member.peerId, member]));
+  const members = order.map((peerId) => byId.get(peerId)!);
   const { start, source } = startingPoint(members);
   const generation = (job.plan?.generation ?? 0) + 1;
   const changes =
@@ -76,8 +77,7 @@ export function computeQuorum(
       start,
       source,
       transport: job.spec.transport,
-      predictedCommunicationMs,
-      reason,
+      ...{ algorithm, predictedCommunicationMs, reason },
     },
   };
 }
@@ -91,24 +91,16 @@ function inRingOrder(candidates: readonly Member[], previous: readonly string[])
   return [...candidates].sort((a, b) => place(a) - place(b) || (a.peerId < b.peerId ? -1 : 1));
 }
 
-/** A ring is as fast as its slowest hop: takes another order when the measured links say that it is worth it. */
-function byLinks(
-  members: readonly Member[],
-  links: LinkLookup,
-  { spec, model }: JobRecord,
-): { members: readonly Member[]; predictedCommunicationMs: number | null } {
-  const byId = new Map(members.map((member) => [member.peerId, member]));
-  const ids = [...byId.keys()];
-  if (ids.some((from) => ids.some((to) => from !== to && !links(from, to))))
-    return { members, predictedCommunicationMs: null };
+/** Takes another order, and another way of summing, when the measured links say that it is worth it. */
+function byLinks(members: readonly Member[], links: LinkLookup, { spec, model }: JobRecord): Way {
+  const ids = members.map(({ peerId }) => peerId);
   const known = (from: string, to: string): LinkCost => links(from, to)!;
-  const of = { parameterCount: model?.parameterCount ?? 0, worldSize: members.length };
-  const { bytes, perStep } = exchangeCost(spec, of);
-  const order = spec.ringOrder === "measured" ? orderRing(ids, known, bytes) : ids;
-  return {
-    members: order.map((peerId) => byId.get(peerId)!),
-    predictedCommunicationMs: perStep * predictedMs(order, known, bytes),
-  };
+  const areKnown = ids.every((from) => ids.every((to) => from === to || links(from, to)));
+  return wayOf(spec, {
+    ids,
+    links: areKnown ? known : undefined,
+    parameterCount: model?.parameterCount ?? 0,
+  });
 }
 
 /** The most advanced point; among different states at one step the one that most members have, then the lowest rank's. */

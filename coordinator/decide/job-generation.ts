@@ -125,6 +125,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
     reason: plan.reason,
     startedAtMs: nowMs,
     recoveryMs: null,
+    algorithm: plan.algorithm,
     predictedCommunicationMs: plan.predictedCommunicationMs,
     healed: [],
   });

@@ -18,7 +18,7 @@ export function orderRing(members: readonly string[], links: LinkTable, bytes: n
   if (members.length < 4) return fastestDirection(members, links, bytes);
   const best =
     members.length <= exactMax ? exactOrder(members, links, bytes) : heuristicOrder(members, links, bytes);
-  return isWorthwhile(best, members, links, bytes) ? best : members;
+  return isWorthwhile(predictedMs(best, links, bytes), predictedMs(members, links, bytes)) ? best : members;
 }
 
 /** Predicted time of one all-reduce of `bytes` in this order. */
@@ -33,19 +33,14 @@ function fastestDirection(members: readonly string[], links: LinkTable, bytes: n
   const [first, ...rest] = members;
   if (rest.length < 2) return members;
   const reversed = [first!, ...rest.toReversed()];
-  return isWorthwhile(reversed, members, links, bytes) ? reversed : members;
+  return isWorthwhile(predictedMs(reversed, links, bytes), predictedMs(members, links, bytes))
+    ? reversed
+    : members;
 }
 
-function isWorthwhile(
-  order: readonly string[],
-  present: readonly string[],
-  links: LinkTable,
-  bytes: number,
-): boolean {
-  const now = predictedMs(present, links, bytes);
-  const then = predictedMs(order, links, bytes);
-  return then < (1 - worthwhileGain) * now && now - then > worthwhileMs;
-}
+/** Whether another way is worth it: its time and that of the present one, in milliseconds. */
+export const isWorthwhile = (thenMs: number, nowMs: number): boolean =>
+  thenMs < (1 - worthwhileGain) * nowMs && nowMs - thenMs > worthwhileMs;
 
 /** The best order: every permutation of all but the first, cut short where a hop is already too slow. */
 export function exactOrder(members: readonly string[], links: LinkTable, bytes: number): readonly string[] {

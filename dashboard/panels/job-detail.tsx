@@ -91,7 +91,7 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
         : `${spec.workers.min}–${spec.workers.max}`,
     ],
     ["Engine", spec.engine],
-    ["Ring", ringText(spec)],
+    ["Ring", ringText(job)],
     ["Communication", communicationText(job)],
     ["Sent by a rank", job.progress ? formatBytes(job.progress.sentBytes) : "–"],
     ["Seed", String(spec.seed)],
@@ -110,8 +110,10 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
   );
 };
 
-function ringText({ transport, wire, topK, synchronization }: Job["spec"]): string {
-  const what = topK ? `top ${100 * topK.fraction}%` : wire;
+function ringText({ spec, generations }: Job): string {
+  const { transport, wire, topK, synchronization } = spec;
+  const way = generations.at(-1)?.algorithm === "doubling" ? "in pairs (recursive doubling), " : "";
+  const what = `${way}${topK ? `top ${100 * topK.fraction}%` : wire}`;
   const { kind } = synchronization;
   return kind === "every-step"
     ? `${transport}, ${what}`

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
-import { jobSpecSchema } from "../job-spec.ts";
+import { algorithmSchema, jobSpecSchema } from "../job-spec.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
 import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
@@ -65,6 +65,8 @@ export const generationViewSchema = z.object({
   startedAtMs: z.number(),
   /** From the event that broke the generation before to the first step committed in this one; null for the first. */
   recoveryMs: z.number().nullable(),
+  /** How it sums: chosen from the measured links unless the job says it. */
+  algorithm: algorithmSchema.default("ring"),
   /** Time of one step's all-reduce that the link model predicts; null where links are not known. */
   predictedCommunicationMs: z.number().nullable(),
   /** Ranks that began without the state and have copied it meanwhile: how much, and how long it took them. */

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { digestSchema, peerIdSchema } from "../ids.ts";
-import { jobSpecSchema } from "../job-spec.ts";
+import { algorithmSchema, jobSpecSchema } from "../job-spec.ts";
 import { limits } from "../limits.ts";
 import type { Conversation } from "../ports.ts";
 import { metricsSchema, modelDescriptionSchema } from "./model.ts";
@@ -35,6 +35,8 @@ export const generationPlanSchema = z.object({
   /** and this is one of them. It also tells how the job goes. */
   source: peerIdSchema,
   transport: z.enum(["encrypted", "plaintext"]),
+  /** How this generation sums. */
+  algorithm: algorithmSchema.default("ring"),
   /** Of one step, its share of a round's exchange, from the measured links; null where they are not known. */
   predictedCommunicationMs: z.number().nonnegative().nullable(),
   reason: z.string().max(2_000),

@@ -1,6 +1,5 @@
-import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
+import { ask, nextMessage, startBenchChild } from "./bench-child.ts";
 import { type Contender, type Lane, type Measurement, slowestOf } from "./ring-contender.ts";
 import type { RankAddress, RankMeasurement, ToRank } from "./ring-rank-process.ts";
 
@@ -9,7 +8,7 @@ export async function openOurs(
   worldSize: number,
   { lanes, bytesMax }: { readonly lanes: readonly Lane[]; readonly bytesMax: number },
 ): Promise<Contender> {
-  const ranks = Array.from({ length: worldSize }, () => startRank());
+  const ranks = Array.from({ length: worldSize }, () => startBenchChild("ring-rank-process.ts"));
   const addresses = await Promise.all(ranks.map((rank) => nextMessage<RankAddress>(rank)));
   await Promise.all(
     ranks.map((child, rank) =>
@@ -37,30 +36,4 @@ export async function openOurs(
       await ended;
     },
   };
-}
-
-function startRank(): ChildProcess {
-  const path = fileURLToPath(new URL("ring-rank-process.ts", import.meta.url));
-  return fork(path, { serialization: "advanced", stdio: ["ignore", "inherit", "inherit", "ipc"] });
-}
-
-async function ask<Answer>(child: ChildProcess, message: ToRank): Promise<Answer> {
-  const answer = nextMessage<Answer>(child);
-  child.send(message);
-  return answer;
-}
-
-/** @throws Error when the process ends instead */
-async function nextMessage<Message>(child: ChildProcess): Promise<Message> {
-  const stop = new AbortController();
-  try {
-    const exit = once(child, "exit", { signal: stop.signal }).then(([code]) => {
-      throw new Error(`a rank of the benchmark ended with code ${code}`);
-    });
-    exit.catch(() => {}); // it also rejects when we stop listening
-    const [message] = await Promise.race([once(child, "message", { signal: stop.signal }), exit]);
-    return message as Message;
-  } finally {
-    stop.abort();
-  }
 }

@@ -1,16 +1,18 @@
 import { frameBytes } from "../../agent/network/data-plane/frame-format.ts";
-import type { DownstreamLink, Segment, UpstreamLink } from "../../agent/ring/link.ts";
+import type { PeerLinks, Segment } from "../../agent/ring/link.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
+import { doublingPartners } from "../../protocol/recursive-doubling.ts";
 
 /** One direction of a ring in memory: what is sent is copied, as a socket would, counted as one, and read in order. */
-export function memoryLink(from: string, to: string): { upstream: UpstreamLink; downstream: DownstreamLink } {
+export function memoryLink(from: string, to: string): PeerLinks {
   const queue: Segment[] = [];
   const count = { sent: 0, received: 0 };
   let broken: RingfoldError | undefined;
   let wake: (() => void) | undefined;
   const closing = new AbortController();
   const destroy = () => {
-    broken ??= new RingfoldError("RING_BROKEN", "the link closed", { peer: from });
+    if (broken) return;
+    broken = new RingfoldError("RING_BROKEN", "the link closed", { peer: from });
     closing.abort(broken);
     wake?.();
   };
@@ -57,7 +59,7 @@ export function memoryLink(from: string, to: string): { upstream: UpstreamLink; 
 }
 
 /** `links[r]` are rank r's ends of a ring of `worldSize`. */
-export function memoryRing(worldSize: number): { upstream: UpstreamLink; downstream: DownstreamLink }[] {
+export function memoryRing(worldSize: number): PeerLinks[] {
   const hops = Array.from({ length: worldSize }, (_, rank) =>
     memoryLink(`rank-${rank}`, `rank-${(rank + 1) % worldSize}`),
   );
@@ -65,4 +67,23 @@ export function memoryRing(worldSize: number): { upstream: UpstreamLink; downstr
     downstream: hop.downstream,
     upstream: hops[(rank + worldSize - 1) % worldSize]!.upstream,
   }));
+}
+
+/** `partners[r]` are rank r's connections to those that it exchanges with by recursive doubling. */
+export function memoryPairs(worldSize: number): ReadonlyMap<number, PeerLinks>[] {
+  const all = Array.from({ length: worldSize }, () => new Map<number, PeerLinks>());
+  for (const rank of all.keys()) {
+    for (const other of doublingPartners({ rank, worldSize }).filter((partner) => partner > rank)) {
+      const [there, back] = [
+        memoryLink(`rank-${rank}`, `rank-${other}`),
+        memoryLink(`rank-${other}`, `rank-${rank}`),
+      ];
+      // Two directions of one connection end together.
+      there.downstream.closed.addEventListener("abort", back.downstream.destroy);
+      back.downstream.closed.addEventListener("abort", there.downstream.destroy);
+      all[rank]!.set(other, { upstream: back.upstream, downstream: there.downstream });
+      all[other]!.set(rank, { upstream: there.upstream, downstream: back.downstream });
+    }
+  }
+  return all;
 }

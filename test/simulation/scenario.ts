@@ -122,7 +122,7 @@ function drawSpec(random: Randomness, machineCount: number): JobSpec {
   });
 }
 
-/** Every other job meets at every step; the others take some of their own in between. */
+/** Every other job meets at every step, the others take some of their own in between; a third of them sums in pairs. */
 function drawExchange(random: Randomness): object {
   const everySteps = random.integer(2, 8);
   return {
@@ -132,7 +132,14 @@ function drawExchange(random: Randomness): object {
       { kind: "averaging", everySteps },
       { kind: "diloco", everySteps },
     ]),
-    ...random.pick<object>([{}, {}, { wire: "int8" }, { topK: { fraction: 0.1 } }]),
+    ...random.pick<object>([
+      {},
+      {},
+      { allReduce: "doubling" },
+      { allReduce: "doubling" },
+      { wire: "int8" },
+      { topK: { fraction: 0.1 } },
+    ]),
   };
 }
 

@@ -41,7 +41,7 @@ export function jobText(job: JobView, nowMs: number): string {
     "plan",
     `${spec.model.architecture} on ${spec.data.source}, ${spec.epochs} epochs of batch ${spec.batchSize}`,
   ]);
-  facts.push(["ring", ringText(spec)]);
+  facts.push(["ring", ringText(job)]);
   const { min, max, spares } = spec.workers;
   facts.push(["workers", `${min} to ${max}${spares > 0 ? `, and ${spares} in reserve` : ""}`]);
   if (progress) {
@@ -49,6 +49,7 @@ export function jobText(job: JobView, nowMs: number): string {
     facts.push(["step", `${step}/${totalSteps}`]);
     const right = accuracy === null ? "" : `, accuracy ${formatPercent(accuracy)}`;
     facts.push(["training", `loss ${formatLoss(loss)}${right}`]);
+    facts.push(["communication", communicationText(progress.communicationMs, job)]);
     facts.push(["sent", `${formatBytes(sentBytes)} by one rank in this generation`]);
   }
   if (progress && progress.skippedSteps > 0)
@@ -62,13 +63,22 @@ export function jobText(job: JobView, nowMs: number): string {
   return `${formatFacts(facts)}\n${generationTable(job)}`;
 }
 
-function ringText({ transport, wire, topK, synchronization }: JobView["spec"]): string {
+/** Of one step, measured beside what the link model predicts. */
+function communicationText(measuredMs: number, { generations }: JobView): string {
+  const predictedMs = generations.at(-1)?.predictedCommunicationMs;
+  const measured = `${measuredMs.toFixed(1)} ms a step`;
+  return predictedMs == null ? measured : `${measured}, predicted ${predictedMs.toFixed(1)} ms`;
+}
+
+function ringText({ spec, generations }: JobView): string {
+  const { transport, wire, topK, synchronization } = spec;
+  const way = generations.at(-1)?.algorithm === "doubling" ? "recursive doubling" : "ring";
   const what = topK ? `the largest ${formatPercent(topK.fraction, 1)}` : wire;
   const when =
     synchronization.kind === "every-step"
       ? ""
       : `, ${synchronization.kind} every ${synchronization.everySteps} steps`;
-  return `${transport}, ${what} on the wire${when}`;
+  return `${way}, ${transport}, ${what} on the wire${when}`;
 }
 
 /** accuracy 98.21% and loss 0.0543 on 10000 test examples */

@@ -43,6 +43,7 @@ export const generation = (
   startStep,
   reason,
   startedAtMs: 1_700_000_001_000,
+  algorithm: "ring",
   predictedCommunicationMs: null,
   healed: [],
   recoveryMs: number === 1 ? null : 420,

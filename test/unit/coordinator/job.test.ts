@@ -51,6 +51,7 @@ describe("from submission to the first step", () => {
       start: pointAt(0),
       source: memoryPeerId(1),
       transport: "encrypted",
+      algorithm: "ring",
       predictedCommunicationMs: null,
       reason: "all workers are ready; 2 workers from step 0",
     });

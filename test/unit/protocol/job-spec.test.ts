@@ -23,6 +23,7 @@ test("three lines are a job; everything else has a default", () => {
     ringOrder: "measured",
     transport: "encrypted",
     wire: "f32",
+    allReduce: "auto",
     nonFinite: "stop",
     synchronization: { kind: "every-step" },
   });
@@ -60,6 +61,9 @@ test.each([
   [{ engine: "torch" }, "engine"],
   [{ transport: "carrier pigeon" }, "transport"],
   [{ wire: "f16" }, "wire"],
+  [{ allReduce: "tree" }, "allReduce"],
+  [{ allReduce: "doubling", wire: "int8" }, "allReduce"],
+  [{ allReduce: "doubling", topK: { fraction: 0.1 } }, "allReduce"],
   [{ synchronization: { kind: "gossip" } }, "synchronization.kind"],
   [{ synchronization: { kind: "averaging", everySteps: 0 } }, "synchronization.everySteps"],
   [{ synchronization: { kind: "diloco", outerMomentum: 1 } }, "synchronization.outerMomentum"],
