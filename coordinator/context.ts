@@ -1,5 +1,5 @@
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
-import type { EventLog } from "./event-log.ts";
+import type { DecisionLog } from "./decision-log.ts";
 import type { PeerTable } from "./peers.ts";
 import type { VersionRegistry } from "./version-registry.ts";
 
@@ -14,7 +14,7 @@ export interface CoordinatorContext {
   readonly release: string;
   readonly peers: PeerTable;
   readonly versions: VersionRegistry;
-  readonly events: EventLog;
+  readonly decisions: DecisionLog;
   /** Something that people see has changed. */
   readonly changed: () => void;
 }

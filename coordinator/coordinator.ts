@@ -11,6 +11,7 @@ import type {
   TokenRequest,
   VersionView,
 } from "../protocol/messages/api.ts";
+import type { AuditPage, AuditQuery } from "../protocol/messages/audit.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
@@ -18,8 +19,8 @@ import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { type ClusterCredentials, type Notary, signatureNotary } from "./credentials.ts";
+import { DecisionLog } from "./decision-log.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
-import { EventLog } from "./event-log.ts";
 import { JobDesk } from "./job-desk.ts";
 import { MembershipDesk } from "./membership-desk.ts";
 import { PeerTable } from "./peers.ts";
@@ -41,6 +42,8 @@ export interface Coordinator {
   version(name: string, version: number): VersionView & { manifest: VersionManifest };
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
+  /** A stretch of the log of decisions. */
+  audit(query: AuditQuery): AuditPage;
   createToken(request: TokenRequest): Promise<string>;
   close(): Promise<void>;
 }
@@ -52,6 +55,8 @@ export interface CoordinatorModules {
   readonly clock: Clock;
   readonly log: Log;
   readonly release: string;
+  /** Entries of the log of decisions that stay as they were written; `limits.decisionsKept` unless told. */
+  readonly decisionLog?: { readonly kept: number };
   /** The simulator has its own. */
   readonly notary?: Notary;
 }
@@ -66,9 +71,7 @@ const changeIntervalMs = 250;
  * is durable before it is acted on. It is on no step's and no prediction's path.
  */
 export async function openCoordinator(modules: CoordinatorModules): Promise<Coordinator> {
-  const { network, credentials, clock, log, release } = modules;
-  const events = new EventLog({ store: modules.store, clock, log });
-  const store = events.showing(modules.store);
+  const { network, store, credentials, clock, log, release } = modules;
   const term = (collections.counters.read(store, "term") ?? 0) + 1;
   const startedAtMs = clock.nowMs();
   const listeners = new Set<() => void>();
@@ -79,7 +82,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     ...{ network, store, clock, log, term, release },
     peers: new PeerTable(),
     versions: new VersionRegistry(store),
-    events,
+    decisions: new DecisionLog({ store, clock, log, term, ...modules.decisionLog }),
     changed: announceChange.call,
   };
   const membership = new MembershipDesk(context, credentials, modules.notary ?? signatureNotary);
@@ -88,10 +91,14 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const queue = new SerialQueue();
   // Agents knock at once; whoever comes before the term is durable waits behind it.
   const opened = queue.run(() =>
-    store.write([
-      collections.counters.put("term", term),
-      ...events.append("coordinator", `started, term ${term}`),
-    ]),
+    context.decisions.commit(
+      {
+        ...{ who: { kind: "coordinator" }, subject: "coordinator", isNews: true },
+        event: { kind: "coordinator-started", release },
+        reason: `started, term ${term}`,
+      },
+      [collections.counters.put("term", term)],
+    ),
   );
   /** Queues work that nobody waits for. When it fails, the next look around does what was left undone. */
   const inTurn = (work: () => Promise<void>): Promise<void> =>
@@ -170,7 +177,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       jobs: jobs.views(),
       versions: versionViews(),
       deployments: deployments.views(),
-      events: [...context.events.recent()].slice(-100),
+      events: context.decisions.news().slice(-100),
     }),
     onChange: (listener) => {
       listeners.add(listener);
@@ -186,6 +193,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     },
     deploy: (name, request) => queue.run(() => deployments.deploy(name, request)),
     removeDeployment: (name) => queue.run(() => deployments.remove(name)),
+    audit: (query) => context.decisions.page(query),
     createToken: ({ role, expiresInSeconds, addresses }) =>
       issueToken(credentials.authority, {
         role,

@@ -1,25 +1,27 @@
-import { RingfoldError } from "../protocol/errors.ts";
+import { shortPeer } from "../protocol/ids.ts";
 import { limits } from "../protocol/limits.ts";
 import type { DeploymentView, DeployRequest } from "../protocol/messages/api.ts";
 import { type Placement, placeShards, type Shard, type ShardReport } from "../protocol/messages/serving.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
+import type { Decision } from "./decide/decision.ts";
 import {
-  type DeploymentRecord,
-  decidePlacement,
-  deploymentState,
-  forgetEarlierLives,
-  type Host,
-  newDeployment,
-  recordShardReport,
-} from "./decide/placement.ts";
+  type DeploymentEvent,
+  type DeploymentWorld,
+  decideDeployment,
+  dependsOn,
+  findDeployment,
+} from "./decide/deployment.ts";
+import { type DeploymentRecord, deploymentState } from "./decide/placement.ts";
 import { cutIntoShards } from "./decide/sharding.ts";
 import { collections, padded } from "./state.ts";
+
+const operator = { kind: "operator" } as const;
 
 /** Agents look for a coordinator that was away at most this far apart, on a busy machine. */
 const gatheringMs = 2 * limits.heartbeatTimeoutMs;
 
-/** The shell around `decidePlacement`: keeps every agent's routing table equal to the decided one. */
+/** The shell around `decideDeployment`: keeps every agent's routing table equal to the decided one. */
 export class DeploymentDesk {
   readonly #context: CoordinatorContext;
   readonly #deployments: Map<number, DeploymentRecord>;
@@ -47,143 +49,76 @@ export class DeploymentDesk {
    * @throws RingfoldError NOT_FOUND | REQUEST_INVALID | INSUFFICIENT_WORKERS
    */
   async deploy(name: string, request: DeployRequest): Promise<DeploymentView> {
-    const { versions, events, store } = this.#context;
-    const { version, shards, replicas: replicaCount } = request;
-    const ranges = cutIntoShards(versions.get(name, version).manifest.model.layers, shards);
-    const live = this.#find(name, true);
-    if (live?.version === version && live.shards.length === shards && live.replicaCount === replicaCount) {
-      return this.#view(live);
-    }
-    const hosts = this.#hosts();
-    if (hosts.length < replicaCount) {
-      throw new RingfoldError(
-        "INSUFFICIENT_WORKERS",
-        `${replicaCount} replicas need as many agents; ${hosts.length} are live`,
-        { servers: hosts.length },
-      );
-    }
+    const { versions, store } = this.#context;
+    const ranges = cutIntoShards(versions.get(name, request.version).manifest.model.layers, request.shards);
     const deployment = (collections.counters.read(store, "deployment") ?? 0) + 1;
-    const fresh = newDeployment(
-      { deployment, name, version, replicaCount, live: live === undefined },
-      ranges,
+    const decided = await this.#handle(
+      { kind: "requested", deployment, name, request, ranges },
+      { who: operator, event: { kind: "deployment-requested", name, ...request } },
+      [collections.counters.put("deployment", deployment)],
     );
-    const told = `deploys ${name}@${version} as ${shards} shards x ${replicaCount} replicas`;
-    const superseded = this.#find(name, false);
-    await this.#commit(decidePlacement(fresh, hosts), superseded ? [superseded] : [], [
-      collections.counters.put("deployment", deployment),
-      ...events.append(`deployment ${name}`, told),
-    ]);
-    return this.#view(this.#deployments.get(deployment)!);
+    return this.#view(
+      decided ? this.#deployments.get(deployment)! : findDeployment(this.#deployments, name, true)!,
+    );
   }
 
   /** @throws RingfoldError NOT_FOUND */
   async remove(name: string): Promise<void> {
-    const { store, events, changed } = this.#context;
-    const gone = [...this.#deployments.values()].filter((record) => record.name === name);
-    if (gone.length === 0) throw new RingfoldError("NOT_FOUND", `there is no deployment ${name}`, { name });
-    const removals = gone.map(({ deployment }) => collections.deployments.remove(padded(deployment)));
-    await store.write([...removals, ...events.append(`deployment ${name}`, "removed")]);
-    for (const { deployment } of gone) this.#deployments.delete(deployment);
-    this.#tableRevision++;
-    changed();
-    this.#sendTables();
+    const event = { kind: "deployment-removed", name } as const;
+    await this.#handle({ kind: "removed", name }, { who: operator, event });
   }
 
   async report(from: string, report: ShardReport & { life: string }): Promise<void> {
-    const record = this.#deployments.get(report.deployment);
-    const present = this.#lifeOf(from);
-    if (!record || (present !== undefined && present !== report.life)) return;
-    const ready = report.state === "ready";
-    const next = recordShardReport(record, {
-      ...{ peerId: from, shardIndex: report.shardIndex, ready, life: report.life },
-    });
-    if (next === record) return;
-    const { events, peers } = this.#context;
-    const who = peers.get(from)?.hello.name ?? from;
-    const told = ready
-      ? `shard ${report.shardIndex} is ready on ${who}`
-      : `shard ${report.shardIndex} failed on ${who}: ${report.detail}`;
-    const subject = `deployment ${report.name}@${report.version}`;
-    const writes = events.append(subject, told);
-    if (next.live || deploymentState(next).state !== "ready") return this.#commit(next, [], writes);
-    const replaced = this.#find(next.name, true);
-    const news = replaced ? `takes over from ${replaced.name}@${replaced.version}` : "is live";
-    await this.#commit({ ...next, live: true }, replaced ? [replaced] : [], [
-      ...writes,
-      ...events.append(subject, news),
-    ]);
+    const { deployment, shardIndex, state, detail } = report;
+    const event = { kind: "shard-reported", deployment, shardIndex, state, detail } as const;
+    const who = { kind: "peer", peerId: from, name: this.#nameOf(from) } as const;
+    await this.#handle({ kind: "reported", from, report }, { who, event });
   }
 
   /** Membership may have changed: replaces lost replicas and brings the tables of all agents up to date. */
   async lookAround(): Promise<void> {
-    for (const record of this.#deployments.values()) {
-      const present = forgetEarlierLives(record, this.#lifeOf);
-      const next = this.#awaitsReturn(record)
-        ? present
-        : decidePlacement(present, this.#hosts(record.deployment));
-      if (next === record) continue;
-      const { reason } = deploymentState(next);
-      await this.#commit(
-        next,
-        [],
-        this.#context.events.append(`deployment ${record.name}@${record.version}`, `placed anew; ${reason}`),
-      );
+    for (const deployment of this.#deployments.keys()) {
+      const event = { kind: "deployment-looked-at", deployment } as const;
+      await this.#handle({ kind: "tick", deployment }, { who: { kind: "coordinator" }, event });
     }
     this.#sendTables();
   }
 
-  /** Whether a deployment would lose its last ready replica of a shard without this peer, and another can take it. */
   dependsOn(peerId: string): boolean {
-    if (this.#hosts().every((host) => host.peerId === peerId)) return false;
-    return [...this.#deployments.values()].some(({ shards }) =>
-      shards.some(({ replicas }) => {
-        const ready = replicas.filter((replica) => replica.ready);
-        return ready.length === 1 && ready[0]!.peerId === peerId;
-      }),
-    );
+    return dependsOn(this.#deployments, this.#servers(), peerId);
   }
 
-  /** One write: the new record, the end of those that it replaces, and what people are told. */
-  async #commit(
-    record: DeploymentRecord,
-    replaced: readonly DeploymentRecord[],
-    extra: readonly StoreWrite[],
-  ): Promise<void> {
-    const removals = replaced.map(({ deployment }) => collections.deployments.remove(padded(deployment)));
-    await this.#context.store.write([
-      collections.deployments.put(padded(record.deployment), record),
-      ...removals,
+  /** Event in, pure decision, durable, then act. Whether there was anything to decide. */
+  async #handle(
+    event: DeploymentEvent,
+    told: Pick<Decision, "who" | "event">,
+    extra: readonly StoreWrite[] = [],
+  ): Promise<boolean> {
+    const decision = decideDeployment(this.#deployments, event, this.#world());
+    if (!decision) return false;
+    const { put, removed, subject, reason } = decision;
+    await this.#context.decisions.commit({ ...told, subject, reason, isNews: true }, [
+      ...put.map((record) => collections.deployments.put(padded(record.deployment), record)),
+      ...removed.map(({ deployment }) => collections.deployments.remove(padded(deployment))),
       ...extra,
     ]);
-    for (const { deployment } of replaced) this.#deployments.delete(deployment);
-    this.#deployments.set(record.deployment, record);
+    for (const { deployment } of removed) this.#deployments.delete(deployment);
+    for (const record of put) this.#deployments.set(record.deployment, record);
     this.#tableRevision++;
     this.#context.changed();
     this.#sendTables();
+    return true;
   }
 
-  #find(name: string, live: boolean): DeploymentRecord | undefined {
-    return [...this.#deployments.values()].find((record) => record.name === name && record.live === live);
-  }
-
-  /** Soon after a restart: hosts that have not found their way back yet are not dead. */
-  #awaitsReturn({ shards }: DeploymentRecord): boolean {
-    const { peers, clock } = this.#context;
-    if (clock.nowMs() - this.#openedAtMs > gatheringMs) return false;
-    return shards.some(({ replicas }) => replicas.some(({ peerId }) => !peers.get(peerId)));
+  #world(): DeploymentWorld {
+    const gathering = this.#context.clock.nowMs() - this.#openedAtMs <= gatheringMs;
+    return { servers: this.#servers(), lifeOf: this.#lifeOf, nameOf: this.#nameOf, gathering };
   }
 
   /** Live peers that may serve; a leaving one still hosts what it has until its shards stand elsewhere. */
-  #hosts(except?: number): Host[] {
+  #servers(): string[] {
     const { peers, clock } = this.#context;
     const nowMs = clock.nowMs();
-    const counts = new Map<string, number>();
-    for (const record of this.#deployments.values()) {
-      if (record.deployment === except) continue;
-      for (const { peerId } of record.shards.flatMap(({ replicas }) => replicas)) {
-        counts.set(peerId, (counts.get(peerId) ?? 0) + 1);
-      }
-    }
     return peers
       .all()
       .filter(
@@ -194,7 +129,7 @@ export class DeploymentDesk {
           peer.roles.some((role) => role === "worker" || role === "server"),
       )
       .filter((peer) => peers.state(peer, nowMs) !== "dead")
-      .map(({ hello }) => ({ peerId: hello.peerId, shardCount: counts.get(hello.peerId) ?? 0 }));
+      .map(({ hello }) => hello.peerId);
   }
 
   #sendTables(): void {
@@ -223,6 +158,9 @@ export class DeploymentDesk {
     if (this.#confirmed.get(peerId)?.revision === revision && revision !== this.#tableRevision)
       this.#sendTables();
   }
+
+  readonly #nameOf = (peerId: string): string =>
+    this.#context.peers.get(peerId)?.hello.name ?? shortPeer(peerId);
 
   readonly #lifeOf = (peerId: string): string | undefined =>
     this.#context.peers.get(peerId)?.hello.incarnation;

@@ -1,4 +1,5 @@
 import { RingfoldError } from "../protocol/errors.ts";
+import { shortPeer } from "../protocol/ids.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
 import type { JobView } from "../protocol/messages/api.ts";
@@ -7,11 +8,12 @@ import type { VersionManifest } from "../protocol/messages/model.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import { CommandOutbox } from "./command-outbox.ts";
 import type { CoordinatorContext } from "./context.ts";
+import type { Decision } from "./decide/decision.ts";
 import { decideJob, effectsInForce, type JobEffect, type JobEvent, type PeerFact } from "./decide/job.ts";
+import { jobNews } from "./decide/job-news.ts";
 import { generationCount, isOver, type JobRecord, newJob } from "./decide/job-record.ts";
 import { commandOfEffect } from "./job-commands.ts";
 import { collections } from "./state.ts";
-import type { VersionRegistry } from "./version-registry.ts";
 
 /** What runs ahead of the store: lost with the coordinator, and told again by the next report. */
 interface LiveProgress {
@@ -66,7 +68,9 @@ export class JobDesk {
     const { store, clock } = this.#context;
     const number = (collections.counters.read(store, "job") ?? 0) + 1;
     const job = newJob(`job-${number}`, spec, clock.nowMs());
-    await this.#commit(undefined, job, [collections.counters.put("job", number)]);
+    const event = { kind: "job-submitted", jobId: job.id } as const;
+    const extra = [collections.counters.put("job", number)];
+    await this.#commit(undefined, job, { who: { kind: "operator" }, event }, extra);
     await this.#handle(job.id, { kind: "tick" });
     return this.view(job.id);
   }
@@ -104,7 +108,8 @@ export class JobDesk {
     const { record, effects } = decideJob(before, event, world);
     const registered = effects.some(({ kind }) => kind === "register");
     const version = registered ? this.#context.versions.prepare(this.#manifest(record)) : undefined;
-    await this.#commit(before, record, version ? this.#register(record, version) : []);
+    if (version) record.version = `${version.record.manifest.name}@${version.record.version}`;
+    await this.#commit(before, record, this.#told(jobId, event), version ? [version.write] : []);
     if (version) this.#context.versions.commit(version.record);
     for (const effect of effects) this.#act(jobId, effect);
   }
@@ -113,49 +118,42 @@ export class JobDesk {
   async #commit(
     before: JobRecord | undefined,
     record: JobRecord,
+    told: Pick<Decision, "who" | "event">,
     extra: readonly StoreWrite[] = [],
   ): Promise<void> {
     if (before && extra.length === 0 && JSON.stringify(before) === JSON.stringify(record)) return;
-    const { store, changed } = this.#context;
-    const writes = [collections.jobs.put(record.id, record), ...extra, ...this.#eventsOf(before, record)];
+    const { decisions, changed } = this.#context;
+    const writes = [collections.jobs.put(record.id, record), ...extra];
     if (isOver(record))
       writes.push(collections.curves.put(record.id, this.#live.get(record.id)?.curve ?? []));
-    await store.write(writes);
+    const news = jobNews(before, record, this.#nameOf);
+    const reason = news.join("; ") || record.reason;
+    const subject = `${record.id} ${record.spec.name}`;
+    await decisions.commit({ ...told, subject, reason, isNews: news.length > 0 }, writes);
     this.#jobs.set(record.id, record);
     changed();
   }
 
-  #eventsOf(before: JobRecord | undefined, record: JobRecord): StoreWrite[] {
-    const { events } = this.#context;
-    const subject = `${record.id} ${record.spec.name}`;
-    const known = before ? generationCount(before) : 0;
-    const generations = record.generations.filter(({ generation }) => generation > known);
-    const writes = generations.flatMap(({ generation, reason }) =>
-      events.append(subject, `generation ${generation}: ${reason}`),
-    );
-    const recovered = record.generations.at(-1)?.recoveryMs ?? null;
-    if (recovered !== null && before?.generations.at(-1)?.recoveryMs === null) {
-      writes.push(...events.append(subject, `first step ${recovered} ms after the interruption`));
+  /** Who made us decide, and by what. */
+  #told(jobId: string, event: JobEvent): Pick<Decision, "who" | "event"> {
+    switch (event.kind) {
+      case "tick":
+        return { who: { kind: "coordinator" }, event: { kind: "job-looked-at", jobId } };
+      case "cancel":
+        return { who: { kind: "operator" }, event: { kind: "job-cancelled", jobId } };
+      case "report": {
+        const { from: peerId, report } = event;
+        const generation = "generation" in report ? report.generation : null;
+        return {
+          who: { kind: "peer", peerId, name: this.#nameOf(peerId) },
+          event: { kind: "job-reported", jobId, report: report.kind, generation },
+        };
+      }
     }
-    const newest = record.generations.at(-1);
-    const told = before?.generations.find(({ generation }) => generation === newest?.generation);
-    for (const { peerId, bytes, ms } of newest?.healed.slice(told?.healed.length ?? 0) ?? []) {
-      const who = this.#context.peers.get(peerId)?.hello.name ?? peerId;
-      const what = `has healed: ${(bytes / 1e6).toFixed(1)} MB in ${Math.round(ms)} ms, while the others trained`;
-      writes.push(...events.append(subject, `${who} ${what}`));
-    }
-    if (record.state !== before?.state && record.state !== "running") {
-      writes.push(...events.append(subject, `${record.state}: ${record.reason}`));
-    }
-    return writes;
   }
 
-  /** Gives the job its version's name; the writes belong to the decision that ends it. */
-  #register(job: JobRecord, { record, write }: ReturnType<VersionRegistry["prepare"]>): StoreWrite[] {
-    job.version = `${record.manifest.name}@${record.version}`;
-    const told = `registered by ${job.id}, digest ${record.digest.slice(0, 12)}`;
-    return [write, ...this.#context.events.append(job.version, told)];
-  }
+  readonly #nameOf = (peerId: string): string =>
+    this.#context.peers.get(peerId)?.hello.name ?? shortPeer(peerId);
 
   #manifest(job: JobRecord): VersionManifest {
     const { weights, weightsBytes, point, evaluation } = job.result!;

@@ -1,15 +1,9 @@
-import { RingfoldError } from "../protocol/errors.ts";
 import type { Role } from "../protocol/ids.ts";
-import {
-  type Hello,
-  type JoinRequest,
-  type JoinResponse,
-  type Presence,
-  protocolRange,
-} from "../protocol/messages/membership.ts";
+import type { JoinRequest, JoinResponse, Presence } from "../protocol/messages/membership.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { ClusterCredentials, Notary } from "./credentials.ts";
-import { collections, type MemberRecord } from "./state.ts";
+import { checkHello, decideMember, type MemberEvent, type MemberState } from "./decide/member.ts";
+import { collections } from "./state.ts";
 
 /** Who is a member, and how each one is: joins, presence, sockets, goodbyes. */
 export class MembershipDesk {
@@ -28,29 +22,24 @@ export class MembershipDesk {
    * @throws RingfoldError TOKEN_INVALID | TOKEN_EXPIRED | NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY
    */
   async join(request: JoinRequest, from: string): Promise<JoinResponse> {
-    const { peers, clock, store, events, term, changed } = this.#context;
+    const { peers, clock, store, term, changed } = this.#context;
     const { hello } = request;
-    const nowMs = clock.nowMs();
-    this.#checkHello(hello, from);
-    const member = collections.members.read(store, from) ?? (await this.#admit(request, from));
-    const known = peers.get(from);
-    if (known?.hello.incarnation !== hello.incarnation) {
-      await store.write(
-        events.append(hello.name, `${known ? "returned" : "joined"}: ${hello.capabilities.engine} engine`),
-      );
-    }
-    peers.admit(hello, member.roles, nowMs);
+    const known = this.#stateOf(from);
+    checkHello(hello, from, known.presence);
+    const { roles, membership } = known.member ?? (await this.#certify(request, from));
+    await this.#decide(from, { kind: "joined", hello, from, roles, certificate: membership });
+    peers.admit(hello, roles, clock.nowMs());
     changed();
     return {
-      membership: member.membership,
-      roles: member.roles,
+      membership: collections.members.read(store, from)!.membership,
+      roles: [...roles],
       term,
       clusterName: this.#credentials.authority.clusterName,
     };
   }
 
   async hear(presence: Presence, from: string): Promise<void> {
-    const { peers, clock, network, store, events, changed } = this.#context;
+    const { peers, clock, network, changed } = this.#context;
     const { hello, membership } = presence;
     const isKnown = peers.get(from) !== undefined;
     if (from !== hello.peerId || (!isKnown && !network.connectedPeers().includes(from))) return;
@@ -59,89 +48,72 @@ export class MembershipDesk {
     const { roles } = await this.#notary.verifyMembership(publicJwk, membership, from, nowMs);
     if (!isKnown) {
       // A member of an earlier coordinator that has not noticed the change: its socket was replaced, never closed.
-      this.#checkHello(hello, from);
-      await store.write(events.append(hello.name, `is here: ${hello.capabilities.engine} engine`));
+      await this.#decide(from, { kind: "heard", hello, from, roles, certificate: membership });
       peers.admit(hello, roles, nowMs);
     }
     if (peers.hear(presence, clock.nowMs())) changed();
   }
 
   async socketChanged(peerId: string, connected: boolean): Promise<void> {
-    const { peers, clock, store, events, changed } = this.#context;
-    const peer = peers.get(peerId);
-    if (!peer || !peers.setConnected(peerId, connected, clock.nowMs())) return;
-    if (!connected && !peer.left) await store.write(events.append(peer.hello.name, "connection closed"));
+    const { peers, clock, changed } = this.#context;
+    if (!peers.setConnected(peerId, connected, clock.nowMs())) return;
+    if (!connected) await this.#decide(peerId, { kind: "disconnected" });
     changed();
   }
 
   /** A goodbye: nothing new is given to the peer. Whether it may go is for the desks to say. */
-  async leave(peerId: string, reason: string): Promise<void> {
-    const { peers, store, events, changed } = this.#context;
-    const peer = peers.get(peerId);
-    if (!peer || peer.leaving) return;
-    await store.write(events.append(peer.hello.name, `wants to leave: ${reason}`));
-    peer.leaving = true;
-    changed();
+  async leave(peerId: string, detail: string): Promise<void> {
+    if (!(await this.#decide(peerId, { kind: "leaving", detail }))) return;
+    this.#context.peers.get(peerId)!.leaving = true;
+    this.#context.changed();
   }
 
   async release(peerId: string): Promise<void> {
-    const { peers, store, events, changed } = this.#context;
+    if (!(await this.#decide(peerId, { kind: "released" }))) return;
+    this.#context.peers.get(peerId)!.left = true;
+    this.#context.changed();
+  }
+
+  /** Whether there was anything to decide; when this resolves, it is durable. */
+  async #decide(peerId: string, event: MemberEvent): Promise<boolean> {
+    const { clock, decisions, peers } = this.#context;
+    const state = this.#stateOf(peerId);
+    const decision = decideMember(state, event, clock.nowMs());
+    if (!decision) return false;
+    const subject = "hello" in event ? event.hello.name : peers.get(peerId)!.hello.name;
+    const { member, reason, event: told } = decision;
+    const writes = member && member !== state.member ? [collections.members.put(peerId, member)] : [];
+    // A socket that closes is nobody's word.
+    const isWord = event.kind !== "disconnected";
+    const who = isWord
+      ? ({ kind: "peer", peerId, name: subject } as const)
+      : ({ kind: "coordinator" } as const);
+    await decisions.commit({ who, subject, event: told, reason, isNews: true }, writes);
+    return true;
+  }
+
+  #stateOf(peerId: string): MemberState {
+    const { peers, clock, store } = this.#context;
     const peer = peers.get(peerId);
-    if (!peer || peer.left) return;
-    await store.write(events.append(peer.hello.name, "left"));
-    peer.left = true;
-    changed();
-  }
-
-  #checkHello(hello: Hello, from: string): void {
-    if (hello.peerId !== from) {
-      throw new RingfoldError("NOT_A_MEMBER", "the hello names another peer than the connection", {
-        peer: from,
-      });
-    }
-    if (hello.protocolMin > protocolRange.max || hello.protocolMax < protocolRange.min) {
-      const theirs = `${hello.protocolMin}-${hello.protocolMax}`;
-      throw new RingfoldError(
-        "PROTOCOL_RANGE",
-        `this cluster speaks protocol ${protocolRange.min}-${protocolRange.max}, ${hello.name} (release ${hello.release}) ${theirs}`,
-        { theirs, ours: `${protocolRange.min}-${protocolRange.max}` },
-      );
-    }
-    this.#checkOneLife(hello);
-  }
-
-  /**
-   * Two lives of one identity at the same time are a copied data folder. A restart is not that: the sockets of the old
-   * life close with its process, and when the network ate that news, the old life falls silent.
-   */
-  #checkOneLife({ peerId, incarnation, capabilities }: Hello): void {
-    const { peers, clock } = this.#context;
-    const known = peers.get(peerId);
-    if (!known || known.parted || known.hello.incarnation === incarnation) return;
-    if (peers.state(known, clock.nowMs()) !== "alive") return;
-    const { name, capabilities: theirs } = known.hello;
-    throw new RingfoldError(
-      "DUPLICATE_IDENTITY",
-      `${name} on ${theirs.hostname} runs with this identity already`,
-      { peer: peerId, name, hostname: theirs.hostname, refused: capabilities.hostname },
-    );
-  }
-
-  async #admit({ hello, token, membership }: JoinRequest, from: string): Promise<MemberRecord> {
-    const { clock, store } = this.#context;
-    const { authority } = this.#credentials;
-    const nowMs = clock.nowMs();
-    // A certificate that this authority signed is believed even if the store was restored from before the join.
-    const roles: Role[] = membership
-      ? (await this.#notary.verifyMembership(authority.publicJwk, membership, from, nowMs)).roles
-      : [(await this.#notary.verifyToken(authority.publicJwk, token, nowMs)).role];
-    const record: MemberRecord = {
-      peerId: hello.peerId,
-      roles,
-      membership: membership ?? (await this.#notary.issueMembership(authority, { peerId: from, roles })),
-      admittedAtMs: nowMs,
+    return {
+      member: collections.members.read(store, peerId),
+      presence: peer && { ...peer, isAlive: peers.state(peer, clock.nowMs()) === "alive" },
     };
-    await store.write([collections.members.put(from, record)]);
-    return record;
+  }
+
+  /** A certificate that this authority signed is believed even if the store was restored from before the join. */
+  async #certify(
+    { token, membership }: JoinRequest,
+    from: string,
+  ): Promise<{ readonly roles: readonly Role[]; readonly membership: string }> {
+    const { authority } = this.#credentials;
+    const nowMs = this.#context.clock.nowMs();
+    const { verifyMembership, verifyToken, issueMembership } = this.#notary;
+    if (membership) {
+      const { roles } = await verifyMembership(authority.publicJwk, membership, from, nowMs);
+      return { roles, membership };
+    }
+    const roles = [(await verifyToken(authority.publicJwk, token, nowMs)).role];
+    return { roles, membership: await issueMembership(authority, { peerId: from, roles }) };
   }
 }

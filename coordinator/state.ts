@@ -1,21 +1,21 @@
 import { z } from "zod";
 import { decode, encode } from "../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
-import { digestSchema, peerIdSchema, roleSchema } from "../protocol/ids.ts";
 import { limits } from "../protocol/limits.ts";
-import { eventViewSchema } from "../protocol/messages/api.ts";
-import { versionManifestSchema } from "../protocol/messages/model.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
+import { decisionEntrySchema } from "./decide/decision.ts";
 import { jobRecordSchema } from "./decide/job-record.ts";
+import { memberRecordSchema } from "./decide/member.ts";
 import { deploymentRecordSchema } from "./decide/placement.ts";
+import { versionRecordSchema } from "./decide/version.ts";
 
 /**
  * One kind of record in the store: keys `kind/id`, values msgpack, validated when read.
  * @throws RingfoldError STORE_FAILED on a record that is not what it should be
  */
 export interface Collection<T> {
-  read(store: Store, id: string): T | undefined;
-  readAll(store: Store): T[];
+  read(store: Pick<Store, "get">, id: string): T | undefined;
+  readAll(store: Pick<Store, "list">): T[];
   put(id: string, value: T): StoreWrite;
   remove(id: string): StoreWrite;
 }
@@ -41,22 +41,6 @@ function collection<T>(kind: string, schema: z.ZodType<T>): Collection<T> {
   };
 }
 
-export const memberRecordSchema = z.object({
-  peerId: peerIdSchema,
-  roles: z.array(roleSchema),
-  membership: z.string(),
-  admittedAtMs: z.number(),
-});
-export type MemberRecord = z.infer<typeof memberRecordSchema>;
-
-export const versionRecordSchema = z.object({
-  version: z.number().int().positive(),
-  /** SHA-256 of the manifest's msgpack bytes. */
-  digest: digestSchema,
-  manifest: versionManifestSchema,
-});
-export type VersionRecord = z.infer<typeof versionRecordSchema>;
-
 const curveSchema = z.array(
   z.object({ step: z.number(), loss: z.number(), accuracy: z.number().nullable() }),
 );
@@ -76,8 +60,14 @@ export const collections = {
   curves: collection("curve", curveSchema),
   versions: collection("version", versionRecordSchema),
   deployments: collection("deployment", deploymentRecordSchema),
-  events: collection("event", eventViewSchema),
+  decisions: collection("decision", decisionEntrySchema),
+  /** `snapshot`: the last decision that is in the snapshot. */
+  log: collection("log", z.number().int().nonnegative()),
 } as const;
+
+/** Kinds of records that only decisions change. Loss curves are measured, and secrets stay out of every log. */
+const recordedKinds = new Set(["counter", "member", "job", "version", "deployment"]);
+export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));
 
 /** Numbers in keys, so that byte order is number order. */
 export const padded = (value: number): string => String(value).padStart(9, "0");

@@ -1,10 +1,9 @@
-import { createHash } from "node:crypto";
-import { encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { VersionView } from "../protocol/messages/api.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
-import { collections, padded, type VersionRecord } from "./state.ts";
+import { numberVersion, type VersionRecord } from "./decide/version.ts";
+import { collections, padded } from "./state.ts";
 
 /** Versions: immutable, content-addressed by their manifest, numbered by name. */
 export class VersionRegistry {
@@ -16,10 +15,9 @@ export class VersionRegistry {
 
   /** Numbers a new version. Call `commit` once the returned write is durable. */
   prepare(manifest: VersionManifest): { record: VersionRecord; write: StoreWrite } {
-    const version = (this.#list(manifest.name).at(-1)?.version ?? 0) + 1;
-    const digest = createHash("sha256").update(encode(manifest)).digest("hex");
-    const record = { version, digest, manifest };
-    return { record, write: collections.versions.put(`${manifest.name}/${padded(version)}`, record) };
+    const record = numberVersion(this.#list(manifest.name), manifest);
+    const id = `${manifest.name}/${padded(record.version)}`;
+    return { record, write: collections.versions.put(id, record) };
   }
 
   commit(record: VersionRecord): void {

@@ -93,6 +93,8 @@ export const limits = {
   knownPeersMax: 4_096,
   lossCurvePointsMax: 2_000,
   eventsKeptMax: 500,
+  /** Decisions that the coordinator's log keeps word for word; a few hundred bytes each. */
+  decisionsKept: 10_000,
 } as const;
 
 if (limits.gossipMessageBytes > 4 * mib) throw new Error("gossipsub would refuse such a message");

@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import packageJson from "../package.json" with { type: "json" };
 import { RingfoldError } from "../protocol/errors.ts";
 import * as agent from "./commands/agent.ts";
+import * as audit from "./commands/audit.ts";
 import * as bench from "./commands/bench.ts";
 import * as chaos from "./commands/chaos.ts";
 import { addCommonOptions, type CommandIo, reportError } from "./commands/command.ts";
@@ -33,6 +34,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   predict,
   token,
   doctor,
+  audit,
   chaos,
   bench,
 ];

@@ -12,6 +12,7 @@ import {
   reachabilityRequestSchema,
   tokenRequestSchema,
 } from "../../protocol/messages/api.ts";
+import { type AuditQuery, auditQuerySchema } from "../../protocol/messages/audit.ts";
 import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { streamCluster } from "./events.ts";
@@ -49,6 +50,7 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
   app.get("/healthz", (c) => c.json({ live: true }));
   app.get("/readyz", (c) => c.json({ ready: true }));
   app.get("/api/cluster", (c) => c.json(coordinator.view()));
+  app.get("/api/audit", (c) => c.json(coordinator.audit(query(c.req.query()))));
   app.get("/api/events", (c) => streamCluster(c, coordinator));
   app.get("/api/peers", (c) => c.json(coordinator.view().peers));
   app.get("/api/jobs", (c) => c.json(coordinator.view().jobs));
@@ -126,8 +128,18 @@ async function body<T>(
   }
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const mistakes = result.error.issues.map(({ path, message }) => `${path.join(".") || "body"}: ${message}`);
-  throw new RingfoldError(code, mistakes.join("; "), { mistakes });
+  throw invalid(result.error, code, "body");
+}
+
+function query(given: Record<string, string>): AuditQuery {
+  const result = auditQuerySchema.safeParse(given);
+  if (result.success) return result.data;
+  throw invalid(result.error, "REQUEST_INVALID", "query");
+}
+
+function invalid(error: z.ZodError, code: "JOB_INVALID" | "REQUEST_INVALID", what: string): RingfoldError {
+  const mistakes = error.issues.map(({ path, message }) => `${path.join(".") || what}: ${message}`);
+  return new RingfoldError(code, mistakes.join("; "), { mistakes });
 }
 
 const tooLarge = () =>

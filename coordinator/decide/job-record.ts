@@ -6,6 +6,7 @@ import {
   evaluationSchema,
   generationPlanSchema,
   jobIdSchema,
+  rankSchema,
   trainingPointSchema,
 } from "../../protocol/messages/job.ts";
 import { modelDescriptionSchema } from "../../protocol/messages/model.ts";
@@ -32,6 +33,19 @@ export const memberSchema = z.object({
 });
 export type Member = z.infer<typeof memberSchema>;
 
+/** Plans of earlier releases say less: there a rank gave its state away where its data plane was. */
+const storedRankSchema = z.preprocess((rank) => {
+  const { port } = (rank ?? {}) as { readonly port?: unknown };
+  return { statePort: port, heals: false, ...(rank as object) };
+}, rankSchema);
+const storedPlanSchema = generationPlanSchema.extend({
+  ranks: z.array(storedRankSchema).min(1),
+  predictedCommunicationMs: z.number().nonnegative().nullable().default(null),
+});
+const storedGenerationSchema = generationViewSchema.extend({
+  predictedCommunicationMs: z.number().nullable().default(null),
+});
+
 export const jobRecordSchema = z.object({
   id: jobIdSchema,
   spec: jobSpecSchema,
@@ -41,9 +55,9 @@ export const jobRecordSchema = z.object({
   startedAtMs: z.number().nullable(),
   endedAtMs: z.number().nullable(),
   members: z.record(z.string(), memberSchema),
-  plan: generationPlanSchema.nullable(),
+  plan: storedPlanSchema.nullable(),
   /** The first and the last ones; they are numbered from 1, so the number of the plan is how many there were. */
-  generations: z.array(generationViewSchema),
+  generations: z.array(storedGenerationSchema),
   /** When the current generation ended on its first rank; null while it runs. */
   interruptedAtMs: z.number().nullable(),
   /** When the interruption began from which the current generation has not yet committed a step. */
@@ -56,7 +70,9 @@ export const jobRecordSchema = z.object({
   /** What changed since the last plan, for its reason. */
   changes: z.array(z.string()),
   /** `peers`: who wrote it; a report that is told twice counts once. */
-  checkpoints: z.array(z.object({ step: z.number().int(), hash: digestSchema, peers: z.array(z.string()) })),
+  checkpoints: z.array(
+    z.object({ step: z.number().int(), hash: digestSchema, peers: z.array(z.string()).default([]) }),
+  ),
   /** Trainers that failed by themselves, by peer. */
   failures: z.record(z.string(), z.number().int()),
   dataDigest: digestSchema.nullable(),

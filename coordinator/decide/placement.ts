@@ -23,7 +23,7 @@ export const deploymentRecordSchema = z.object({
     }),
   ),
   /** Peers that could not load a shard, while they live. */
-  failures: z.array(z.object({ shardIndex: z.number().int().nonnegative(), peerId: z.string() })),
+  failures: z.array(z.object({ shardIndex: z.number().int().nonnegative(), peerId: z.string() })).default([]),
   /** Requests go to the live deployment of a name; another one of that name is about to replace it. */
   live: z.boolean(),
 });

@@ -2,10 +2,8 @@ import { mkdirSync } from "node:fs";
 import { open } from "lmdb";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { Store } from "../../protocol/ports.ts";
+import { adoptStore } from "./format.ts";
 
-/** Raised when a key changes its meaning; a store of a newer release is refused, not guessed at. */
-export const storeFormat = 1;
-const formatKey = "meta/format";
 const mapBytes = 16 * 1024 ** 3;
 
 /**
@@ -36,8 +34,13 @@ export async function openLmdbStore(path: string): Promise<Store> {
     },
     close: () => database.close(),
   };
-  await checkFormat(store, path);
-  return store;
+  try {
+    await adoptStore(store, path);
+    return store;
+  } catch (cause) {
+    await store.close();
+    throw cause;
+  }
 }
 
 function openAt(path: string) {
@@ -47,21 +50,4 @@ function openAt(path: string) {
   } catch (cause) {
     throw new RingfoldError("STORE_FAILED", `cannot open the store at ${path}`, { path }, { cause });
   }
-}
-
-async function checkFormat(store: Store, path: string): Promise<void> {
-  const stored = store.get(formatKey);
-  if (stored === undefined) {
-    await store.write([{ key: formatKey, value: new TextEncoder().encode(String(storeFormat)) }]);
-    return;
-  }
-  const format = Number(new TextDecoder().decode(stored));
-  if (format <= storeFormat) return;
-  await store.close();
-  if (Number.isNaN(format)) throw new RingfoldError("STORE_FAILED", `${path} is not a store`, { path });
-  throw new RingfoldError(
-    "STORE_NEWER",
-    `${path} has store format ${format}; this release reads up to ${storeFormat}`,
-    { path, format },
-  );
 }

@@ -13,6 +13,7 @@ import { shardSchema } from "./serving.ts";
  *   GET    /healthz /readyz
  *   GET    /api/cluster                         ClusterView
  *   GET    /api/events                          SSE; event `cluster`, data ClusterView, at most 4 a second
+ *   GET    /api/audit                           AuditQuery -> AuditPage: who decided what, when and why
  *   GET    /api/peers                           PeerView[]
  *   GET    /api/jobs, /api/jobs/:id             JobView[], JobView
  *   GET    /api/jobs/:id/curve                  LossPoint[]

@@ -22,6 +22,7 @@ import {
   type VersionView,
   versionViewSchema,
 } from "../../protocol/messages/api.ts";
+import { type AuditPage, type AuditQuery, auditPageSchema } from "../../protocol/messages/audit.ts";
 import { versionManifestSchema } from "../../protocol/messages/model.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
 import { readEventStream } from "./follow/event-stream.ts";
@@ -56,6 +57,7 @@ export interface ApiClient {
   createToken(request: TokenRequest): Promise<string>;
   /** Asks the coordinator to dial this machine. */
   dialBack(request: ReachabilityRequest): Promise<ReachabilityView>;
+  audit(query: Pick<AuditQuery, "after" | "sinceMs" | "job">): Promise<AuditPage>;
   /** The coordinator's view, now and after each change, until the connection or `signal` ends. */
   clusterViews(signal: AbortSignal): AsyncGenerator<ClusterView>;
 }
@@ -111,6 +113,10 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
     createToken: async (request) =>
       (await call("POST", "api/tokens", z.object({ token: z.string() }), request)).token,
     dialBack: (request) => call("POST", "api/reachability", reachabilityViewSchema, request),
+    audit: ({ after, sinceMs, job }) => {
+      const query = new URLSearchParams({ after: `${after}`, sinceMs: `${sinceMs}`, ...(job && { job }) });
+      return call("GET", `api/audit?${query}`, auditPageSchema);
+    },
     clusterViews: (signal) => streamClusterViews(options, signal),
   };
 }

@@ -67,3 +67,9 @@ export function hostAndPort(value: string): Endpoint {
   if (!match || port > 65_535) throw new InvalidArgumentError("give HOST:PORT, for example 0.0.0.0:7071.");
   return { host: match[1] || "0.0.0.0", port };
 }
+
+/** `15m` ago, or `2026-11-23T19:30:00Z`. @returns milliseconds since 1970 */
+export function pointInTime(text: string): number {
+  const atMs = Date.parse(text);
+  return Number.isNaN(atMs) ? Date.now() - 1_000 * duration(text) : atMs;
+}

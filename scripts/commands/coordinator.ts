@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { type Endpoint, hostAndPort } from "./arguments.ts";
+import { type Endpoint, hostAndPort, positiveInteger } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface CoordinatorOptions {
@@ -8,6 +8,7 @@ interface CoordinatorOptions {
   readonly name: string;
   readonly listen: Endpoint;
   readonly http: Endpoint;
+  readonly keepDecisions?: number;
 }
 
 export function register(program: Command, io: CommandIo): void {
@@ -18,6 +19,7 @@ export function register(program: Command, io: CommandIo): void {
     .option("--name <name>", "name of the cluster, when it is made", "ringfold")
     .option("--listen <host:port>", "where agents reach it", hostAndPort, { host: "0.0.0.0", port: 7071 })
     .option("--http <host:port>", "API and dashboard", hostAndPort, { host: "127.0.0.1", port: 7070 })
+    .option("--keep-decisions <count>", "decisions that the log keeps; 10,000 unless told", positiveInteger)
     .action((_options: unknown, command: Command) =>
       runCommand<CoordinatorOptions>(command, io, async ({ common, signal, note }, options) => {
         const { runCoordinator } = await import("../run/run-coordinator.ts");
@@ -31,6 +33,7 @@ export function register(program: Command, io: CommandIo): void {
             clusterName: validate(options.name, nameSchema, "--name"),
             listen: options.listen,
             http: options.http,
+            decisionsKept: options.keepDecisions,
           },
           createLog("coordinator", io.env.RINGFOLD_LOG ?? "info"),
         );

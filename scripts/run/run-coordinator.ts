@@ -22,6 +22,8 @@ export interface CoordinatorConfig {
   readonly clusterName: string;
   readonly listen: { readonly host: string; readonly port: number };
   readonly http: { readonly host: string; readonly port: number };
+  /** Entries of the log of decisions that stay word for word; `limits.decisionsKept` unless told. */
+  readonly decisionsKept?: number | undefined;
 }
 
 export interface RunningCoordinator {
@@ -64,6 +66,7 @@ export async function runCoordinator(config: CoordinatorConfig, log: Log): Promi
       clock: systemClock,
       log,
       release,
+      ...(config.decisionsKept && { decisionLog: { kept: config.decisionsKept } }),
     });
     undo.push(() => coordinator.close());
 

@@ -145,11 +145,11 @@ describe("the LMDB store", () => {
   test("a store of a newer release is refused untouched", async () => {
     const path = join(temporaryFolder(), "store");
     const store = await openLmdbStore(path);
-    await store.write([put("meta/format", "2"), put("job/1")]);
+    await store.write([put("meta/format", "3"), put("job/1")]);
     await store.close();
     await expect(openLmdbStore(path)).rejects.toMatchObject({
       code: "STORE_NEWER",
-      data: { path, format: 2 },
+      data: { place: path, format: 3 },
     });
     await expect(openLmdbStore(path)).rejects.toMatchObject({ code: "STORE_NEWER" });
   });

@@ -194,6 +194,14 @@ export const mutations: readonly Mutation[] = [
     }),
   },
   {
+    name: "state changes without a word in the log",
+    shows: /^the log tells the state/,
+    wrapStore: (store) => ({
+      ...store,
+      write: (writes) => store.write(writes.filter(({ key }) => !key.startsWith("decision/"))),
+    }),
+  },
+  {
     name: "a version is visible before it is durable",
     shows: /^durable before visible/,
     plant: replacing(

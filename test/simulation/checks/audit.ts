@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from "node:util";
+import { recordedState, replayLog } from "../../../coordinator/decision-log.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import type { JobView } from "../../../protocol/messages/api.ts";
 import type { Cluster } from "../cluster/cluster.ts";
@@ -54,6 +56,17 @@ export class Audit {
         world.violate("durable before visible", `version ${name}@${version} is not on disk`);
   }
 
+  /** The decisions tell how the state came to be: replayed, they come to the same. */
+  checkLog(): void {
+    const { disk, world } = this.#cluster;
+    try {
+      if (isDeepStrictEqual(replayLog(disk), recordedState(disk))) return;
+      world.violate("the log tells the state", "replaying the decisions comes to another state");
+    } catch (cause) {
+      world.violate("the log tells the state", String(cause));
+    }
+  }
+
   /** For a person: where everyone stands. */
   standing(): string {
     const record = this.#cluster.witness.appliedRecords(jobId).at(-1);
@@ -67,6 +80,7 @@ export class Audit {
   }
 
   finish(): void {
+    this.checkLog();
     const { witness, world, machines, host } = this.#cluster;
     const record = witness.appliedRecords(jobId).at(-1)!;
     if (record.state !== "succeeded" || !record.result || !record.plan)

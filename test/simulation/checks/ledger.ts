@@ -1,4 +1,4 @@
-import type { VersionRecord } from "../../../coordinator/state.ts";
+import type { VersionRecord } from "../../../coordinator/decide/version.ts";
 import type { GenerationPlan, TrainingPoint } from "../../../protocol/messages/job.ts";
 import type { World } from "../world/world.ts";
 

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { sha256 } from "../../../agent/artefact/store.ts";
 import { type TrainingState, trainingPoint } from "../../../agent/training/training-state.ts";
 import type { JobRecord } from "../../../coordinator/decide/job-record.ts";
-import type { VersionRecord } from "../../../coordinator/state.ts";
+import type { VersionRecord } from "../../../coordinator/decide/version.ts";
 import { decode } from "../../../protocol/codec.ts";
 import { limits } from "../../../protocol/limits.ts";
 import {

@@ -11,6 +11,9 @@ import { simulatedAuthority, simulatedNotary } from "./notary.ts";
 /** As `Restart=on-failure` of a systemd unit does. */
 const supervisorRestartMs = 3_000;
 
+/** So few that the log of a job goes over into its snapshot several times. */
+const decisionsKept = 40;
+
 interface CoordinatorProcess {
   readonly life: Life;
   readonly node: SimulatedNode;
@@ -66,6 +69,7 @@ export class CoordinatorHost {
       log: world.logOf("coordinator"),
       release: "0.0.0",
       notary: simulatedNotary,
+      decisionLog: { kept: decisionsKept },
     }).then(
       (coordinator) => {
         process.coordinator = coordinator;

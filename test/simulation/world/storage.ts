@@ -39,11 +39,15 @@ export class CoordinatorDisk {
     return keys.sort((a, b) => (a < b ? -1 : 1));
   }
 
+  list(prefix: string): { readonly key: string; readonly value: Uint8Array }[] {
+    return this.keys(prefix).map((key) => ({ key, value: this.#entries.get(key)! }));
+  }
+
   open(life: Life): Store {
     const { random } = this.#world;
     return {
       get: (key) => this.get(key),
-      list: (prefix) => this.keys(prefix).map((key) => ({ key, value: this.#entries.get(key)! })),
+      list: (prefix) => this.list(prefix),
       write: async (writes) => {
         await life.pause(random.skewed(0.2, 12));
         if (this.failures > 0) {

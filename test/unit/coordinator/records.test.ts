@@ -1,55 +1,9 @@
 import { expect, test } from "vitest";
 import { loadCredentials } from "../../../coordinator/credentials.ts";
-import { EventLog } from "../../../coordinator/event-log.ts";
 import { collections, padded } from "../../../coordinator/state.ts";
 import { VersionRegistry } from "../../../coordinator/version-registry.ts";
-import { limits } from "../../../protocol/limits.ts";
 import { manifestOf } from "../../fixtures/serving.ts";
-import { silentLog } from "../../fixtures/silent-log.ts";
-import { FakeClock } from "../../simulation/fake-clock.ts";
 import { openMemoryStore } from "../../simulation/memory-store.ts";
-
-const eventLog = (store = openMemoryStore()) =>
-  new EventLog({ store, clock: new FakeClock(), log: silentLog });
-
-test("events are numbered on after a restart, and only the newest are kept, in memory and on disk", async () => {
-  const store = openMemoryStore();
-  const before = eventLog(store);
-  for (let i = 1; i <= limits.eventsKeptMax + 20; i++)
-    await before.showing(store).write(before.append("subject", `event ${i}`));
-  expect([...store.list("event/")]).toHaveLength(limits.eventsKeptMax);
-  const after = eventLog(store);
-  expect(after.recent()).toEqual(before.recent());
-  expect(after.recent()).toHaveLength(limits.eventsKeptMax);
-  await after.showing(store).write(after.append("subject", "next"));
-  expect(after.recent().at(-1)).toMatchObject({ sequence: limits.eventsKeptMax + 21, message: "next" });
-});
-
-test("an event is shown when its write is on disk, not before, and never when the write fails", async () => {
-  const disk = openMemoryStore();
-  let flush = Promise.withResolvers<void>();
-  const events = eventLog(disk);
-  const store = events.showing({
-    ...disk,
-    write: async (writes) => {
-      await flush.promise;
-      await disk.write(writes);
-    },
-  });
-  const written = store.write(events.append("subject", "first"));
-  expect(events.recent()).toEqual([]);
-  flush.resolve();
-  await written;
-  expect(events.recent().map(({ message }) => message)).toEqual(["first"]);
-  flush = Promise.withResolvers();
-  const failed = store.write(events.append("subject", "lost"));
-  flush.reject(new Error("no space left"));
-  await expect(failed).rejects.toThrow("no space left");
-  flush = Promise.withResolvers();
-  flush.resolve();
-  await store.write(events.append("subject", "second"));
-  expect(events.recent().map(({ message }) => message)).toEqual(["first", "second"]);
-});
 
 test("versions are numbered by name, immutable, and the same after a restart", async () => {
   const store = openMemoryStore();

@@ -1,0 +1,177 @@
+import { z } from "zod";
+import { decode, encode } from "../protocol/codec.ts";
+import { RingfoldError } from "../protocol/errors.ts";
+import { limits } from "../protocol/limits.ts";
+import type { EventView } from "../protocol/messages/api.ts";
+import type { AuditPage, AuditQuery } from "../protocol/messages/audit.ts";
+import type { Clock, Log, Store, StoreWrite } from "../protocol/ports.ts";
+import { changesBetween } from "./decide/change.ts";
+import {
+  auditEntry,
+  type Decision,
+  type DecisionEntry,
+  logFormat,
+  type RecordedState,
+  replayEntry,
+} from "./decide/decision.ts";
+import { collections, isRecorded, padded } from "./state.ts";
+
+export interface DecisionLogModules {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly term: number;
+  /** Entries that stay; older ones live on in the snapshot only. */
+  readonly kept?: number;
+}
+
+/** So many entries at once go over into the snapshot: a few milliseconds, once in as many decisions. */
+const foldedAtOnce = 64;
+/** Entries that one answer looks at. */
+const scannedMax = 2_000;
+const snapshotPrefix = "snapshot/";
+
+/**
+ * Everything that was decided, when, by whom and why: append-only, and written in one write with the state that it led
+ * to, so neither is ever there without the other. The snapshot and the entries since then give the present state.
+ * One commit at a time; the queue of the coordinator sees to that.
+ */
+export class DecisionLog {
+  readonly #modules: DecisionLogModules;
+  /** Entries from `first` on are kept; `next` is the number of the next one. */
+  #first: number;
+  #next: number;
+  #news: readonly EventView[];
+
+  constructor(modules: DecisionLogModules) {
+    this.#modules = modules;
+    const { store } = modules;
+    this.#first = (collections.log.read(store, "snapshot") ?? 0) + 1;
+    this.#next = this.#first;
+    for (const { key } of store.list("decision/")) this.#next = Number(key.slice("decision/".length)) + 1;
+    this.#news = this.#newestNews();
+  }
+
+  /**
+   * Writes state and the decision that led to it. What is not a record of the log (loss curves) may go along.
+   * @throws RingfoldError of the store; then nothing has happened
+   */
+  async commit(decision: Decision, writes: readonly StoreWrite[]): Promise<void> {
+    const { store, clock, term, log } = this.#modules;
+    const sequence = this.#next;
+    const changes = changesOf(store, writes);
+    const entry = { format: logFormat, sequence, atMs: clock.nowMs(), term, ...decision, changes } as const;
+    const folding = this.#folding();
+    await store.write([...writes, collections.decisions.put(padded(sequence), entry), ...folding.writes]);
+    this.#next++;
+    this.#first += folding.count;
+    if (!decision.isNews) return;
+    log.info({ subject: decision.subject }, decision.reason);
+    this.#news = [...this.#news, eventView(entry)].slice(-limits.eventsKeptMax);
+  }
+
+  /** What people are told, newest last. */
+  news(): readonly EventView[] {
+    return this.#news;
+  }
+
+  page({ after, sinceMs, job, limit }: AuditQuery): AuditPage {
+    const entries: AuditPage["entries"] = [];
+    let at = Math.max(after, this.#first - 1);
+    const end = Math.min(this.#next - 1, at + scannedMax);
+    while (at < end && entries.length < limit) {
+      const entry = this.#entry(++at);
+      const isAboutJob = job === undefined || ("jobId" in entry.event && entry.event.jobId === job);
+      if (entry.atMs >= sinceMs && isAboutJob) entries.push(auditEntry(entry));
+    }
+    return { entries, next: at, last: this.#next - 1 };
+  }
+
+  #entry(sequence: number): DecisionEntry {
+    const entry = collections.decisions.read(this.#modules.store, padded(sequence));
+    if (entry) return entry;
+    throw new RingfoldError("STORE_FAILED", `decision ${sequence} is missing from the log`, { sequence });
+  }
+
+  #newestNews(): EventView[] {
+    const news: EventView[] = [];
+    for (let at = this.#next - 1; at >= this.#first && news.length < limits.eventsKeptMax; at--) {
+      const entry = this.#entry(at);
+      if (entry.isNews) news.push(eventView(entry));
+    }
+    return news.reverse();
+  }
+
+  /** The oldest entries, when there are too many, applied to the snapshot. */
+  #folding(): { readonly count: number; readonly writes: StoreWrite[] } {
+    const kept = this.#modules.kept ?? limits.decisionsKept;
+    if (this.#next - this.#first < kept + foldedAtOnce) return { count: 0, writes: [] };
+    const { store } = this.#modules;
+    const touched: RecordedState = new Map();
+    const writes: StoreWrite[] = [];
+    for (let i = 0; i < foldedAtOnce; i++) {
+      const entry = this.#entry(this.#first + i);
+      for (const { key } of entry.changes)
+        if (!touched.has(key)) touched.set(key, plain(store.get(`${snapshotPrefix}${key}`)));
+      replayEntry(touched, entry);
+      for (const { key } of entry.changes) touched.set(key, touched.get(key)); // removed, and to be told so
+      writes.push(collections.decisions.remove(padded(this.#first + i)));
+    }
+    for (const [key, value] of touched)
+      writes.push({ key: `${snapshotPrefix}${key}`, value: value === undefined ? undefined : encode(value) });
+    writes.push(collections.log.put("snapshot", this.#first + foldedAtOnce - 1));
+    return { count: foldedAtOnce, writes };
+  }
+}
+
+/**
+ * The state that the log of a store tells of: its snapshot, and the decisions since then.
+ * @throws RingfoldError STORE_FAILED when a decision is missing or damaged
+ */
+export function replayLog(store: Pick<Store, "get" | "list">): RecordedState {
+  const state: RecordedState = new Map();
+  for (const { key, value } of store.list(snapshotPrefix))
+    state.set(key.slice(snapshotPrefix.length), plain(value));
+  let expected = (collections.log.read(store, "snapshot") ?? 0) + 1;
+  for (const entry of collections.decisions.readAll(store)) {
+    if (entry.sequence !== expected)
+      throw new RingfoldError("STORE_FAILED", `decision ${expected} is missing from the log`, { expected });
+    replayEntry(state, entry);
+    expected++;
+  }
+  return state;
+}
+
+/** The state that a store holds, of the records that the log tells of. */
+export function recordedState(store: Pick<Store, "list">): RecordedState {
+  const state: RecordedState = new Map();
+  for (const { key, value } of store.list("")) if (isRecorded(key)) state.set(key, plain(value));
+  return state;
+}
+
+/** Writes that make the present state the snapshot of a log that begins after `sequence`: where a log is begun late. */
+export const beginLog = (store: Pick<Store, "list">, sequence: number): StoreWrite[] => [
+  ...[...recordedState(store)].map(([key, value]) => ({
+    key: `${snapshotPrefix}${key}`,
+    value: encode(value),
+  })),
+  collections.log.put("snapshot", sequence),
+];
+
+function changesOf(store: Store, writes: readonly StoreWrite[]): DecisionEntry["changes"] {
+  const last = new Map(writes.map(({ key, value }) => [key, value]));
+  return [...last].flatMap(([key, value]) => {
+    if (!isRecorded(key)) return [];
+    const changes = changesBetween(plain(store.get(key)), plain(value));
+    return changes.length > 0 ? [{ key, changes }] : [];
+  });
+}
+
+const anything = z.unknown();
+const plain = (bytes: Uint8Array | undefined): unknown =>
+  bytes && decode(bytes, anything, limits.artefactBytes);
+
+const eventView = ({ sequence, atMs, subject, reason }: DecisionEntry): EventView => ({
+  ...{ sequence, atMs, subject },
+  message: reason,
+});

@@ -1,0 +1,87 @@
+import { z } from "zod";
+import { peerIdSchema, roleSchema } from "../ids.ts";
+
+/** Who made the coordinator decide: a peer by what it said, a person, or the coordinator itself by looking around. */
+export const deciderSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("coordinator") }),
+  z.object({ kind: z.literal("operator") }),
+  z.object({ kind: z.literal("peer"), peerId: peerIdSchema, name: z.string() }),
+]);
+export type Decider = z.infer<typeof deciderSchema>;
+
+const event = <Kind extends string, Shape extends z.ZodRawShape>(kind: Kind, shape: Shape) =>
+  z.object({ kind: z.literal(kind), ...shape });
+
+/** What happened that was decided on. */
+export const auditEventSchema = z.discriminatedUnion("kind", [
+  event("coordinator-started", { release: z.string() }),
+  event("member-joined", { engine: z.string(), roles: z.array(roleSchema), incarnation: z.string() }),
+  event("member-heard", { engine: z.string(), incarnation: z.string() }),
+  event("member-disconnected", {}),
+  event("member-leaving", { detail: z.string() }),
+  event("member-released", {}),
+  event("job-submitted", { jobId: z.string() }),
+  event("job-cancelled", { jobId: z.string() }),
+  event("job-reported", { jobId: z.string(), report: z.string(), generation: z.number().int().nullable() }),
+  event("job-looked-at", { jobId: z.string() }),
+  event("deployment-requested", {
+    name: z.string(),
+    version: z.number().int(),
+    shards: z.number().int(),
+    replicas: z.number().int(),
+  }),
+  event("deployment-removed", { name: z.string() }),
+  event("deployment-looked-at", { deployment: z.number().int() }),
+  event("shard-reported", {
+    deployment: z.number().int(),
+    shardIndex: z.number().int(),
+    state: z.string(),
+    detail: z.string(),
+  }),
+  /** Told by a release that kept no decisions. */
+  event("told-before", {}),
+]);
+export type AuditEvent = z.infer<typeof auditEventSchema>;
+
+const auditBase = {
+  /** Consecutive from 1. */
+  sequence: z.number().int().positive(),
+  atMs: z.number(),
+  /** Of the coordinator that decided. */
+  term: z.number().int().nonnegative(),
+  who: deciderSchema,
+  /** What it is about, for a person: "job-3 digits". */
+  subject: z.string(),
+  event: auditEventSchema,
+  /** Why, for a person. */
+  reason: z.string(),
+  /** Whether it is shown as an event, too; the others are steps in between. */
+  isNews: z.boolean(),
+};
+export const auditBaseSchema = z.object(auditBase);
+
+/** One decision as `ringfold audit` shows it. */
+export const auditEntrySchema = z.object({
+  ...auditBase,
+  /** Records that it changed, and their fields; `+` before a new record, `-` before one that is gone. */
+  decision: z.array(z.object({ record: z.string(), fields: z.array(z.string()) })),
+});
+export type AuditEntry = z.infer<typeof auditEntrySchema>;
+
+/** A stretch of the log. Ask again with `after` = `next` until `next` equals `last`. */
+export const auditPageSchema = z.object({
+  entries: z.array(auditEntrySchema),
+  next: z.number().int().nonnegative(),
+  last: z.number().int().nonnegative(),
+});
+export type AuditPage = z.infer<typeof auditPageSchema>;
+
+/** Query of `GET /api/audit`. */
+export const auditQuerySchema = z.strictObject({
+  /** Of the last entry that the reader has. */
+  after: z.coerce.number().int().nonnegative().default(0),
+  sinceMs: z.coerce.number().nonnegative().default(0),
+  job: z.string().optional(),
+  limit: z.coerce.number().int().positive().max(1_000).default(500),
+});
+export type AuditQuery = z.infer<typeof auditQuerySchema>;
