@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { VersionView } from "../protocol/messages/api.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
@@ -15,7 +17,8 @@ export class VersionRegistry {
 
   /** Numbers a new version. Call `commit` once the returned write is durable. */
   prepare(manifest: VersionManifest): { record: VersionRecord; write: StoreWrite } {
-    const record = numberVersion(this.#list(manifest.name), manifest);
+    const digest = createHash("sha256").update(encode(manifest)).digest("hex");
+    const record = numberVersion(this.#list(manifest.name), { digest, manifest });
     const id = `${manifest.name}/${padded(record.version)}`;
     return { record, write: collections.versions.put(id, record) };
   }

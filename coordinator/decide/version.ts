@@ -1,6 +1,4 @@
-import { createHash } from "node:crypto";
 import { z } from "zod";
-import { encode } from "../../protocol/codec.ts";
 import { digestSchema } from "../../protocol/ids.ts";
 import { type VersionManifest, versionManifestSchema } from "../../protocol/messages/model.ts";
 
@@ -13,7 +11,7 @@ export const versionRecordSchema = z.object({
 export type VersionRecord = z.infer<typeof versionRecordSchema>;
 
 /** The next version of a name; `earlier` are those that it has, in order. */
-export function numberVersion(earlier: readonly VersionRecord[], manifest: VersionManifest): VersionRecord {
-  const digest = createHash("sha256").update(encode(manifest)).digest("hex");
-  return { version: (earlier.at(-1)?.version ?? 0) + 1, digest, manifest };
-}
+export const numberVersion = (
+  earlier: readonly VersionRecord[],
+  { digest, manifest }: { readonly digest: string; readonly manifest: VersionManifest },
+): VersionRecord => ({ version: (earlier.at(-1)?.version ?? 0) + 1, digest, manifest });
