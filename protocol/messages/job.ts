@@ -115,7 +115,7 @@ export const evaluationSchema = z.object({
   examples: z.number().int().nonnegative(),
   loss: z.number(),
   accuracy: z.number().min(0).max(1).nullable(),
-  metrics: metricsSchema,
+  metrics: metricsSchema.default({}),
 });
 export type Evaluation = z.infer<typeof evaluationSchema>;
 

@@ -57,7 +57,8 @@ export const versionManifestSchema = z.object({
     /** Null where the target is a number. */
     accuracy: z.number().nullable(),
     loss: z.number(),
-    further: metricsSchema,
+    /** Absent in manifests of earlier releases. */
+    further: metricsSchema.default({}),
     testExamples: z.number().int().nonnegative(),
   }),
   createdAtMs: z.number(),
