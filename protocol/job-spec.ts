@@ -20,6 +20,37 @@ const mlpSchema = z.strictObject({
   architecture: z.literal("mlp"),
   hidden: z.array(positiveInteger.max(8192)).max(16).default([128]),
 });
+const residualSchema = z.strictObject({
+  architecture: z.literal("residual-cnn"),
+  /** One entry a stage; each stage after the first halves the sides. */
+  filters: z.array(positiveInteger.max(1024)).min(1).max(6).default([16, 32]),
+  /** Residual blocks a stage. */
+  blocks: positiveInteger.max(32).default(1),
+});
+const dropout = z.number().min(0).max(0.9).default(0);
+const recurrentSchema = z.strictObject({
+  architecture: z.literal("recurrent"),
+  cell: z.enum(["lstm", "gru"]).default("gru"),
+  embeddingWidth: positiveInteger.max(4096).default(32),
+  /** One entry a layer. */
+  units: z.array(positiveInteger.max(4096)).min(1).max(8).default([32]),
+  dropout,
+});
+const dividesWidth = ({ width, heads }: { width: number; heads: number }) => width % heads === 0;
+const transformer = {
+  width: positiveInteger.max(8192).default(64),
+  heads: positiveInteger.max(128).default(4),
+  /** Blocks; of an encoder-decoder so many in each half. */
+  layers: positiveInteger.max(96).default(2),
+  dropout,
+} as const;
+const headsError = { path: ["heads"], message: "width must be a multiple of heads" };
+const transformerLmSchema = z
+  .strictObject({ architecture: z.literal("transformer-lm"), ...transformer })
+  .refine(dividesWidth, headsError);
+const encoderDecoderSchema = z
+  .strictObject({ architecture: z.literal("encoder-decoder"), ...transformer })
+  .refine(dividesWidth, headsError);
 const tabularSchema = z.strictObject({
   architecture: z.literal("tabular"),
   hidden: z.array(positiveInteger.max(8192)).max(16).default([64, 32]),
@@ -40,6 +71,10 @@ const layersSchema = z.strictObject({
 export const modelSpecSchema = z.discriminatedUnion("architecture", [
   cnnSchema,
   mlpSchema,
+  residualSchema,
+  recurrentSchema,
+  transformerLmSchema,
+  encoderDecoderSchema,
   tabularSchema,
   twoTowerSchema,
   layersSchema,

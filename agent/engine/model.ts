@@ -4,7 +4,9 @@ import { targetLength } from "../../protocol/data-schema.ts";
 import { checkIds } from "../models/ids.ts";
 import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
+import { Averages } from "./averages.ts";
 import { forward } from "./forward.ts";
+import type { Training } from "./layer-run.ts";
 import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
 import type { Batch, BatchResult, EvaluationResult, TrainableModel } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
@@ -41,10 +43,11 @@ export function openTrainableModel(
     targets.subarray(0, exampleCount * targetLength(target));
 
   /** Of a batch, as tensors of the running tidy. */
-  function loss(batch: Batch): Loss {
+  function loss(batch: Batch, training?: Training): Loss {
     const { exampleCount, inputs } = batch;
     const x = tf.tensor(inputs.subarray(0, exampleCount * inputSize), [exampleCount, ...inputShape]);
-    return lossOf(runtime, target, forward(runtime, run, x, "bare"), targetsOf(batch));
+    const bare = forward(runtime, run, x, { ending: "bare", training });
+    return lossOf(runtime, target, bare, targetsOf(batch));
   }
 
   /** Reads results of a tidy, then frees them. */
@@ -98,23 +101,33 @@ export function openTrainableModel(
         return nothing;
       }
       runtime.activate();
+      const averages = new Averages(runtime, weights);
       const { result, gradients } = tf.tidy(() => {
         let correct: Tensor | undefined;
+        const { step = 0, examples = range(batch.exampleCount) } = batch;
         const { value, grads } = tf.variableGrads(() => {
-          const parts = loss(batch);
+          const parts = loss(batch, { seed, step, examples, observe: averages.observe });
           correct = tf.keep(parts.correct);
           return parts.loss as Scalar;
-        }, [...weights.variables]);
+        }, [...weights.trained]);
         return {
           result: { loss: value as Tensor, correct: correct! },
-          gradients: weights.variables.map(({ name }) => grads[name]!),
+          gradients: weights.variables.map(({ name }) => grads[name]),
         };
       });
       const parts = gradients.map((tensor, i) => {
         const { offset, elementCount } = weights.layout[i]!;
-        return { tensor, into: gradient.subarray(offset, offset + elementCount) };
+        return {
+          tensor: tensor ?? averages.changeOf(i),
+          into: gradient.subarray(offset, offset + elementCount),
+        };
       });
-      return collect(batch, result, parts);
+      const sums = await collect(batch, result, parts);
+      weights.layout.forEach(({ isAverage, offset, elementCount }) => {
+        if (!isAverage) return;
+        for (let i = offset; i < offset + elementCount; i++) gradient[i]! *= sums.targetCount;
+      });
+      return sums;
     },
 
     async evaluate(batch): Promise<EvaluationResult> {
@@ -134,3 +147,5 @@ export function openTrainableModel(
     },
   };
 }
+
+const range = (count: number): Uint32Array => Uint32Array.from({ length: count }, (_, i) => i);

@@ -15,6 +15,9 @@ export interface Batch {
   readonly inputs: Float32Array;
   /** f32, shape [exampleCount, target length]: classes, 0 or 1, or numbers; may be longer than needed. */
   readonly targets: Float32Array;
+  /** Of a training step, with the indices of its examples: what a dropout follows from. */
+  readonly step?: number;
+  readonly examples?: ArrayLike<number>;
 }
 
 /** Sums over a batch, so that ranks with unequal slices add up exactly. */
@@ -39,6 +42,11 @@ export interface ParameterSlot {
   /** In elements. */
   readonly offset: number;
   readonly elementCount: number;
+  /**
+   * A running average of what batches show. Its place in a gradient holds what is to be taken away from it for each target,
+   * whatever the learning rate.
+   */
+  readonly isAverage?: true;
 }
 
 export interface TrainableModel {

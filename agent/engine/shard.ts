@@ -52,7 +52,7 @@ export function openModelShard(
       }
       if (fromLayer === 0) checkIds(graph, data, shape[0]!, "REQUEST_INVALID");
       runtime.activate();
-      const output = tf.tidy(() => forward(runtime, run, tf.tensor(data, [...shape]), "whole"));
+      const output = tf.tidy(() => forward(runtime, run, tf.tensor(data, [...shape]), { ending: "whole" }));
       const result = new Float32Array(output.size);
       try {
         await runtime.read([{ tensor: output, into: result }]);

@@ -1,6 +1,6 @@
 import type { Variable } from "@tensorflow/tfjs";
 import type { Layer } from "../models/layers/kinds.ts";
-import type { LayerWeights } from "./forward.ts";
+import type { LayerWeights } from "./layer-run.ts";
 import type { ParameterSlot } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -8,8 +8,10 @@ import type { Runtime } from "./runtime.ts";
 export interface WeightSet {
   /** By layer, as `forward` takes them. */
   readonly byLayer: readonly LayerWeights[];
-  /** In layout order. */
+  /** In layout order; those of running averages among them, which no gradient changes. */
   readonly variables: readonly Variable[];
+  /** Those that a gradient changes. */
+  readonly trained: readonly Variable[];
   readonly layout: readonly ParameterSlot[];
   readonly parameterCount: number;
   dispose(): void;
@@ -20,9 +22,15 @@ export function layoutOf(layers: readonly Layer[]): ParameterSlot[] {
   const layout: ParameterSlot[] = [];
   let offset = 0;
   for (const layer of layers) {
-    for (const { name, shape } of layer.weights) {
+    for (const { name, shape, isAverage } of layer.weights) {
       const elementCount = shape.reduce((product, length) => product * length, 1);
-      layout.push({ name: `${layer.name}/${name}`, shape, offset, elementCount });
+      layout.push({
+        name: `${layer.name}/${name}`,
+        shape,
+        offset,
+        elementCount,
+        ...(isAverage ? { isAverage } : {}),
+      });
       offset += elementCount;
     }
   }
@@ -33,9 +41,9 @@ export function layoutOf(layers: readonly Layer[]): ParameterSlot[] {
 export function createWeights(runtime: Runtime, layers: readonly Layer[], values: Float32Array): WeightSet {
   const { tf } = runtime;
   const layout = layoutOf(layers);
-  const variables = layout.map(({ shape, offset, elementCount }) => {
+  const variables = layout.map(({ shape, offset, elementCount, isAverage }) => {
     const initial = tf.tensor(values.slice(offset, offset + elementCount), [...shape]);
-    const variable = tf.variable(initial);
+    const variable = tf.variable(initial, isAverage !== true);
     initial.dispose();
     return variable;
   });
@@ -47,6 +55,7 @@ export function createWeights(runtime: Runtime, layers: readonly Layer[], values
   return {
     byLayer,
     variables,
+    trained: variables.filter(({ trainable }) => trainable),
     layout,
     parameterCount: values.length,
     dispose: () => {

@@ -8,12 +8,27 @@ import { sizeOf } from "./layers/geometry.ts";
  * (`inbound_nodes`). Nothing is evaluated, and a layer that is used twice is refused.
  */
 
-const reference = z.tuple([z.string(), z.literal(0), z.literal(0)], z.unknown());
+const reference = z.tuple([z.string(), z.literal(0), z.literal(0)], z.unknown()).transform(([name]) => name);
+/** What Keras writes for arguments of a call beside the first. */
+const callSchema = z.strictObject({
+  value: reference.optional(),
+  key: reference.optional(),
+  use_causal_mask: z.boolean().optional(),
+  mask: z.null().optional(),
+  training: z.null().optional(),
+});
+type Call = z.output<typeof callSchema>;
+const place = [z.string(), z.literal(0), z.literal(0)] as const;
+/** What a layer takes, with the call that it makes of it. */
+const taken = z.union([
+  z.tuple([...place]).transform(([name]): { name: string; call: Call } => ({ name, call: {} })),
+  z.tuple([...place, callSchema]).transform(([name, , , call]) => ({ name, call })),
+]);
 const layerSchema = z.looseObject({
   class_name: z.string().max(64),
   name: z.string().min(1).max(128),
   config: z.record(z.string(), z.unknown()),
-  inbound_nodes: z.array(z.array(reference).max(64)).max(1, "a layer is used twice, and can be used once"),
+  inbound_nodes: z.array(z.array(taken).max(64)).max(1, "a layer is used twice, and can be used once"),
 });
 /** A model of one output writes it as a reference or as a list of one. */
 const outputs = z.union([reference.transform((one) => [one]), z.array(reference)]);
@@ -50,15 +65,20 @@ export function orderedNodes(
     nodes.push({
       json: { ...next, config: { ...next.config, name: next.name } },
       sources: takenBy(next).map((name) => places.get(name)!),
+      causal: (next.inbound_nodes[0] ?? []).some(({ call }) => call.use_causal_mask === true),
     });
     places.set(next.name, nodes.length - 1);
     waiting = waiting.filter((json) => json !== next);
   }
-  checkUse(nodes, inputs, config.output_layers[0]![0]);
+  checkUse(nodes, inputs, config.output_layers[0]!);
   return { inputs, nodes };
 }
 
-const takenBy = ({ inbound_nodes }: LayerJson): string[] => (inbound_nodes[0] ?? []).map(([name]) => name);
+/** In order; of attention the query, the value and, where it is another one, the key. */
+const takenBy = ({ inbound_nodes }: LayerJson): string[] =>
+  (inbound_nodes[0] ?? []).flatMap(({ name, call: { value, key } }) =>
+    [name, value, key].filter((taken) => taken !== undefined),
+  );
 
 /** Every layer leads to the output, which is then the last one. */
 function checkUse(nodes: readonly Node[], inputs: readonly ModelInput[], output: string): void {

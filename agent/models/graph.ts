@@ -11,6 +11,7 @@ export interface LayerJson {
 export interface Node {
   readonly json: LayerJson;
   readonly sources: readonly number[];
+  readonly causal: boolean;
 }
 
 /** What of an example a topology must fit. */

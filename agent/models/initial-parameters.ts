@@ -1,4 +1,5 @@
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import type { Initializer } from "./layers/config.ts";
 import type { Weight } from "./layers/geometry.ts";
 import type { Layer } from "./layers/kinds.ts";
 
@@ -15,8 +16,9 @@ export function writeInitialParameters(layers: readonly Layer[], seed: number, i
   layers.forEach((layer, layerIndex) => {
     layer.weights.forEach((weight, weightIndex) => {
       const size = weight.shape.reduce((product, length) => product * length, 1);
-      const sample = sampler(weight, drawer(seed, layerIndex, weightIndex));
-      for (const end = offset + size; offset < end; offset++) into[offset] = sample();
+      const values = into.subarray(offset, offset + size);
+      write(weight, drawer(seed, layerIndex, weightIndex), values);
+      offset += size;
     });
   });
 }
@@ -30,8 +32,50 @@ function drawer(seed: number, layerIndex: number, weightIndex: number): Draw {
   return () => (generator.next() >>> 8) / 2 ** 24;
 }
 
+function write(weight: Weight, draw: Draw, into: Float32Array): void {
+  const { initializer } = weight;
+  if (initializer.kind === "orthogonal") {
+    writeOrthogonal(weight.shape.at(-1)!, normal(draw, 0, 1, false), into);
+    for (let i = 0; i < into.length; i++) into[i]! *= initializer.gain;
+  } else if (initializer.kind === "segments") {
+    const { values } = initializer;
+    for (let i = 0; i < into.length; i++) into[i] = values[Math.floor((i * values.length) / into.length)]!;
+  } else {
+    const sample = sampler(weight, initializer, draw);
+    for (let i = 0; i < into.length; i++) into[i] = sample();
+  }
+}
+
+/**
+ * Rows of normal numbers, made orthonormal one after the other; where there are more rows than columns, the columns.
+ * Source: Saxe, McClelland & Ganguli, "Exact solutions to the nonlinear dynamics of learning", 2014; modified Gram-Schmidt.
+ * Cost: the square of the shorter side times the longer one.
+ */
+function writeOrthogonal(columnCount: number, sample: Draw, into: Float32Array): void {
+  const rowCount = into.length / columnCount;
+  const isWide = rowCount <= columnCount;
+  const [vectorCount, length] = isWide ? [rowCount, columnCount] : [columnCount, rowCount];
+  const vectors: Float64Array[] = [];
+  for (let v = 0; v < vectorCount; v++) {
+    const vector = Float64Array.from({ length }, sample);
+    for (const other of vectors) {
+      let product = 0;
+      for (let i = 0; i < length; i++) product += vector[i]! * other[i]!;
+      for (let i = 0; i < length; i++) vector[i]! -= product * other[i]!;
+    }
+    let square = 0;
+    for (let i = 0; i < length; i++) square += vector[i]! * vector[i]!;
+    const norm = Math.sqrt(square);
+    for (let i = 0; i < length; i++) vector[i]! /= norm;
+    vectors.push(vector);
+    for (let i = 0; i < length; i++) into[isWide ? v * length + i : i * columnCount + v] = vector[i]!;
+  }
+}
+
+type Independent = Exclude<Initializer, { kind: "orthogonal" | "segments" }>;
+
 /** Draws the elements of a weight one by one. */
-function sampler({ initializer, fanIn, fanOut }: Weight, draw: Draw): Draw {
+function sampler({ fanIn, fanOut }: Weight, initializer: Independent, draw: Draw): Draw {
   switch (initializer.kind) {
     case "constant":
       return () => initializer.value;

@@ -2,8 +2,12 @@ import type { ExampleShape, Target } from "../../protocol/data-schema.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
 import { cnnLayers } from "./architectures/cnn.ts";
+import { encoderDecoderTopology } from "./architectures/encoder-decoder.ts";
 import { mlpLayers } from "./architectures/mlp.ts";
+import { recurrentTopology } from "./architectures/recurrent.ts";
+import { residualTopology } from "./architectures/residual-cnn.ts";
 import { tabularTopology } from "./architectures/tabular.ts";
+import { transformerLmTopology } from "./architectures/transformer-lm.ts";
 import { twoTowerTopology } from "./architectures/two-tower.ts";
 import { checkEnding } from "./ending.ts";
 import type { Graph } from "./graph.ts";
@@ -35,6 +39,14 @@ function topologyOf(spec: ModelSpec, shape: ExampleShape): Record<string, unknow
       return sequentialTopology("mlp", withInput(mlpLayers(spec, shape), shape.inputShape));
     case "tabular":
       return tabularTopology(spec, shape);
+    case "residual-cnn":
+      return residualTopology(spec, shape);
+    case "recurrent":
+      return recurrentTopology(spec, shape);
+    case "transformer-lm":
+      return transformerLmTopology(spec, shape);
+    case "encoder-decoder":
+      return encoderDecoderTopology(spec, shape);
     case "two-tower":
       return twoTowerTopology(spec, shape);
     case "layers":

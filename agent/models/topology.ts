@@ -5,6 +5,7 @@ import { functionalSchema, orderedNodes } from "./functional.ts";
 import type { Graph, LayerJson, ModelInput, Node, RowShape } from "./graph.ts";
 import { ShapeMismatch, sizeOf } from "./layers/geometry.ts";
 import { isLayerKind, type Layer, layerKinds, refusedKinds } from "./layers/kinds.ts";
+import { outputMask, usedMask } from "./layers/masks.ts";
 
 const layerJsonSchema = z.looseObject({
   class_name: z.string().max(64),
@@ -54,7 +55,8 @@ export function readTopology(topology: unknown, row: RowShape): Graph {
   let parameterCount = 0;
   for (const node of nodes) {
     const inputShapes = node.sources.map((at) => (at < 0 ? inputs[-1 - at]!.shape : layers[at]!.outputShape));
-    const layer = readLayer(node, inputShapes);
+    const inputMasks = node.sources.map((at) => (at < 0 ? [] : outputMask(layers[at]!, at)));
+    const layer = readLayer(node, { inputShapes, inputMasks });
     if (names.has(layer.name)) throw invalid(`two layers are called ${layer.name}`, layer.name);
     names.add(layer.name);
     parameterCount += parametersOf(layer);
@@ -79,10 +81,12 @@ function chainOf(
 ): { inputs: ModelInput[]; nodes: Node[] } {
   const jsons = withoutInputLayer(Array.isArray(config) ? config : config.layers);
   const input = { name: "input", shape: inputShape, offset: 0, elementCount: sizeOf(inputShape) };
-  return { inputs: [input], nodes: jsons.map((json, i) => ({ json, sources: [i - 1] })) };
+  return { inputs: [input], nodes: jsons.map((json, i) => ({ json, sources: [i - 1], causal: false })) };
 }
 
-function readLayer({ json, sources }: Node, inputShapes: readonly (readonly number[])[]): Layer {
+function readLayer({ json, ...links }: Node, inputs: Pick<Layer, "inputShapes" | "inputMasks">): Layer {
+  const { sources } = links;
+  const { inputShapes } = inputs;
   const name = typeof json.config.name === "string" ? json.config.name.slice(0, 128) : json.class_name;
   if (!isLayerKind(json.class_name)) {
     const why = Object.hasOwn(refusedKinds, json.class_name) ? refusedKinds[json.class_name] : undefined;
@@ -99,7 +103,7 @@ function readLayer({ json, sources }: Node, inputShapes: readonly (readonly numb
   }
   try {
     const geometry = kind.geometry(config as never, inputShapes);
-    return { kind: json.class_name, name: config.name, sources, inputShapes, config, ...geometry } as Layer;
+    return { kind: json.class_name, name: config.name, config, ...links, ...inputs, ...geometry } as Layer;
   } catch (error) {
     if (error instanceof ShapeMismatch) throw invalid(`layer ${name} ${error.message}`, name);
     throw error;
@@ -157,7 +161,10 @@ export function describeModel(
 
 /** Whether nothing but the output of layer `at` is needed after it: one tensor crosses to the next shard. */
 function isCuttable(layers: readonly Layer[], at: number): boolean {
-  return layers.slice(at + 1).every(({ sources }) => sources.every((source) => source >= at));
+  const later = layers.slice(at + 1);
+  return later.every(
+    (layer) => layer.sources.every((source) => source >= at) && usedMask(layer).every((mask) => mask > at),
+  );
 }
 
 function firstIssue(error: z.ZodError): string {

@@ -61,8 +61,10 @@ export class Workload {
     between: () => Promise<void>,
   ): Promise<SliceResult> {
     const slice = this.#sampler.slice(at);
-    const part = (from: number) =>
-      this.#batch.gather(this.#data.train, slice.subarray(from, from + this.#microBatchSize));
+    const part = (from: number) => {
+      const examples = slice.subarray(from, from + this.#microBatchSize);
+      return { ...this.#batch.gather(this.#data.train, examples), step: at.step, examples };
+    };
     const sums = { ...(await this.#model.gradient(part(0), into)), exampleCount: slice.length };
     for (let from = this.#microBatchSize; from < slice.length; from += this.#microBatchSize) {
       await between();

@@ -85,6 +85,12 @@ const category = (name: string, cardinality: number) => ({
   cardinality,
 });
 
+/** Of tokens 0 to 10, where 0 is padding. */
+const sequences = (...parts: (readonly [name: string, length: number])[]) => ({
+  inputShape: [parts.reduce((sum, [, length]) => sum + length, 0)],
+  features: parts.map(([name, length]) => ({ ...category(name, 11), shape: [length] })),
+});
+
 const layer = (class_name: string, config: object) => ({ class_name, config });
 
 const wired = (class_name: string, name: string, config: object, ...takes: string[]) => ({
@@ -98,6 +104,8 @@ export interface ModelCase {
   readonly name: string;
   readonly spec: ModelSpec;
   readonly shape: ExampleShape;
+  /** Than it evaluates: by example (dropout), or by batch, whose gradient is then not the sum over its parts. */
+  readonly trainsOtherwise?: "by example" | "by batch";
 }
 
 /** One of each architecture, small enough for the cpu engine, with most other layer kinds in the last. */
@@ -188,6 +196,37 @@ export const modelCases: readonly ModelCase[] = [
       },
     },
     shape: classes([6, 5, 2], 3),
+  },
+  {
+    name: "residual-cnn",
+    spec: { architecture: "residual-cnn", filters: [4, 6], blocks: 1 },
+    shape: classes([8, 7, 1], 3),
+    trainsOtherwise: "by batch",
+  },
+  {
+    name: "recurrent, gru",
+    spec: { architecture: "recurrent", cell: "gru", embeddingWidth: 5, units: [6, 4], dropout: 0.3 },
+    shape: { ...sequences(["text", 7]), target: { kind: "binary" } },
+    trainsOtherwise: "by example",
+  },
+  {
+    name: "recurrent, lstm",
+    spec: { architecture: "recurrent", cell: "lstm", embeddingWidth: 5, units: [6], dropout: 0 },
+    shape: { ...sequences(["text", 7]), target: { kind: "class", classCount: 3 } },
+  },
+  {
+    name: "transformer-lm",
+    spec: { architecture: "transformer-lm", width: 8, heads: 2, layers: 2, dropout: 0.1 },
+    shape: { ...sequences(["text", 6]), target: { kind: "tokens", length: 6, classCount: 11 } },
+    trainsOtherwise: "by example",
+  },
+  {
+    name: "encoder-decoder",
+    spec: { architecture: "encoder-decoder", width: 8, heads: 2, layers: 1, dropout: 0 },
+    shape: {
+      ...sequences(["source", 5], ["written", 4]),
+      target: { kind: "tokens", length: 4, classCount: 11 },
+    },
   },
   {
     name: "tabular",

@@ -23,6 +23,23 @@ export class Wiring {
     return name;
   }
 
+  /** Attention of `query` to `value`; causal hides what comes later. */
+  attention(
+    name: string,
+    config: object,
+    { query, value, causal }: { readonly query: string; readonly value: string; readonly causal: boolean },
+  ): string {
+    const call = { value: [value, 0, 0], use_causal_mask: causal };
+    const class_name = "MultiHeadAttention";
+    this.#layers.push({
+      class_name,
+      name,
+      config: { ...config, name },
+      inbound_nodes: [[[query, 0, 0, call]]],
+    });
+    return name;
+  }
+
   topology(name: string, output: string): Record<string, unknown> {
     return {
       class_name: "Model",

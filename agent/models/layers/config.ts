@@ -40,6 +40,10 @@ export type Initializer =
       readonly deviation: number;
       readonly isTruncated: boolean;
     }
+  /** Rows or columns, whichever are fewer, of length `gain` and at right angles to each other. */
+  | { readonly kind: "orthogonal"; readonly gain: number }
+  /** As many equal parts as there are values. */
+  | { readonly kind: "segments"; readonly values: readonly number[] }
   | {
       readonly kind: "scaled";
       readonly scale: number;
@@ -91,6 +95,12 @@ const initializerSchema = z.union([
   named("LeCunUniform", scaled(1, "fanIn", "uniform")),
   named("LeCunNormal", scaled(1, "fanIn", "normal")),
   varianceScaling,
+  z
+    .strictObject({
+      class_name: z.literal("Orthogonal"),
+      config: z.strictObject({ gain: finite.default(1), seed }).optional(),
+    })
+    .transform(({ config }): Initializer => ({ kind: "orthogonal", gain: config?.gain ?? 1 })),
   z
     .strictObject({ class_name: z.literal("Constant"), config: z.strictObject({ value: finite }) })
     .transform(({ config }) => constant(config.value)),

@@ -16,6 +16,8 @@ export interface Weight {
   /** Inputs and outputs that one element takes part in: what VarianceScaling scales by. */
   readonly fanIn: number;
   readonly fanOut: number;
+  /** A running average of what batches show, which no gradient changes. */
+  readonly isAverage?: true;
 }
 
 /** What follows from a layer's configuration and the shape that comes in. Shapes are without the batch dimension. */

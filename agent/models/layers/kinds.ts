@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { attentionGeometry, attentionSchema, positionGeometry, positionSchema } from "./attention.ts";
 import { activationSchema, commonConfig, dataFormatSchema, widthSchema } from "./config.ts";
 import {
   activationConfig,
@@ -19,8 +20,20 @@ import {
   dotSchema,
   mergeSchema,
 } from "./merge.ts";
-import { layerNormalizationGeometry, layerNormalizationSchema } from "./normalization.ts";
-import { embeddingGeometry, embeddingSchema } from "./sequence.ts";
+import {
+  batchNormalizationGeometry,
+  batchNormalizationSchema,
+  dropoutSchema,
+  layerNormalizationGeometry,
+  layerNormalizationSchema,
+} from "./normalization.ts";
+import { gruGeometry, gruSchema, lstmGeometry, lstmSchema } from "./recurrent.ts";
+import {
+  embeddingGeometry,
+  embeddingSchema,
+  sequenceAverageGeometry,
+  sequenceAverageSchema,
+} from "./sequence.ts";
 import {
   conv2dGeometry,
   conv2dSchema,
@@ -106,6 +119,13 @@ export const layerKinds = {
   LeakyReLU: one(leakyReluSchema, pointwise),
   Softmax: one(softmaxSchema, pointwise),
   LayerNormalization: one(layerNormalizationSchema, layerNormalizationGeometry),
+  BatchNormalization: one(batchNormalizationSchema, batchNormalizationGeometry),
+  Dropout: one(dropoutSchema, pointwise),
+  PositionEmbedding: one(positionSchema, positionGeometry),
+  MultiHeadAttention: many(attentionSchema, attentionGeometry),
+  LSTM: one(lstmSchema, lstmGeometry),
+  GRU: one(gruSchema, gruGeometry),
+  GlobalAveragePooling1D: one(sequenceAverageSchema, sequenceAverageGeometry),
   Embedding: one(embeddingSchema, embeddingGeometry),
   Add: many(mergeSchema, addGeometry),
   Multiply: many(mergeSchema, addGeometry),
@@ -118,8 +138,6 @@ export const isLayerKind = (name: string): name is LayerKind => Object.hasOwn(la
 
 /** Why well-known layers are not in the table. */
 export const refusedKinds: Readonly<Record<string, string>> = {
-  BatchNormalization: "its running averages would drift apart between ranks; use LayerNormalization",
-  Dropout: "its random mask would not survive a resume bit for bit",
   Lambda: "it evaluates code of whoever wrote the model",
 };
 
@@ -128,6 +146,10 @@ interface LayerPlace {
   /** What comes in, in order: places of layers before this one, or -1 - i for the i-th input of the model. */
   readonly sources: readonly number[];
   readonly inputShapes: readonly (readonly number[])[];
+  /** For each input the layers, all embeddings, that say which of its places are padding. */
+  readonly inputMasks: readonly (readonly number[])[];
+  /** Hides what comes later: attention only. */
+  readonly causal: boolean;
 }
 
 /** A layer of a model, checked, with its shapes. */

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { commonConfig, initializerOf, notSupported, ones, zeros } from "./config.ts";
-import { channelWeight, type LayerGeometry, sizeOf } from "./geometry.ts";
+import { commonConfig, type Initializer, initializerOf, notSupported, ones, zeros } from "./config.ts";
+import { channelWeight, type LayerGeometry, ShapeMismatch, sizeOf, type Weight } from "./geometry.ts";
 
 const affineConfig = {
   epsilon: z.number().positive().max(1).default(1e-3),
@@ -31,3 +31,42 @@ export function layerNormalizationGeometry(
   ];
   return { outputShape: shape, weights, multiplyAdds: 4 * sizeOf(shape) };
 }
+
+/** Over all but the last axis, as images and rows of features have their channels there. */
+export const batchNormalizationSchema = z.strictObject({
+  ...commonConfig,
+  ...affineConfig,
+  axis: z.union([z.number().int(), z.tuple([z.number().int()])]).default(-1),
+  momentum: z.number().min(0).max(1).default(0.99),
+  moving_mean_initializer: initializerOf(zeros),
+  moving_variance_initializer: initializerOf(ones),
+});
+export function batchNormalizationGeometry(
+  config: z.output<typeof batchNormalizationSchema>,
+  shape: readonly number[],
+): LayerGeometry {
+  const width = shape.at(-1);
+  const axis = typeof config.axis === "number" ? config.axis : config.axis[0];
+  if (width === undefined || (axis !== -1 && axis !== shape.length)) {
+    throw new ShapeMismatch("normalises the last axis only: axis -1");
+  }
+  const average = (name: string, initializer: Initializer): Weight => ({
+    ...channelWeight(name, width, initializer),
+    isAverage: true,
+  });
+  const weights = [
+    ...(config.scale ? [channelWeight("gamma", width, config.gamma_initializer)] : []),
+    ...(config.center ? [channelWeight("beta", width, config.beta_initializer)] : []),
+    average("moving_mean", config.moving_mean_initializer),
+    average("moving_variance", config.moving_variance_initializer),
+  ];
+  return { outputShape: shape, weights, multiplyAdds: 4 * sizeOf(shape) };
+}
+
+/** Which elements fall out follows from the job's seed, the step, the layer and the example, whatever seed a file names. */
+export const dropoutSchema = z.strictObject({
+  ...commonConfig,
+  rate: z.number().min(0).lt(1),
+  noise_shape: z.null().optional(),
+  seed: z.number().nullish(),
+});

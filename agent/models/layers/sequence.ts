@@ -1,6 +1,13 @@
 import { z } from "zod";
-import { commonConfig, type Initializer, initializerOf, notSupported, widthSchema } from "./config.ts";
-import { type LayerGeometry, sizeOf } from "./geometry.ts";
+import {
+  commonConfig,
+  dataFormatSchema,
+  type Initializer,
+  initializerOf,
+  notSupported,
+  widthSchema,
+} from "./config.ts";
+import { type LayerGeometry, noWeights, ShapeMismatch, sizeOf } from "./geometry.ts";
 
 /** Layers over rows of tokens or categories. */
 
@@ -42,4 +49,13 @@ export function embeddingGeometry(
     ],
     multiplyAdds: sizeOf(shape) * output_dim,
   };
+}
+
+/** The mean over the places of a sequence, padding left out. */
+export const sequenceAverageSchema = z.strictObject({ ...commonConfig, data_format: dataFormatSchema });
+export function sequenceAverageGeometry(_config: unknown, shape: readonly number[]): LayerGeometry {
+  const [, width] = shape;
+  if (shape.length !== 2)
+    throw new ShapeMismatch(`needs [places, width], but [${shape.join(", ")}] comes in`);
+  return noWeights([width!], sizeOf(shape));
 }

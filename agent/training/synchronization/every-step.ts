@@ -1,9 +1,8 @@
-import { clipToNorm } from "../clipping.ts";
 import type { Optimizer } from "../optimizer.ts";
 import type { Synchronization } from "./synchronization.ts";
 
 /** Synchronous data parallel training: the mean gradient of the global batch, and the same optimizer step on each rank. */
-export function everyStep(optimizer: Optimizer, clipNorm = Number.POSITIVE_INFINITY): Synchronization {
+export function everyStep(optimizer: Optimizer): Synchronization {
   return {
     slots: optimizer.slots,
     scalars: optimizer.scalars,
@@ -13,7 +12,6 @@ export function everyStep(optimizer: Optimizer, clipNorm = Number.POSITIVE_INFIN
     contribute: () => {},
     apply: (state, sums, { targetCount, learningRate }) => {
       for (let i = 0; i < sums.length; i++) sums[i]! /= targetCount;
-      clipToNorm(sums, clipNorm);
       optimizer.apply(state, sums, learningRate);
     },
   };

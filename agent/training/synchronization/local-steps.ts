@@ -1,4 +1,3 @@
-import { clipToNorm } from "../clipping.ts";
 import type { Optimizer } from "../optimizer.ts";
 import { initialState } from "../training-state.ts";
 import type { OuterOptimizer } from "./outer-optimizer.ts";
@@ -17,14 +16,11 @@ export function localSteps({
   inner,
   outer,
   parameterCount,
-  clipNorm = Number.POSITIVE_INFINITY,
 }: {
   readonly everySteps: number;
   readonly inner: Optimizer;
   readonly outer: OuterOptimizer;
   readonly parameterCount: number;
-  /** Of the mean gradient of one rank's slice. */
-  readonly clipNorm?: number | undefined;
 }): Synchronization {
   const local = initialState(parameterCount, inner);
   return {
@@ -40,7 +36,6 @@ export function localSteps({
     step: (gradient, { targetCount, learningRate }) => {
       if (targetCount === 0) return undefined;
       for (let i = 0; i < gradient.length; i++) gradient[i]! /= targetCount;
-      clipToNorm(gradient, clipNorm);
       inner.apply(local, gradient, learningRate);
       return local.parameters;
     },

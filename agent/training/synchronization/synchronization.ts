@@ -1,5 +1,7 @@
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import type { ParameterSlot } from "../../engine/port.ts";
+import { withAverages } from "../averages.ts";
+import { withClipping } from "../clipping.ts";
 import { createOptimizer } from "../optimizer.ts";
 import type { TrainingState } from "../training-state.ts";
 import { everyStep } from "./every-step.ts";
@@ -51,16 +53,16 @@ export function createSynchronization(
   layout: readonly ParameterSlot[],
 ): Synchronization {
   const { synchronization, clipNorm } = spec;
-  const inner = createOptimizer(spec.optimizer, layout);
+  const inner = withAverages(withClipping(createOptimizer(spec.optimizer, layout), clipNorm), layout);
   const parameterCount = layout.reduce((sum, { elementCount }) => sum + elementCount, 0);
   switch (synchronization.kind) {
     case "every-step":
-      return everyStep(inner, clipNorm);
+      return everyStep(inner);
     case "averaging":
-      return localSteps({ ...synchronization, inner, outer: averaging, parameterCount, clipNorm });
+      return localSteps({ ...synchronization, inner, outer: averaging, parameterCount });
     case "diloco": {
       const outer = nesterov(synchronization);
-      return localSteps({ ...synchronization, inner, outer, parameterCount, clipNorm });
+      return localSteps({ ...synchronization, inner, outer, parameterCount });
     }
   }
 }

@@ -73,7 +73,6 @@ describe("model library", () => {
       "evaluates code",
     ],
     ["a class of its own", { class_name: "__proto__", config: { name: "x" } }, "is not supported"],
-    ["BatchNormalization", { class_name: "BatchNormalization", config: { name: "x" } }, "running averages"],
     [
       "a regularizer",
       dense({ kernel_regularizer: { class_name: "L1L2", config: {} } }),
@@ -195,7 +194,9 @@ describe("topologies are TF.js topologies", () => {
     await openEngine({ prefer: "cpu" });
   });
 
-  it.each(modelCases.map((each) => [each.name, each] as const))(
+  /** TF.js has no layers for positions, and its attention takes its inputs in another way. */
+  const known = modelCases.filter(({ spec }) => !/transformer|encoder/.test(spec.architecture));
+  it.each(known.map((each) => [each.name, each] as const))(
     "TF.js reads %s and computes the same",
     async (_name, { spec, shape }) => {
       const engine = await openEngine({ prefer: "cpu" });

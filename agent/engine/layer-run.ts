@@ -1,0 +1,180 @@
+import type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "@tensorflow/tfjs";
+import type { Activation } from "../models/layers/config.ts";
+import type { Layer } from "../models/layers/kinds.ts";
+import { applyActivation } from "./activation.ts";
+import { attention } from "./attention.ts";
+import { dropoutMask } from "./dropout.ts";
+import { recurrent } from "./recurrent.ts";
+import type { Runtime } from "./runtime.ts";
+
+/** Weights of one layer by name: `kernel`, `bias`. */
+export type LayerWeights = Readonly<Record<string, Tensor>>;
+
+/** What layers that behave otherwise in training need to know of the step. */
+export interface Training {
+  readonly seed: number;
+  readonly step: number;
+  /** Indices of the batch's examples in the data set. */
+  readonly examples: ArrayLike<number>;
+  /** Takes what a batch shows of which a layer keeps running averages, by the names of those weights. */
+  readonly observe: (layer: Layer, statistics: Readonly<Record<string, Tensor>>) => void;
+}
+
+interface LayerCall {
+  /** What comes in, in the order of the layer's sources. */
+  readonly takes: readonly Tensor[];
+  /** f32 [batch, places], for layers that look at padding. */
+  readonly mask: Tensor2D | null;
+  /** Without the softmax or sigmoid that the layer ends in. */
+  readonly isBare: boolean;
+  readonly training: Training | undefined;
+}
+
+/** One layer. Call it inside a tidy. */
+export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, call: LayerCall): Tensor {
+  const { tf } = runtime;
+  const { takes, mask, isBare, training } = call;
+  const x = takes[0]!;
+  const batch = x.shape[0] ?? 0;
+  switch (layer.kind) {
+    case "Dense":
+      return withActivation(runtime, layer.config.activation, isBare, (relu) =>
+        dense(runtime, weights, x, relu),
+      );
+    case "Conv2D": {
+      const { strides, padding, activation } = layer.config;
+      return withActivation(runtime, activation, isBare, (relu) => {
+        const [image, filter] = [x as Tensor4D, weights.kernel as Tensor4D];
+        return runtime.operations.conv2d(image, filter, biasOf(weights), {
+          strides,
+          padding,
+          relu,
+        });
+      });
+    }
+    case "DepthwiseConv2D":
+      return withActivation(runtime, layer.config.activation, isBare, (relu) =>
+        depthwise(runtime, layer, weights, x, relu),
+      );
+    case "MaxPooling2D":
+    case "AveragePooling2D": {
+      const { pool_size, strides, padding } = layer.config;
+      const pool = layer.kind === "MaxPooling2D" ? tf.maxPool : tf.avgPool;
+      return pool(x as Tensor4D, pool_size, strides, padding);
+    }
+    case "GlobalAveragePooling2D":
+      return tf.mean(x, [1, 2]);
+    case "GlobalMaxPooling2D":
+      return tf.max(x, [1, 2]);
+    case "Flatten":
+    case "Reshape":
+      return tf.reshape(x, [batch, ...layer.outputShape]);
+    case "Activation":
+      return isBare ? x : applyActivation(runtime, layer.config.activation, x);
+    case "ReLU":
+      return layer.config.max_value ? tf.clipByValue(x, 0, layer.config.max_value) : tf.relu(x);
+    case "LeakyReLU":
+      return tf.leakyRelu(x, layer.config.alpha);
+    case "Softmax":
+      return isBare ? x : tf.softmax(x);
+    case "LayerNormalization": {
+      const { gamma, beta } = affineOf(weights);
+      return runtime.operations.layerNorm(x, gamma, beta, layer.config.epsilon);
+    }
+    case "BatchNormalization":
+      return batchNormalization(runtime, layer, weights, x, training);
+    case "Dropout":
+      return training ? tf.mul(x, dropoutMask(runtime, layer, x, training)) : x;
+    case "PositionEmbedding": {
+      const [, places, width] = x.shape as [number, number, number];
+      return tf.add(tf.zerosLike(x), tf.slice(weights.embeddings as Tensor2D, [0, 0], [places, width]));
+    }
+    case "MultiHeadAttention":
+      return attention(runtime, layer, weights, takes, mask);
+    case "LSTM":
+    case "GRU":
+      return recurrent(runtime, layer, weights, x as Tensor3D, mask);
+    case "GlobalAveragePooling1D":
+      return sequenceAverage(runtime, x, mask);
+    case "Embedding":
+      return runtime.operations.embedding(weights.embeddings as Tensor2D, tf.cast(x, "int32"));
+    case "Add":
+      return takes.reduce((sum, taken) => tf.add(sum, taken));
+    case "Multiply":
+      return takes.reduce((product, taken) => tf.mul(product, taken));
+    case "Concatenate":
+      return tf.concat([...takes], -1);
+    case "Dot":
+      return tf.sum(tf.mul(x, takes[1]!), -1, true);
+  }
+}
+
+/** With the numbers of this batch in training, and with the running averages in serving. */
+function batchNormalization(
+  { tf, operations }: Runtime,
+  layer: Extract<Layer, { kind: "BatchNormalization" }>,
+  weights: LayerWeights,
+  x: Tensor,
+  training: Training | undefined,
+): Tensor {
+  const { gamma, beta } = affineOf(weights);
+  const { epsilon } = layer.config;
+  if (training) {
+    const { y, mean, variance } = operations.batchNorm(x, gamma, beta, epsilon);
+    training.observe(layer, { moving_mean: mean, moving_variance: variance });
+    return y;
+  }
+  // An outer optimizer that overshoots may take an average variance below zero.
+  const spread = tf.rsqrt(tf.add(tf.relu(weights.moving_variance!), epsilon));
+  const scale = gamma ? tf.mul(spread, gamma) : spread;
+  const shift = tf.neg(tf.mul(weights.moving_mean!, scale));
+  return tf.add(tf.mul(x, scale), beta ? tf.add(shift, beta) : shift);
+}
+
+function sequenceAverage({ tf }: Runtime, x: Tensor, mask: Tensor2D | null): Tensor {
+  if (!mask) return tf.mean(x, 1);
+  const sum = tf.sum(tf.mul(x, tf.expandDims(mask, 2)), 1);
+  return tf.div(sum, tf.maximum(tf.sum(mask, 1, true), 1));
+}
+
+const affineOf = ({ gamma, beta }: LayerWeights) => ({
+  gamma: (gamma as Tensor1D | undefined) ?? null,
+  beta: (beta as Tensor1D | undefined) ?? null,
+});
+
+const biasOf = (weights: LayerWeights): Tensor1D | null => (weights.bias as Tensor1D | undefined) ?? null;
+
+/** Over the last axis, as in Keras. */
+function dense({ tf, operations }: Runtime, weights: LayerWeights, x: Tensor, relu: boolean): Tensor {
+  const kernel = weights.kernel as Tensor2D;
+  const rows = x.rank === 2 ? (x as Tensor2D) : (tf.reshape(x, [-1, kernel.shape[0]]) as Tensor2D);
+  const y = operations.dense(rows, kernel, biasOf(weights), relu);
+  return x.rank === 2 ? y : tf.reshape(y, [...x.shape.slice(0, -1), kernel.shape[1]]);
+}
+
+function depthwise(
+  { tf }: Runtime,
+  { config }: Extract<Layer, { kind: "DepthwiseConv2D" }>,
+  weights: LayerWeights,
+  x: Tensor,
+  relu: boolean,
+): Tensor {
+  const filter = weights.depthwise_kernel as Tensor4D;
+  const { strides, padding } = config;
+  const y = tf.depthwiseConv2d(x as Tensor4D, filter, strides, padding);
+  const bias = biasOf(weights);
+  const shifted = bias ? tf.add<Tensor4D>(y, bias) : y;
+  return relu ? tf.relu(shifted) : shifted;
+}
+
+/** Lets the operation do a ReLU on its way to memory; other activations run over its result. */
+function withActivation(
+  runtime: Runtime,
+  activation: Activation,
+  isBare: boolean,
+  compute: (relu: boolean) => Tensor,
+): Tensor {
+  if (activation === "relu") return compute(true);
+  const y = compute(false);
+  return isBare ? y : applyActivation(runtime, activation, y);
+}
