@@ -93,7 +93,7 @@ describe("two ranks train", () => {
   test.each(["lstm", "gru"] as const)("a text classifier (%s) with padding and dropout", async (cell) => {
     const { metrics } = await trainPair(orders(), {
       model: { architecture: "recurrent", cell, embeddingWidth: 8, units: [16], dropout: 0.1 },
-      ...{ optimizer, batchSize: 50, epochs: 12 },
+      ...{ optimizer, batchSize: 50, epochs: 9 },
     });
     expect(metrics.auc).toBeGreaterThan(0.95);
   });
