@@ -32,6 +32,12 @@ export const errorRules = {
     "Correct the lines that the message names; docs/job-file.md lists every key.",
   ),
   FILE_NOT_FOUND: rule("caller", 400, 66, "Check the path."),
+  MODEL_TOO_LARGE: rule(
+    "caller",
+    422,
+    65,
+    "Set a smaller microBatchSize or batchSize, or a smaller model, or start it on machines with more memory.",
+  ),
   DATA_INVALID: rule("caller", 422, 65, "Check that the files are what the job file says they are."),
   DATA_MISMATCH: rule("caller", 422, 65, "Give every agent the same data files."),
   REQUEST_INVALID: rule("caller", 400, 65, "Correct the request; the message names the field."),

@@ -97,7 +97,11 @@ function engineOn(runtime: Runtime, reason: string, candidates: readonly EngineC
     reason,
     candidates,
     gpu: runtime.gpu,
-    openModel: (spec, options) => own(openTrainableModel(runtime, modelOf(spec, options), options.seed)),
+    openModel(spec, { seed, accept, ...shape }) {
+      const model = modelOf(spec, shape);
+      accept?.(model.description);
+      return own(openTrainableModel(runtime, model, seed));
+    },
     openShard: (description, layers, weights) => own(openModelShard(runtime, description, layers, weights)),
     measureGflops: () => measureGflops(runtime),
     tensorCount: () => runtime.tf.memory().numTensors,

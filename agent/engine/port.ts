@@ -104,4 +104,6 @@ export interface Engine {
 
 export interface OpenModelOptions extends ExampleShape {
   readonly seed: number;
+  /** Called with what the model will be, before anything of it is built; what it throws ends the opening. */
+  readonly accept?: (description: ModelDescription) => void;
 }

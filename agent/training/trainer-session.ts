@@ -1,3 +1,4 @@
+import { totalmem } from "node:os";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { limits } from "../../protocol/limits.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
@@ -11,13 +12,14 @@ import { GenerationRunner, type SessionParts, type TrainerSession } from "./gene
 import { digestState } from "./healing/digest-state.ts";
 import { StateSource } from "./healing/state-source.ts";
 import { openStateThread } from "./healing/state-thread.ts";
+import { checkMemory, forecastMemory } from "./memory-forecast.ts";
 import type { StepReport } from "./trainee.ts";
 import { Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
 /**
  * Opens everything that a trainer works with on this machine, then says `ready`.
- * @throws RingfoldError DATA_INVALID | FILE_NOT_FOUND | JOB_INVALID | ENGINE_UNAVAILABLE | STORE_FAILED
+ * @throws RingfoldError DATA_INVALID | FILE_NOT_FOUND | JOB_INVALID | MODEL_TOO_LARGE | ENGINE_UNAVAILABLE | STORE_FAILED
  */
 export async function openTrainerSession(
   setup: TrainerSetup,
@@ -29,6 +31,11 @@ export async function openTrainerSession(
   const model = engine.openModel(spec.model, {
     ...data.shape,
     seed: spec.seed,
+    accept: (description) =>
+      checkMemory(forecastMemory(spec, description), {
+        memoryBytes: machineMemoryBytes(),
+        engine: engine.name,
+      }),
   });
   const store = openArtefactStore(setup.artefactPath);
   const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
@@ -57,6 +64,12 @@ export async function openTrainerSession(
   });
   session.announce();
   return session;
+}
+
+/** Of the container, where it has a bound below the machine's. */
+function machineMemoryBytes(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
 }
 
 /** Puts a trainer together from its parts: restored from its newest checkpoint, and ready to heal others. */
