@@ -9,6 +9,7 @@ import { addCommonOptions, type CommandIo, reportError } from "./commands/comman
 import * as coordinator from "./commands/coordinator.ts";
 import * as deploy from "./commands/deploy.ts";
 import * as doctor from "./commands/doctor.ts";
+import * as generate from "./commands/generate.ts";
 import * as jobs from "./commands/jobs.ts";
 import * as models from "./commands/models.ts";
 import * as peers from "./commands/peers.ts";
@@ -32,6 +33,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   models,
   deploy,
   predict,
+  generate,
   token,
   doctor,
   audit,

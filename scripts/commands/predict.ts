@@ -39,12 +39,14 @@ async function predict(
   options: PredictOptions,
 ): Promise<CommandResult> {
   const input = await readInput(context, options);
-  const gatewayUrls = options.gateway ? [options.gateway] : await liveGateways(context);
+  const { infer } = await import("./inference/open-inference.ts");
+  const { Gateways } = await import("./inference/gateways.ts");
+  const gateways = await Gateways.find(context, options.gateway);
   const predictions: Prediction[] = [];
   let latest: InferenceAnswer | undefined;
   const firstIndex = options.mnistTest?.first ?? 0;
   for (const batch of batchesOf(input)) {
-    latest = await inferAnywhere(reference, gatewayUrls, batch, context);
+    latest = await gateways.ask((gatewayUrl) => infer({ gatewayUrl, ...reference }, batch, context.signal));
     predictions.push(...readPredictions(latest, batch, firstIndex + predictions.length));
   }
   const correct = predictions.filter(({ label, class: predicted }) => label === predicted).length;
@@ -63,39 +65,6 @@ async function readInput(
   if (mnistTest) return readMnistTestImages(mnistTest);
   if (input !== undefined) return readPredictionInput(input, context.io.stdin);
   throw new RingfoldError("USAGE", "nothing to predict: give --input FILE or --mnist-test 0..9");
-}
-
-/** @throws RingfoldError NO_REPLICA when no live agent has a gateway */
-async function liveGateways(context: CommandContext): Promise<string[]> {
-  const { connectApi } = await import("./api-client.ts");
-  const peers = await (await connectApi(context)).peers();
-  const urls = peers.flatMap(({ state, gatewayUrl }) =>
-    state === "alive" && gatewayUrl !== null ? [gatewayUrl] : [],
-  );
-  if (urls.length > 0) return urls;
-  throw new RingfoldError("NO_REPLICA", `none of ${peers.length} known agents is alive with a gateway`);
-}
-
-/** A gateway that cannot be reached is left out from then on; `gatewayUrls` keeps those that remain. */
-async function inferAnywhere(
-  reference: ModelReference,
-  gatewayUrls: string[],
-  batch: PredictionInput,
-  { signal, note }: CommandContext,
-): Promise<InferenceAnswer> {
-  const { infer } = await import("./inference/open-inference.ts");
-  for (;;) {
-    const gatewayUrl = gatewayUrls[0];
-    if (gatewayUrl === undefined) throw new RingfoldError("NO_REPLICA", "no gateway is left to ask");
-    try {
-      return await infer({ gatewayUrl, ...reference }, batch, signal);
-    } catch (cause) {
-      const elsewhere = cause instanceof RingfoldError && cause.code === "PEER_UNREACHABLE";
-      if (!elsewhere || gatewayUrls.length === 1) throw cause;
-      note(`${cause.message}; asking the next`);
-      gatewayUrls.shift();
-    }
-  }
 }
 
 function* batchesOf(input: PredictionInput): Generator<PredictionInput> {

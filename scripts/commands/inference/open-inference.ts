@@ -25,6 +25,25 @@ const answerSchema = z.object({
 });
 export type InferenceAnswer = z.infer<typeof answerSchema>;
 
+const metadataSchema = z.object({
+  inputs: z.array(z.object({ shape: z.array(z.number().int()) })).length(1),
+  outputs: z.array(z.object({ shape: z.array(z.number().int()) })).length(1),
+});
+
+/**
+ * Shapes of one example, in and out.
+ * @throws RingfoldError as `infer`
+ */
+export async function modelShapes(
+  target: InferenceTarget,
+  signal: AbortSignal,
+): Promise<{ readonly input: readonly number[]; readonly output: readonly number[] }> {
+  const answer = metadataSchema.safeParse(await ask(target, { path: "", signal }));
+  if (!answer.success) throw stranger(target);
+  const [input, output] = [answer.data.inputs[0]!, answer.data.outputs[0]!];
+  return { input: input.shape.slice(1), output: output.shape.slice(1) };
+}
+
 export interface InferenceTarget {
   /** Base URL of a gateway. */
   readonly gatewayUrl: string;
@@ -44,18 +63,27 @@ export async function infer(
   input: InferenceTensor,
   signal: AbortSignal,
 ): Promise<InferenceAnswer> {
-  const { gatewayUrl } = target;
   const body = {
     inputs: [{ name: "input", shape: input.shape, datatype: "FP32", data: Array.from(input.data) }],
   };
-  const url = inferUrl(target);
+  const answer = answerSchema.safeParse(await ask(target, { path: "/infer", body, signal }));
+  if (answer.success && answer.data.outputs.every(isConsistent)) return answer.data;
+  throw stranger(target);
+}
+
+/** GET, or POST where there is a body. @returns the JSON of the answer */
+async function ask(
+  target: InferenceTarget,
+  { path, body, signal }: { readonly path: string; readonly body?: object; readonly signal: AbortSignal },
+): Promise<unknown> {
+  const { gatewayUrl } = target;
+  const url = modelUrl(target, path);
   let response: Response;
   let text: string;
   try {
     response = await fetch(url, {
-      method: "POST",
+      ...(body ? { method: "POST", body: JSON.stringify(body) } : {}),
       headers: { "content-type": "application/json", accept: "application/json" },
-      body: JSON.stringify(body),
       signal: AbortSignal.any([signal, AbortSignal.timeout(limits.predictTimeoutMs)]),
     });
     text = await response.text();
@@ -64,19 +92,20 @@ export async function infer(
   }
   const value = parseJson(text);
   if (!response.ok) throw refusal(response.status, value, gatewayUrl);
-  const answer = answerSchema.safeParse(value);
-  if (answer.success && answer.data.outputs.every(isConsistent)) return answer.data;
-  throw new RingfoldError("MESSAGE_INVALID", `${gatewayUrl} does not answer by the Open Inference Protocol`, {
+  return value;
+}
+
+const stranger = ({ gatewayUrl }: InferenceTarget) =>
+  new RingfoldError("MESSAGE_INVALID", `${gatewayUrl} does not answer by the Open Inference Protocol`, {
     address: gatewayUrl,
   });
-}
 
 const isConsistent = ({ shape, data }: InferenceAnswer["outputs"][number]): boolean =>
   shape.reduce((product, size) => product * size, 1) === data.length;
 
-function inferUrl({ gatewayUrl, name, version }: InferenceTarget): URL {
+function modelUrl({ gatewayUrl, name, version }: InferenceTarget, path: string): URL {
   const versionPath = version === undefined ? "" : `/versions/${version}`;
-  return resolveUrl(gatewayUrl, `v2/models/${encodeURIComponent(name)}${versionPath}/infer`);
+  return resolveUrl(gatewayUrl, `v2/models/${encodeURIComponent(name)}${versionPath}${path}`);
 }
 
 function gatewayError(cause: unknown, gatewayUrl: string, signal: AbortSignal): RingfoldError {

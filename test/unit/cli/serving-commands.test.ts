@@ -192,3 +192,47 @@ describe("predict", () => {
     expect((await run(["predict", "digits", "--input", "-"], "[[1]]")).exitCode).toBe(75);
   });
 });
+
+describe("generate", () => {
+  const places = 6;
+  /** Its likeliest byte is the one after the last that it saw, in the alphabet. */
+  beforeEach(() => {
+    const shape = (length: number[]) => [{ name: "x", datatype: "FP32", shape: [-1, ...length] }];
+    const metadata = { name: "abc", inputs: shape([places]), outputs: shape([places, 257]) };
+    server.routes.set("GET /v2/models/abc", () => ({ body: metadata }));
+    server.routes.set("POST /v2/models/abc/infer", ({ body }) => {
+      const [{ data: tokens }] = (body as { inputs: [{ data: number[] }] }).inputs;
+      const data = tokens.flatMap((token) =>
+        Array.from({ length: 257 }, (_, next) => (next === token + 1 ? 0.9 : 0.0001)),
+      );
+      const output = { name: "output", shape: [1, places, 257], datatype: "FP32", data };
+      return { body: { model_name: "abc", outputs: [output] } };
+    });
+  });
+  const generate = (...more: string[]) =>
+    run(["generate", "abc", "--gateway", server.url, "--json", "--tokens", "9", ...more]);
+
+  test("continues a text token by token, also beyond what the model sees at once", async () => {
+    const { exitCode, stdout } = await generate("--prompt", "ab", "--temperature", "0");
+    expect(exitCode).toBe(0);
+    expect(JSON.parse(stdout)).toEqual({ model: "abc", prompt: "ab", text: "abcdefghijk", tokens: 9 });
+    expect(server.requests.filter(({ path }) => path.endsWith("/infer"))).toHaveLength(9);
+  });
+
+  test("draws the same text by the same seed", async () => {
+    const textOf = async (seed: string) =>
+      JSON.parse((await generate("--prompt", "a", "--temperature", "8", "--seed", seed)).stdout).text;
+    expect(await textOf("4")).toBe(await textOf("4"));
+    expect(await textOf("5")).not.toBe(await textOf("4"));
+  });
+
+  test("refuses what is no language model over bytes", async () => {
+    const shapes = { inputs: [{ shape: [-1, 28, 28, 1] }], outputs: [{ shape: [-1, 10] }] };
+    server.routes.set("GET /v2/models/abc", () => ({ body: shapes }));
+    const { exitCode, stdout } = await generate("--prompt", "a");
+    expect(exitCode).toBe(65);
+    expect(JSON.parse(stdout).error.message).toBe(
+      "abc takes [28, 28, 1] and gives [10]: it is no language model over bytes",
+    );
+  });
+});
