@@ -112,7 +112,9 @@ export class DeploymentDesk {
 
   #world(): DeploymentWorld {
     const gathering = this.#context.clock.nowMs() - this.#openedAtMs <= gatheringMs;
-    return { servers: this.#servers(), lifeOf: this.#lifeOf, nameOf: this.#nameOf, gathering };
+    const isFlapping = (peerId: string) =>
+      this.#context.peers.isFlapping(peerId, this.#context.clock.nowMs());
+    return { servers: this.#servers(), isFlapping, lifeOf: this.#lifeOf, nameOf: this.#nameOf, gathering };
   }
 
   /** Live peers that may serve; a leaving one still hosts what it has until its shards stand elsewhere. */

@@ -216,11 +216,11 @@ export class JobDesk {
       peers.all().map((peer) => {
         const { peerId, name, incarnation } = peer.hello;
         const eligible = peer.roles.includes("worker") && peers.isLive(peer, nowMs) && !busy.has(peerId);
-        // A socket that stands while its owner has been silent for long is half-open: the other side is gone.
-        const connected =
-          peer.connected && !peer.left && nowMs - peer.lastSeenMs < 2 * limits.heartbeatTimeoutMs;
+        const connected = !["left", "dead"].includes(peers.state(peer, nowMs));
         const silentMs = nowMs - peer.lastSeenMs;
-        return [peerId, { peerId, name, incarnation, connected, silentMs, leaving: peer.leaving, eligible }];
+        const flapping = peers.isFlapping(peerId, nowMs);
+        const { leaving } = peer;
+        return [peerId, { peerId, name, incarnation, connected, silentMs, leaving, eligible, flapping }];
       }),
     );
   }

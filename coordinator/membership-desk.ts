@@ -97,7 +97,10 @@ export class MembershipDesk {
     const peer = peers.get(peerId);
     return {
       member: collections.members.read(store, peerId),
-      presence: peer && { ...peer, isAlive: peers.state(peer, clock.nowMs()) === "alive" },
+      presence: peer && {
+        ...peer,
+        isAlive: ["alive", "draining"].includes(peers.state(peer, clock.nowMs())),
+      },
     };
   }
 

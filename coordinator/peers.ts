@@ -3,6 +3,8 @@ import { limits } from "../protocol/limits.ts";
 import type { PeerView } from "../protocol/messages/api.ts";
 import type { MeasuredLink } from "../protocol/messages/link.ts";
 import type { Hello, Presence } from "../protocol/messages/membership.ts";
+import { lostAgain, type Steadiness, settled, steady } from "./decide/flapping.ts";
+import { Rhythm } from "./decide/suspicion.ts";
 
 /** A peer as the coordinator sees it: what it said at joining, what it gossips, whether its socket stands. */
 export interface Peer {
@@ -23,6 +25,9 @@ export interface Peer {
 /** The peer table: fed by joins, presence and sockets; asked by the deciders. No I/O. */
 export class PeerTable {
   readonly #peers = new Map<string, Peer>();
+  /** They outlive the lives of a peer: a restart makes it no steadier, and its link no better. */
+  readonly #steadiness = new Map<string, Steadiness>();
+  readonly #rhythms = new Map<string, Rhythm>();
 
   get(peerId: string): Peer | undefined {
     return this.#peers.get(peerId);
@@ -36,6 +41,7 @@ export class PeerTable {
   admit(hello: Hello, roles: readonly Role[], nowMs: number): void {
     const known = this.#peers.get(hello.peerId);
     const sameLife = known?.hello.incarnation === hello.incarnation;
+    if (!this.#rhythms.has(hello.peerId)) this.#rhythms.set(hello.peerId, new Rhythm());
     this.#peers.set(hello.peerId, {
       hello,
       roles,
@@ -57,6 +63,7 @@ export class PeerTable {
     if (!peer || peer.left || peer.hello.incarnation !== presence.hello.incarnation) return false;
     if (presence.sequence <= peer.sequence) return false;
     peer.sequence = presence.sequence;
+    this.#rhythms.get(presence.hello.peerId)?.hear(presence.sequence, nowMs);
     peer.hello = presence.hello;
     peer.load = presence.load;
     peer.artefacts = presence.artefacts;
@@ -82,7 +89,10 @@ export class PeerTable {
     if (!peer || peer.connected === connected) return false;
     peer.connected = connected;
     if (connected) peer.lastSeenMs = nowMs;
-    else peer.parted = true;
+    else {
+      peer.parted = true;
+      if (!peer.left) this.#steadiness.set(peerId, lostAgain(this.#steadinessOf(peerId, nowMs), nowMs));
+    }
     return true;
   }
 
@@ -92,20 +102,34 @@ export class PeerTable {
     for (const [peerId, peer] of this.#peers) {
       if (peer.connected || nowMs - peer.lastSeenMs < limits.peerForgetMs) continue;
       this.#peers.delete(peerId);
+      this.#steadiness.delete(peerId);
+      this.#rhythms.delete(peerId);
       changed = true;
     }
     return changed;
   }
 
+  /** A closed socket is a death at once. One that stands under a silent peer is half-open: doubt grows by the beat. */
   state(peer: Peer, nowMs: number): PeerView["state"] {
     if (peer.left) return "left";
-    if (!peer.connected) return "dead";
-    return nowMs - peer.lastSeenMs > limits.heartbeatTimeoutMs ? "suspect" : "alive";
+    const phi = this.#rhythms.get(peer.hello.peerId)?.phi(nowMs - peer.lastSeenMs) ?? 0;
+    if (!peer.connected || phi >= limits.deathPhi) return "dead";
+    if (phi >= limits.suspicionPhi) return "suspect";
+    return peer.leaving ? "draining" : "alive";
+  }
+
+  /** Whether it has come and gone too often lately to be the first choice. */
+  isFlapping(peerId: string, nowMs: number): boolean {
+    return this.#steadinessOf(peerId, nowMs).isFlapping;
+  }
+
+  #steadinessOf(peerId: string, nowMs: number): Steadiness {
+    return settled(this.#steadiness.get(peerId) ?? steady(nowMs), nowMs);
   }
 
   /** Fit for work: connected, heard of lately, not saying goodbye. */
   isLive(peer: Peer, nowMs: number): boolean {
-    return this.state(peer, nowMs) === "alive" && !peer.leaving;
+    return this.state(peer, nowMs) === "alive";
   }
 
   view(peer: Peer, nowMs: number): PeerView {
@@ -117,6 +141,7 @@ export class PeerTable {
       name,
       roles: [...peer.roles],
       state,
+      flapping: this.isFlapping(peerId, nowMs),
       release,
       addresses,
       gatewayUrl,

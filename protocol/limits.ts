@@ -19,8 +19,12 @@ export const limits = {
 
   /** Presence is gossiped this often; the coordinator hears a socket close at once, so this is only the slow path. */
   heartbeatIntervalMs: 1_000,
-  /** Five missed beats: a loaded two-core machine was seen to skip two. */
+  /** After a start: who has not been heard of for this long is not about to come back by itself. */
   heartbeatTimeoutMs: 5_000,
+  /** How surely a silent peer is gone (coordinator/decide/suspicion.ts): it gets no new work, */
+  suspicionPhi: 8,
+  /** and later it counts as dead although its socket stands. */
+  deathPhi: 16,
   /** A peer that is gone this long leaves the peer list of the dashboard. */
   peerForgetMs: 120_000,
 

@@ -19,6 +19,8 @@ export type Deployments = ReadonlyMap<number, DeploymentRecord>;
 export interface DeploymentWorld {
   /** Live peers that may serve. */
   readonly servers: readonly string[];
+  /** It has come and gone several times lately. */
+  readonly isFlapping: (peerId: string) => boolean;
   /** The present life of a peer; undefined where it is not known. */
   readonly lifeOf: (peerId: string) => string | undefined;
   /** For people. */
@@ -170,12 +172,19 @@ const awaitsReturn = ({ shards }: DeploymentRecord, { gathering, lifeOf }: Deplo
   gathering && shards.some(({ replicas }) => replicas.some(({ peerId }) => lifeOf(peerId) === undefined));
 
 /** Servers with the shards that they host already, in other deployments than `except`. */
-function hostsOf(deployments: Deployments, { servers }: DeploymentWorld, except?: number): Host[] {
+function hostsOf(
+  deployments: Deployments,
+  { servers, isFlapping }: DeploymentWorld,
+  except?: number,
+): Host[] {
   const counts = new Map<string, number>();
   for (const record of deployments.values()) {
     if (record.deployment === except) continue;
     for (const { peerId } of record.shards.flatMap(({ replicas }) => replicas))
       counts.set(peerId, (counts.get(peerId) ?? 0) + 1);
   }
-  return servers.map((peerId) => ({ peerId, shardCount: counts.get(peerId) ?? 0 }));
+  return servers.map((peerId) => ({
+    ...{ peerId, shardCount: counts.get(peerId) ?? 0 },
+    flapping: isFlapping(peerId),
+  }));
 }

@@ -13,6 +13,8 @@ export interface PeerFact {
   readonly eligible: boolean;
   /** Since it was last heard of. */
   readonly silentMs?: number;
+  /** It has come and gone several times lately. */
+  readonly flapping?: boolean;
 }
 
 export interface JobWorld {

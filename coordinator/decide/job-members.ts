@@ -89,7 +89,10 @@ export function recruit(draft: JobDraft): void {
       ({ peerId, eligible, connected, leaving }) => eligible && connected && !leaving && !job.members[peerId],
     )
     .filter(({ peerId }) => (job.failures[peerId] ?? 0) < failuresMax)
-    .sort((a, b) => (a.peerId < b.peerId ? -1 : 1));
+    // Who comes and goes is asked last.
+    .sort(
+      (a, b) => Number(a.flapping ?? false) - Number(b.flapping ?? false) || (a.peerId < b.peerId ? -1 : 1),
+    );
   for (const { peerId, incarnation } of eligible) {
     if (Object.keys(job.members).length >= job.spec.workers.max + job.spec.workers.spares) break;
     const sinceMs = draft.world.nowMs;

@@ -46,12 +46,14 @@ export function newDeployment(
 export interface Host {
   readonly peerId: string;
   readonly shardCount: number;
+  /** It comes and goes. */
+  readonly flapping: boolean;
 }
 
 /**
  * Gives every shard its replicas on distinct live peers: keeps what stands, drops the dead, lets a replica that failed to
- * load make way where another peer is free, fills up on the least loaded (first those without a shard of this deployment,
- * so that one death costs one replica). Returns the same record when nothing changes.
+ * load make way where another peer is free, fills up on the least loaded (first those that do not come and go, and those without
+ * a shard of this deployment, so that one death costs one replica). Returns the same record when nothing changes.
  */
 export function decidePlacement(record: DeploymentRecord, hosts: readonly Host[]): DeploymentRecord {
   const live = new Set(hosts.map(({ peerId }) => peerId));
@@ -71,6 +73,7 @@ export function decidePlacement(record: DeploymentRecord, hosts: readonly Host[]
       .toSorted(
         (a, b) =>
           Number(hasFailed(shardIndex, a.peerId)) - Number(hasFailed(shardIndex, b.peerId)) ||
+          Number(a.flapping) - Number(b.flapping) ||
           Number(holdsOurs(a.peerId)) - Number(holdsOurs(b.peerId)) ||
           placed.get(a.peerId)! - placed.get(b.peerId)! ||
           (a.peerId < b.peerId ? -1 : 1),

@@ -9,7 +9,11 @@ const byName = new Intl.Collator("en", { numeric: true });
 export function Peers({ peers, nowMs }: { peers: readonly Peer[]; nowMs: number }) {
   const sorted = [...peers].sort((one, other) => byName.compare(one.name, other.name));
   return (
-    <Panel id="peers" title="Peers" summary={countStates(peers, ["alive", "suspect", "dead", "left"])}>
+    <Panel
+      id="peers"
+      title="Peers"
+      summary={countStates(peers, ["alive", "draining", "suspect", "dead", "left"])}
+    >
       {peers.length === 0 ? (
         <Empty command="ringfold agent --join TOKEN">
           No peers yet. <code>ringfold token</code> makes the token.
@@ -50,7 +54,7 @@ export function Peers({ peers, nowMs }: { peers: readonly Peer[]; nowMs: number 
 
 const PeerRow = ({ peer, nowMs }: { peer: Peer; nowMs: number }) => {
   const { capabilities, load } = peer;
-  const present = peer.state === "alive" || peer.state === "suspect";
+  const present = peer.state !== "dead" && peer.state !== "left";
   return (
     <tr
       data-testid="peer-row"

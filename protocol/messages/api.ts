@@ -35,7 +35,10 @@ export const peerViewSchema = z.object({
   peerId: peerIdSchema,
   name: nameSchema,
   roles: z.array(roleSchema),
-  state: z.enum(["alive", "suspect", "dead", "left"]),
+  /** `draining` works on what it has and gets nothing new; `suspect` has been silent for longer than its link explains. */
+  state: z.enum(["alive", "draining", "suspect", "dead", "left"]),
+  /** It has come and gone several times lately, and is asked last. */
+  flapping: z.boolean().default(false),
   release: z.string(),
   addresses: z.array(z.string()),
   gatewayUrl: z.string().nullable(),

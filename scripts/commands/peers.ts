@@ -21,10 +21,10 @@ async function peerTable(peers: readonly PeerView[]): Promise<string> {
   const { shortPeer } = await import("../../protocol/ids.ts");
   return formatTable(
     ["peer", "name", "state", "roles", "engine", "gpu", "gflops", "cpu", "memory", "gateway"],
-    peers.map(({ peerId, name, state, roles, capabilities, load, gatewayUrl }) => [
+    peers.map(({ peerId, name, state, flapping, roles, capabilities, load, gatewayUrl }) => [
       shortPeer(peerId),
       name,
-      state,
+      flapping ? `${state}, flapping` : state,
       roles.join(","),
       capabilities.engine,
       capabilities.gpu ?? "-",

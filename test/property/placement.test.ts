@@ -18,7 +18,7 @@ const empty = (shardCount: number, replicaCount: number): DeploymentRecord =>
     Array.from({ length: shardCount }, (_, i) => ({ fromLayer: i, toLayer: i + 1 })),
   );
 const hostsOf = (indices: readonly number[], shardCount = 0): Host[] =>
-  indices.map((index) => ({ peerId: memoryPeerId(index), shardCount }));
+  indices.map((index) => ({ peerId: memoryPeerId(index), shardCount, flapping: false }));
 const replicasOf = (record: DeploymentRecord) =>
   record.shards.map(({ replicas }) => replicas.map(({ peerId }) => peerId));
 
@@ -27,13 +27,11 @@ const shape = fc.record({
   replicaCount: fc.integer({ min: 1, max: 4 }),
 });
 const hostSet = fc
-  .uniqueArray(fc.record({ index: fc.nat(9), shardCount: fc.nat(3) }), {
+  .uniqueArray(fc.record({ index: fc.nat(9), shardCount: fc.nat(3), flapping: fc.boolean() }), {
     selector: ({ index }) => index,
     maxLength: 8,
   })
-  .map((hosts): Host[] =>
-    hosts.map(({ index, shardCount }) => ({ peerId: memoryPeerId(index), shardCount })),
-  );
+  .map((hosts): Host[] => hosts.map(({ index, ...host }) => ({ peerId: memoryPeerId(index), ...host })));
 
 /** A deployment and the live peers of each moment of its life. */
 const life = fc.record({ shape, moments: fc.array(hostSet, { minLength: 1, maxLength: 5 }) });
@@ -188,4 +186,14 @@ test("a replica is ready in the life in which it said so, and in no other", () =
       ],
     }),
   ]);
+});
+
+test("who comes and goes gets a replica only where nobody else is", () => {
+  const [steady, shaky] = hostsOf([1, 2]);
+  const hosts = [
+    { ...steady!, shardCount: 5 },
+    { ...shaky!, flapping: true },
+  ];
+  expect(replicasOf(decidePlacement(empty(1, 1), hosts))).toEqual([[steady!.peerId]]);
+  expect(replicasOf(decidePlacement(empty(1, 2), hosts))[0]).toHaveLength(2);
 });

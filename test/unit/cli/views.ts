@@ -83,6 +83,7 @@ export const peerView = (changes: Partial<PeerView> = {}): PeerView => ({
   name: "lab-1",
   roles: ["worker", "server"],
   state: "alive",
+  flapping: false,
   release: "0.1.0",
   addresses: [],
   gatewayUrl: null,

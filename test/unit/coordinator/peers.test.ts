@@ -17,11 +17,61 @@ beforeEach(() => {
 
 test.each([
   { silentMs: 0, state: "alive", live: true },
-  { silentMs: limits.heartbeatTimeoutMs, state: "alive", live: true },
-  { silentMs: limits.heartbeatTimeoutMs + 1, state: "suspect", live: false },
-])("a connected peer silent for $silentMs ms is $state", ({ silentMs, state, live }) => {
+  { silentMs: 5_000, state: "alive", live: true },
+  { silentMs: 8_000, state: "suspect", live: false },
+  { silentMs: 15_000, state: "dead", live: false },
+])("a connected newcomer silent for $silentMs ms is $state", ({ silentMs, state, live }) => {
   expect(table.state(peer(), silentMs)).toBe(state);
   expect(table.isLive(peer(), silentMs)).toBe(live);
+});
+
+/** Beats that arrive on the second, but for those that `isLost` names. @returns when the last one was heard */
+function beat(count: number, isLost: (sequence: number) => boolean): number {
+  let heardAtMs = 0;
+  for (let sequence = 0; sequence < count; sequence++) {
+    if (isLost(sequence)) continue;
+    heardAtMs = sequence * limits.heartbeatIntervalMs;
+    table.hear(presence({ sequence }), heardAtMs);
+  }
+  return heardAtMs;
+}
+
+test("a link that loses nothing is believed soon, one that loses much is given time", () => {
+  const suspectAfterMs = (lastMs: number) => {
+    let silentMs = 0;
+    while (table.state(peer(), lastMs + silentMs) === "alive") silentMs += 100;
+    return silentMs;
+  };
+  const clean = suspectAfterMs(beat(200, () => false));
+  table = new PeerTable();
+  table.admit(hello, ["worker"], 0);
+  const lossy = suspectAfterMs(beat(200, (sequence) => sequence % 5 === 3));
+  expect(clean).toBeLessThan(5_000);
+  expect(lossy).toBeGreaterThan(2 * clean);
+});
+
+test("who loses its connection again and again is flapping, and after some quiet minutes is not", () => {
+  const fall = (atMs: number) => {
+    table.setConnected(peerId, false, atMs);
+    table.admit({ ...hello, incarnation: `life-${atMs}` }, ["worker"], atMs + 1_000);
+  };
+  fall(0);
+  fall(10_000);
+  expect(table.isFlapping(peerId, 12_000)).toBe(false); // two restarts are an upgrade
+  fall(20_000);
+  expect(table.isFlapping(peerId, 22_000)).toBe(true);
+  expect(table.view(peer(), 22_000)).toMatchObject({ state: "alive", flapping: true });
+  expect(table.isFlapping(peerId, 120_000)).toBe(true);
+  expect(table.isFlapping(peerId, 300_000)).toBe(false);
+});
+
+test("a goodbye is no flap", () => {
+  for (let life = 0; life < 5; life++) {
+    peer().left = true;
+    table.setConnected(peerId, false, life);
+    table.admit({ ...hello, incarnation: `life-${life}` }, ["worker"], life);
+  }
+  expect(table.isFlapping(peerId, 5)).toBe(false);
 });
 
 test("a closed socket is a death at once, and a new one a return", () => {
@@ -35,7 +85,7 @@ test("a closed socket is a death at once, and a new one a return", () => {
 test("a leaver gets no more work, and has left once it is released", () => {
   peer().leaving = true;
   expect(table.isLive(peer(), 0)).toBe(false);
-  expect(table.state(peer(), 0)).toBe("alive");
+  expect(table.state(peer(), 0)).toBe("draining");
   peer().left = true;
   expect(table.state(peer(), 0)).toBe("left");
 });
@@ -78,6 +128,7 @@ test("the view carries what people see, and nothing else", () => {
     ...{ peerId, name, release, addresses, gatewayUrl, capabilities },
     roles: ["worker"],
     state: "alive",
+    flapping: false,
     load: presence().load,
     links: presence().links,
     lastSeenMs: 5,
