@@ -103,7 +103,7 @@ module.exports = {
     doNotFollow: { path: "node_modules" },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: "tsconfig.json" },
-    exclude: { path: "^dashboard/dist/|^agent/(engine|ring)/kernels/assembly" },
+    exclude: { path: "^dashboard/dist/|^agent/(engine|ring|training)/kernels/assembly" },
     enhancedResolveOptions: {
       exportsFields: ["exports"],
       conditionNames: ["import", "node", "default"],

@@ -8,6 +8,7 @@ import { main as compile } from "assemblyscript/asc";
  * Builds the WebAssembly kernels. Their output is committed, so that nobody needs a compiler to run Ringfold.
  *
  * - agent/engine/kernels: training, twice: kernels-relaxed.wasm (fused multiply-add) and kernels-simd.wasm (plain SIMD128)
+ * - agent/training/kernels: the optimizers, plain SIMD128 only: the same bits on every machine
  * - agent/ring/kernels: the ring, plain SIMD128 only: the same bits on every machine
  *
  *     npm run build:kernels             writes all
@@ -32,6 +33,7 @@ const commonFlags = [
 const builds = [
   { folder: "agent/engine/kernels", file: "kernels-relaxed.wasm", flags: ["--enable=relaxed-simd"] },
   { folder: "agent/engine/kernels", file: "kernels-simd.wasm", flags: [] },
+  { folder: "agent/training/kernels", file: "kernels.wasm", flags: [] },
   { folder: "agent/ring/kernels", file: "kernels.wasm", flags: [] },
 ];
 

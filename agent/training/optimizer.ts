@@ -1,11 +1,12 @@
 import type { OptimizerSpec } from "../../protocol/training-spec.ts";
 import type { ParameterSlot } from "../engine/port.ts";
+import { adamStepper } from "./kernels/adam.ts";
 import type { TrainingState } from "./training-state.ts";
 
 /**
- * Optimizers over the flat parameter array, in plain JavaScript: IEEE add, multiply, divide and square root in double,
+ * Optimizers over the flat parameter array, in plain JavaScript, Adam in WebAssembly with the bits of JavaScript: IEEE add, multiply, divide and square root in double,
  * rounded to f32 where an array takes the result. Every rank takes the same step to the bit on any machine and with any
- * engine. (Math.pow is not the same everywhere, so Adam's beta powers are running products.) Cost: about 5 ns a parameter.
+ * engine. (Math.pow is not the same everywhere, so Adam's beta powers are running products.) Cost: 2 to 5 ns a parameter.
  */
 export interface Optimizer {
   /** Names of its f32 [parameterCount] arrays and of its running scalars, with their values before the first step. */
@@ -32,24 +33,22 @@ export function createOptimizer(spec: OptimizerSpec, layout: readonly ParameterS
 /** Source: Kingma & Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1. */
 function adam(spec: { readonly beta1: number; readonly beta2: number; readonly epsilon: number }): Optimizer {
   const { beta1, beta2, epsilon } = spec;
+  const step = adamStepper();
   return {
     slots: ["firstMoment", "secondMoment"],
     scalars: { beta1Power: 1, beta2Power: 1 },
     apply: ({ parameters, slots, scalars }, gradient, learningRate) => {
-      const first = slots.firstMoment!;
-      const second = slots.secondMoment!;
       scalars.beta1Power! *= beta1;
       scalars.beta2Power! *= beta2;
+      const arrays = {
+        parameters,
+        gradient,
+        firstMoment: slots.firstMoment!,
+        secondMoment: slots.secondMoment!,
+      };
       const correction1 = 1 / (1 - scalars.beta1Power!);
       const correction2 = 1 / (1 - scalars.beta2Power!);
-      for (let i = 0; i < gradient.length; i++) {
-        const g = gradient[i]!;
-        const m = beta1 * first[i]! + (1 - beta1) * g;
-        const v = beta2 * second[i]! + (1 - beta2) * g * g;
-        first[i] = m;
-        second[i] = v;
-        parameters[i]! -= (learningRate * m * correction1) / (Math.sqrt(v * correction2) + epsilon);
-      }
+      step(arrays, { beta1, beta2, rate: learningRate, correction1, correction2, epsilon });
     },
   };
 }
