@@ -4,9 +4,10 @@ import { adamStepper } from "./kernels/adam.ts";
 import type { TrainingState } from "./training-state.ts";
 
 /**
- * Optimizers over the flat parameter array, in plain JavaScript, Adam in WebAssembly with the bits of JavaScript: IEEE add, multiply, divide and square root in double,
+ * Optimizers over the flat parameter array, in plain JavaScript: IEEE add, multiply, divide and square root in double,
  * rounded to f32 where an array takes the result. Every rank takes the same step to the bit on any machine and with any
- * engine. (Math.pow is not the same everywhere, so Adam's beta powers are running products.) Cost: 2 to 5 ns a parameter.
+ * engine. (Math.pow is not the same everywhere, so Adam's beta powers are running products.) Cost: about 5 ns a
+ * parameter; Adam, in f32 and WebAssembly, 1 to 2.
  */
 export interface Optimizer {
   /** Names of its f32 [parameterCount] arrays and of its running scalars, with their values before the first step. */

@@ -2,17 +2,22 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type AdamArrays, type AdamNumbers, adamStepper } from "../../../agent/training/kernels/adam.ts";
 
-/** The step in JavaScript's own numbers: what the kernel has to give to the bit. */
+/** The step in f32, operation by operation: what the kernel has to give to the bit. */
 function reference(arrays: AdamArrays, numbers: AdamNumbers): void {
+  const { fround, sqrt } = Math;
   const { parameters, gradient, firstMoment, secondMoment } = arrays;
-  const { beta1, beta2, rate, correction1, correction2, epsilon } = numbers;
+  const [beta1, beta2, epsilon] = [fround(numbers.beta1), fround(numbers.beta2), fround(numbers.epsilon)];
+  const [gain1, gain2] = [fround(1 - numbers.beta1), fround(1 - numbers.beta2)];
+  const rate = fround(numbers.rate * numbers.correction1);
+  const correction = fround(numbers.correction2);
   for (let i = 0; i < parameters.length; i++) {
     const g = gradient[i]!;
-    const m = beta1 * firstMoment[i]! + (1 - beta1) * g;
-    const v = beta2 * secondMoment[i]! + (1 - beta2) * g * g;
+    const m = fround(fround(beta1 * firstMoment[i]!) + fround(gain1 * g));
+    const v = fround(fround(beta2 * secondMoment[i]!) + fround(fround(gain2 * g) * g));
     firstMoment[i] = m;
     secondMoment[i] = v;
-    parameters[i]! -= (rate * m * correction1) / (Math.sqrt(v * correction2) + epsilon);
+    const divisor = fround(fround(sqrt(fround(v * correction))) + epsilon);
+    parameters[i] = parameters[i]! - fround(fround(rate * m) / divisor);
   }
 }
 
@@ -23,7 +28,7 @@ describe("Adam's kernel", () => {
   const float = fc.float({ noNaN: true });
   const share = fc.double({ min: 0.5, max: 0.9999, noNaN: true });
 
-  it("gives the bits of JavaScript for any numbers, infinities and denormals too", () => {
+  it("gives the bits of f32 arithmetic for any numbers, infinities and denormals too", () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(float, float, float, fc.float({ min: 0, noNaN: true })), {

@@ -1,42 +1,29 @@
 // Kernels of the optimizers: plain SIMD128, so the same bits on every machine. Never a relaxed operation here: ranks with
 // and without fused multiply-add take the same step.
 
-// @ts-ignore: decorator
-@inline function splat(x: f64): v128 {
-  return f64x2.splat(x);
-}
-
-/** Two f32 in the lower half of a vector, as f64. */
-// @ts-ignore: decorator
-@inline function wide(p: usize): v128 {
-  return f64x2.promote_low_f32x4(v128.load64_zero(p));
-}
-
-/** Two f64, rounded to f32. */
-// @ts-ignore: decorator
-@inline function narrow(p: usize, x: v128): void {
-  v128.store64_lane(p, f32x4.demote_f64x2_zero(x), 0);
-}
-
 /**
- * A step of Adam on `count` elements, in place; count is even. All is computed in f64, and rounded where an array takes it: to
- * the bit what JavaScript's numbers give for
- *   m = beta1 · m + (1 - beta1) · g;  v = beta2 · v + (1 - beta2) · g · g
- *   p -= rate · m · correction1 / (√(v · correction2) + epsilon)
+ * A step of Adam on `count` f32 elements, in place; count is a multiple of four. Every operation is rounded to f32, in the order
+ *   m = beta1 · m + gain1 · g;  v = beta2 · v + (gain2 · g) · g
+ *   p = p - (rate · m) / (√(v · correction) + epsilon)
  */
 export function adam(
   p: usize, g: usize, m: usize, v: usize, count: i32,
-  beta1: f64, beta2: f64, rate: f64, correction1: f64, correction2: f64, epsilon: f64,
+  beta1: f32, beta2: f32, gain1: f32, gain2: f32, rate: f32, correction: f32, epsilon: f32,
 ): void {
-  const b1 = splat(beta1), b2 = splat(beta2), gain1 = splat(1 - beta1), gain2 = splat(1 - beta2);
-  const r = splat(rate), c1 = splat(correction1), c2 = splat(correction2), e = splat(epsilon);
-  for (; count > 0; count -= 2, p += 8, g += 8, m += 8, v += 8) {
-    const gradient = wide(g);
-    const first = f64x2.add(f64x2.mul(b1, wide(m)), f64x2.mul(gain1, gradient));
-    const second = f64x2.add(f64x2.mul(b2, wide(v)), f64x2.mul(f64x2.mul(gain2, gradient), gradient));
-    narrow(m, first);
-    narrow(v, second);
-    const step = f64x2.mul(f64x2.mul(r, first), c1);
-    narrow(p, f64x2.sub(wide(p), f64x2.div(step, f64x2.add(f64x2.sqrt(f64x2.mul(second, c2)), e))));
+  for (; count > 0; count -= 4, p += 16, g += 16, m += 16, v += 16) {
+    const gradient = v128.load(g);
+    const first = f32x4.add(
+      f32x4.mul(f32x4.splat(beta1), v128.load(m)),
+      f32x4.mul(f32x4.splat(gain1), gradient),
+    );
+    const second = f32x4.add(
+      f32x4.mul(f32x4.splat(beta2), v128.load(v)),
+      f32x4.mul(f32x4.mul(f32x4.splat(gain2), gradient), gradient),
+    );
+    v128.store(m, first);
+    v128.store(v, second);
+    const root = f32x4.sqrt(f32x4.mul(second, f32x4.splat(correction)));
+    const step = f32x4.div(f32x4.mul(f32x4.splat(rate), first), f32x4.add(root, f32x4.splat(epsilon)));
+    v128.store(p, f32x4.sub(v128.load(p), step));
   }
 }
