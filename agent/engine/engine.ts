@@ -62,7 +62,7 @@ async function open(name: Engine["name"], prefer: EngineName): Promise<Runtime> 
   const openers = {
     tensorflow: openTensorflow,
     webgpu: () => openWebgpu({ allowSoftware: prefer === "webgpu" }),
-    wasm: openWasm,
+    wasm: () => openWasm(),
     cpu: openCpu,
   };
   const runtime = await openers[name]();

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { registerActivations } from "./kernels/activation.ts";
@@ -8,7 +9,7 @@ import { registerGather } from "./kernels/gather.ts";
 import { type Heap, openHeap, type WasmBackend } from "./kernels/heap.ts";
 import { registerIdentity } from "./kernels/identity.ts";
 import { registerMatMul } from "./kernels/matmul.ts";
-import { bestKernelBuild, loadKernels } from "./kernels/module.ts";
+import { bestKernelBuild, type KernelBuild, loadKernels } from "./kernels/module.ts";
 import { kernelHost } from "./kernels/override.ts";
 import { registerPooling } from "./kernels/pooling.ts";
 import { registerReductions } from "./kernels/reductions.ts";
@@ -18,6 +19,7 @@ import { activator, type Operations, type Runtime, type Tf } from "./runtime.ts"
 const testedRelease = "4.22.0";
 
 interface Installation {
+  readonly build: KernelBuild;
   readonly heap: Heap;
   readonly operations: Operations;
   readonly detail: string;
@@ -25,11 +27,20 @@ interface Installation {
 /** Kernels register once a process, whoever asks first: TF.js keeps them, and the heap, for as long as it lives. */
 let installation: Promise<Installation> | undefined;
 
-/** WebAssembly: TF.js's backend with training kernels of our own on its heap. One thread; one process a core. */
-export async function openWasm(): Promise<Runtime> {
+/**
+ * WebAssembly: TF.js's backend with training kernels of our own on its heap. One thread; one process a core.
+ *
+ * @param build of the kernels; the best one that this JavaScript engine can run unless told
+ */
+export async function openWasm({
+  build = bestKernelBuild(),
+}: {
+  readonly build?: KernelBuild;
+} = {}): Promise<Runtime> {
   const tf = await import("@tensorflow/tfjs");
-  installation ??= install(tf);
-  const { heap, operations, detail } = await installation;
+  installation ??= install(tf, build);
+  const { heap, operations, detail, build: installed } = await installation;
+  assert.equal(installed, build, "one build of the kernels a process");
   return {
     name: "wasm",
     tf,
@@ -50,7 +61,7 @@ export async function openWasm(): Promise<Runtime> {
   };
 }
 
-async function install(tf: Tf): Promise<Installation> {
+async function install(tf: Tf, build: KernelBuild): Promise<Installation> {
   const { setWasmPaths, version_wasm } = await import("@tensorflow/tfjs-backend-wasm");
   if (version_wasm !== testedRelease) {
     throw new Error(`@tensorflow/tfjs-backend-wasm is ${version_wasm}, and this needs ${testedRelease}`);
@@ -62,7 +73,6 @@ async function install(tf: Tf): Promise<Installation> {
   setWasmPaths(`${dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm"))}/`);
   if (!(await tf.setBackend("wasm"))) throw new Error("the wasm backend of TF.js did not start");
   const backend = tf.findBackend("wasm") as unknown as WasmBackend;
-  const build = bestKernelBuild();
   const heap = openHeap(backend, await loadKernels(build, backend.wasm.asm.memory));
   const host = kernelHost(tf, heap);
   registerIdentity(host);
@@ -74,5 +84,5 @@ async function install(tf: Tf): Promise<Installation> {
   registerActivations(host);
   registerGather(host);
   const detail = `WebAssembly with ${build === "relaxed" ? "relaxed" : "plain"} SIMD, one thread`;
-  return { heap, operations: fusedOperations(host), detail };
+  return { build, heap, operations: fusedOperations(host), detail };
 }
