@@ -9,8 +9,8 @@ export function composedOperations(tf: Tf): Operations {
       const shifted = bias ? tf.add<Tensor2D>(product, bias) : product;
       return relu ? tf.relu(shifted) : shifted;
     },
-    conv2d(x, filter, bias, { strides, padding, relu }) {
-      const product = tf.conv2d(x, filter, strides, padding) as Tensor4D;
+    conv2d(x, filter, bias, { strides, padding, dilations = [1, 1], relu }) {
+      const product = tf.conv2d(x, spread(tf, filter, dilations), strides, padding) as Tensor4D;
       const shifted = bias ? tf.add<Tensor4D>(product, bias) : product;
       return relu ? tf.relu(shifted) : shifted;
     },
@@ -46,6 +46,22 @@ export function composedOperations(tf: Tf): Operations {
       return { h: tf.mul<Tensor2D>(tf.sigmoid(output), tf.tanh(next)), c: next };
     },
   };
+}
+
+/** A filter with zeros between its taps: TF.js has no gradient of a dilated convolution. */
+function spread(tf: Tf, filter: Tensor4D, [down, across]: readonly [number, number]): Tensor4D {
+  if (down === 1 && across === 1) return filter;
+  const [height, width, from, to] = filter.shape;
+  const taps = tf.reshape(filter, [height, 1, width, 1, from * to]);
+  const apart = tf.pad(taps, [
+    [0, 0],
+    [0, down - 1],
+    [0, 0],
+    [0, across - 1],
+    [0, 0],
+  ]);
+  const whole = tf.reshape(apart, [height * down, width * across, from, to]);
+  return tf.slice(whole, 0, [(height - 1) * down + 1, (width - 1) * across + 1, from, to]) as Tensor4D;
 }
 
 interface Affine {

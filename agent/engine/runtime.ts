@@ -30,6 +30,8 @@ export interface Runtime {
 export interface ConvolutionOptions {
   readonly strides: [number, number];
   readonly padding: "valid" | "same";
+  /** Distance of the filter's taps, in pixels; 1 unless told. */
+  readonly dilations?: [number, number];
   readonly relu: boolean;
 }
 

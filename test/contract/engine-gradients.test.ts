@@ -107,6 +107,19 @@ const cases: Record<string, [Shape[], Operation]> = {
     ],
     (x, filter) => tf.depthwiseConv2d(x4(x), x4(filter), 1, "valid"),
   ],
+  "depthwiseConv2d, one filter a channel, odd": [
+    [
+      [2, 7, 6, 7],
+      [3, 3, 7, 1],
+    ],
+    (x, filter) => tf.depthwiseConv2d(x4(x), x4(filter), [2, 1], "same"),
+  ],
+  // TF.js has no gradient of a dilated convolution: a constant.
+  "conv2d, dilated": [
+    [[1]],
+    (a) =>
+      tf.mul(tf.conv2d(x4(random([2, 9, 8, 3], 5)), x4(random([3, 2, 3, 5], 6)), 1, "same", "NHWC", 2), a!),
+  ],
   // TF.js has no gradient of a broadcast batch: constants.
   "matMul, batched by one": [[[1]], (a) => tf.mul(tf.matMul(random([3, 6, 4], 5), random([1, 4, 5], 6)), a!)],
   "fused matMul, elu": [

@@ -57,6 +57,8 @@ const padding = (tf: Tf) =>
     [0, 1, 1, 1, 0],
   ]);
 
+const dilated = { strides: [1, 1] as [number, number], dilations: [2, 3] as [number, number], relu: false };
+
 const cases: Record<string, [readonly Shape[], Case]> = {
   "dense without bias": [
     [
@@ -73,6 +75,30 @@ const cases: Record<string, [readonly Shape[], Case]> = {
     [[2, 6, 5, 3], [3, 2, 3, 7], [7]],
     (o, _, [x, f, b]) =>
       o.conv2d(x as Tensor4D, f as Tensor4D, b as Tensor1D, { strides: [2, 1], padding: "same", relu: true }),
+  ],
+  "conv2d without bias": [
+    [
+      [2, 6, 5, 3],
+      [3, 2, 3, 7],
+    ],
+    (o, _, [x, f]) =>
+      o.conv2d(x as Tensor4D, f as Tensor4D, null, { strides: [1, 1], padding: "valid", relu: false }),
+  ],
+  "conv2d, dilated, same": [
+    [
+      [2, 9, 8, 3],
+      [3, 2, 3, 5],
+    ],
+    (o, _, [x, f]) => o.conv2d(x as Tensor4D, f as Tensor4D, null, { ...dilated, padding: "same" }),
+  ],
+  "conv2d, dilated and strided, valid": [
+    [[2, 11, 9, 3], [3, 3, 3, 5], [5]],
+    (o, _, [x, f, b]) =>
+      o.conv2d(x as Tensor4D, f as Tensor4D, b as Tensor1D, {
+        ...dilated,
+        strides: [2, 2],
+        padding: "valid",
+      }),
   ],
   "cross-entropy with rows that have no label": [
     [[5, 11]],

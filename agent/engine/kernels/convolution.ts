@@ -18,7 +18,7 @@ export interface ConvAttributes {
 
 type Shape4 = [number, number, number, number];
 
-/** Geometry of a convolution that our kernels cover, or null: NHWC, no dilation, not grouped, something to sum over. */
+/** Geometry of a convolution that our kernels cover, or null: NHWC, not grouped, something to sum over. */
 function geometry(tf: Tf, heap: Heap, xShape: number[], filterShape: number[], attributes: ConvAttributes) {
   const { strides, pad, dilations = 1, dimRoundingMode, dataFormat = "NHWC" } = attributes;
   if (dataFormat !== "NHWC") return null;
@@ -30,11 +30,11 @@ function geometry(tf: Tf, heap: Heap, xShape: number[], filterShape: number[], a
     pad,
     dimRoundingMode,
   );
-  if (info.dilationHeight !== 1 || info.dilationWidth !== 1 || info.inChannels !== filterShape[2])
-    return null;
+  if (info.inChannels !== filterShape[2]) return null;
   if (sizeOf(info.outShape) === 0 || sizeOf(filterShape) * 192 > scratchFloatsMax) return null;
   const scratchFloats = heap.kernels.convScratch(info.filterHeight, info.filterWidth, info.inChannels);
-  return { outShape: info.outShape, outChannels: info.outChannels, window: windowOf(info), scratchFloats };
+  const window = [...windowOf(info), info.dilationHeight, info.dilationWidth] as const;
+  return { outShape: info.outShape, outChannels: info.outChannels, window, scratchFloats };
 }
 
 export const windowOf = (

@@ -33,6 +33,9 @@ export type WindowGeometry = readonly [
 /** Sizes in elements; `size` is the width of a head. */
 type AttentionGeometry = readonly [batch: number, queries: number, keys: number, heads: number, size: number];
 
+/** Distance of a filter's taps, in pixels. */
+export type Dilations = readonly [dilationHeight: number, dilationWidth: number];
+
 /** What assembly/index.ts exports. Pointers are byte offsets into the heap, sizes are in elements. */
 export interface KernelExports {
   gemmScratch(): number;
@@ -75,6 +78,7 @@ export interface KernelExports {
       x: Pointer,
       filter: Pointer,
       ...WindowGeometry,
+      ...Dilations,
       outChannels: number,
       flags: number,
       bias: Pointer,
@@ -87,6 +91,7 @@ export interface KernelExports {
       x: Pointer,
       dy: Pointer,
       ...WindowGeometry,
+      ...Dilations,
       outChannels: number,
       dfilter: Pointer,
       scratch: Pointer,
@@ -97,6 +102,7 @@ export interface KernelExports {
       dy: Pointer,
       filter: Pointer,
       ...WindowGeometry,
+      ...Dilations,
       outChannels: number,
       dx: Pointer,
       scratch: Pointer,

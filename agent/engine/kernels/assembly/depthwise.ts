@@ -1,7 +1,7 @@
-// Gradients of the depthwise convolution: NHWC, filter [KH, KW, C, CM], output channel c * CM + m. Plain loops over the
-// taps; the innermost runs along the channels. Correct first: a model whose time goes here deserves a better kernel.
+// Gradients of the depthwise convolution: NHWC, filter [KH, KW, C, CM], output channel c * CM + m. The taps of a window are
+// walked one after the other; the innermost loop runs along the channels, in lanes where each has one filter (CM = 1).
 
-import { Pointer } from "./vector";
+import { addProduct, Pointer } from "./vector";
 
 /** The geometry is walked the same way for both gradients; `toFilter` says which one is wanted. */
 // @ts-ignore: decorator
@@ -20,6 +20,11 @@ import { Pointer } from "./vector";
         if (w < 0 || w >= W) continue;
         let pixel = image + (<usize>(((n * H + h) * W + w) * C) << 2);
         let tap = filter + <usize>(i * KW + j) * outChannels, d = dy;
+        if (CM == 1) {
+          if (toFilter) addProduct(tap, pixel, d, C);
+          else addProduct(pixel, tap, d, C);
+          continue;
+        }
         for (let c = 0; c < C; c++, pixel += 4) for (let m = 0; m < CM; m++, tap += 4, d += 4) {
           if (toFilter) store<f32>(tap, load<f32>(tap) + load<f32>(pixel) * load<f32>(d));
           else store<f32>(pixel, load<f32>(pixel) + load<f32>(tap) * load<f32>(d));

@@ -1,4 +1,4 @@
-import type { Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs";
+import type { Tensor, Tensor2D } from "@tensorflow/tfjs";
 import { type ConvAttributes, conv2d } from "../convolution.ts";
 import { matMul } from "../matmul.ts";
 import type { KernelHost } from "../override.ts";
@@ -17,22 +17,22 @@ export function defineReluBias(host: KernelHost): void {
 }
 
 /**
- * Gradients before bias and ReLU, and of the bias. Both come out of one kernel call, which is made at once: TF.js runs
- * the gradient function of each input in a tidy of its own, and that would free the siblings.
+ * Gradients before bias and ReLU, and of the bias. With ReLU both come out of one kernel call, which is made at once: TF.js
+ * runs the gradient function of each input in a tidy of its own, and that would free the siblings.
  */
 function beforeBias(host: KernelHost, dy: Tensor, y: Tensor | undefined, relu: boolean) {
   if (relu) {
     const [dx, db] = runner(host)("RingfoldReluBiasGrad", { y: y!, dy });
-    return { dx: dx!, db: db! };
+    return { dx: dx!, db: () => db! };
   }
   const axes = dy.shape.map((_, axis) => axis).slice(0, -1);
-  return { dx: dy, db: host.tf.sum(dy, axes) };
+  return { dx: dy, db: () => host.tf.sum(dy, axes) };
 }
 
 export function defineDense(host: KernelHost): void {
   const { tf } = host;
   define(host, "RingfoldDense", ({ x, kernel, bias }, { relu }: { relu: boolean }) => {
-    const product = { a: x!, b: kernel!, transposeA: false, transposeB: false, bias: bias!, relu };
+    const product = { a: x!, b: kernel!, transposeA: false, transposeB: false, bias, relu };
     return matMul(host, product)!;
   });
   tf.registerGradient({
@@ -44,7 +44,7 @@ export function defineDense(host: KernelHost): void {
       return {
         x: () => tf.matMul(dx as Tensor2D, kernel as Tensor2D, false, true),
         kernel: () => tf.matMul(x as Tensor2D, dx as Tensor2D, true, false),
-        bias: () => db as Tensor1D,
+        bias: db,
       };
     },
   });
@@ -53,7 +53,7 @@ export function defineDense(host: KernelHost): void {
 export function defineConv2d(host: KernelHost): void {
   const run = runner(host);
   define(host, "RingfoldConv2d", ({ x, filter, bias }, attributes: ConvAttributes & { relu: boolean }) => {
-    const out = conv2d(host, x!, filter!, attributes, { bias: bias!, relu: attributes.relu });
+    const out = conv2d(host, x!, filter!, attributes, { bias, relu: attributes.relu });
     if (!out)
       throw new Error(`a filter of shape [${filter!.shape.join(", ")}] is too large for the wasm engine`);
     return out;
@@ -63,15 +63,15 @@ export function defineConv2d(host: KernelHost): void {
     inputsToSave: ["x", "filter"],
     outputsToSave: [true],
     gradFunc: (dy, [x, filter, y], attributes) => {
-      const { strides, pad, relu } = attributes as unknown as ConvAttributes & { relu: boolean };
+      const { strides, pad, dilations, relu } = attributes as unknown as ConvAttributes & { relu: boolean };
       const { dx, db } = beforeBias(host, dy as Tensor, y, relu);
-      const common = { strides, pad, dataFormat: "NHWC" };
+      const common = { strides, pad, dilations, dataFormat: "NHWC" };
       const inputShape = x!.shape;
       const filterShape = filter!.shape;
       return {
         x: () => run("Conv2DBackpropInput", { dy: dx, filter: filter! }, { ...common, inputShape })[0]!,
         filter: () => run("Conv2DBackpropFilter", { x: x!, dy: dx }, { ...common, filterShape })[0]!,
-        bias: () => db,
+        bias: db,
       };
     },
   });

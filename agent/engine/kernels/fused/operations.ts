@@ -18,17 +18,9 @@ export function fusedOperations(host: KernelHost): Operations {
   const run = runner(host);
   const ones = (x: Tensor) => tf.ones([x.shape.at(-1) ?? 1]);
   return {
-    dense(x, kernel, bias, relu) {
-      if (!bias) return relu ? tf.relu(tf.matMul(x, kernel)) : (tf.matMul(x, kernel) as Tensor2D);
-      return run("RingfoldDense", { x, kernel, bias }, { relu })[0] as Tensor2D;
-    },
-    conv2d(x, filter, bias, { strides, padding, relu }) {
-      if (bias) {
-        return run("RingfoldConv2d", { x, filter, bias }, { strides, pad: padding, relu })[0] as Tensor4D;
-      }
-      const product = tf.conv2d(x, filter, strides, padding) as Tensor4D;
-      return relu ? tf.relu(product) : product;
-    },
+    dense: (x, kernel, bias, relu) => run("RingfoldDense", { x, kernel, bias }, { relu })[0] as Tensor2D,
+    conv2d: (x, filter, bias, { strides, padding, dilations = [1, 1], relu }) =>
+      run("RingfoldConv2d", { x, filter, bias }, { strides, pad: padding, dilations, relu })[0] as Tensor4D,
     crossEntropy(logits, labels) {
       const [loss, correct] = run("RingfoldCrossEntropy", { logits, labels });
       return { loss: loss as Tensor, correct: correct as Tensor };
