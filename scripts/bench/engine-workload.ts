@@ -60,7 +60,8 @@ export async function stepper(trainee: Trainee): Promise<() => Promise<void>> {
   const gradient = new Float32Array(trainee.parameterCount);
   return async () => {
     const count = await trainee.gradient(gradient);
-    for (let i = 0; i < gradient.length; i++) gradient[i]! /= count;
+    const share = Math.fround(1 / count);
+    for (let i = 0; i < gradient.length; i++) gradient[i] = Math.fround(gradient[i]! * share);
     optimizer.apply(state, gradient, spec.learningRate);
     trainee.writeParameters(state.parameters);
   };

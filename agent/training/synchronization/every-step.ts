@@ -11,7 +11,9 @@ export function everyStep(optimizer: Optimizer): Synchronization {
     step: () => undefined,
     contribute: () => {},
     apply: (state, sums, { targetCount, learningRate }) => {
-      for (let i = 0; i < sums.length; i++) sums[i]! /= targetCount;
+      // A product in f32, which V8 computes without a way through f64: a division takes three times as long.
+      const share = Math.fround(1 / targetCount);
+      for (let i = 0; i < sums.length; i++) sums[i] = Math.fround(sums[i]! * share);
       optimizer.apply(state, sums, learningRate);
     },
   };
