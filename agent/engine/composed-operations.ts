@@ -52,10 +52,14 @@ export function composedOperations(tf: Tf): Operations {
 function spread(tf: Tf, filter: Tensor4D, [down, across]: readonly [number, number]): Tensor4D {
   if (down === 1 && across === 1) return filter;
   const [height, width, from, to] = filter.shape;
-  const taps = tf.reshape(filter, [height, 1, width, 1, from * to]);
-  const apart = tf.pad(taps, [
+  // In three axes at a time: the webgpu backend pads no more than four, and does not say so.
+  const rows = tf.pad(tf.reshape(filter, [height, 1, width * from * to]), [
     [0, 0],
     [0, down - 1],
+    [0, 0],
+  ]);
+  const taps = tf.reshape(rows, [height * down * width, 1, from * to]);
+  const apart = tf.pad(taps, [
     [0, 0],
     [0, across - 1],
     [0, 0],

@@ -281,7 +281,8 @@ describe.each(others.map((runtime) => [runtime.name, runtime] as const))("operat
           await expectAgreement(runtime, attend({ heads, causal, keyMask: null }), [query!, key!, key!]);
         },
       ),
-      { numRuns: 30 },
+      // A software GPU compiles a shader for each shape.
+      { numRuns: runtime.name === "webgpu" ? 5 : 30 },
     );
   });
 });

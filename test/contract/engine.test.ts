@@ -166,14 +166,16 @@ describe.each(engines.map((engine) => [engine.name, engine] as const))("engine %
     },
   );
 
-  it("keeps no tensor: 100 calls leave as many as before, closing leaves none", async () => {
+  it("keeps no tensor: many calls leave as many as before, closing leaves none", async () => {
+    // A software GPU takes half a second for each.
+    const callCount = engine.name === "webgpu" ? 10 : 100;
     const atFirst = engine.tensorCount();
     const modelCase = modelCases[1]!;
     const model = openOn(engine, modelCase);
     const shard = engine.openShard(model.description, { fromLayer: 0, toLayer: 2 }, await tensorsOf(model));
     const batch = batchFor(modelCase.shape, 3, 1);
     const open = engine.tensorCount();
-    for (let i = 0; i < 100; i++) {
+    for (let i = 0; i < callCount; i++) {
       await gradientOf(model, batch);
       await model.evaluate(batch);
       await shard.infer({ shape: [3, ...modelCase.shape.inputShape], data: batch.inputs });
