@@ -1,12 +1,8 @@
-import { openCpu } from "../../agent/engine/cpu.ts";
 import { openEngine } from "../../agent/engine/engine.ts";
 import type { Engine } from "../../agent/engine/port.ts";
-import { openTensorflow } from "../../agent/engine/tensorflow.ts";
-import { openWasm } from "../../agent/engine/wasm.ts";
-import { openWebgpu } from "../../agent/engine/webgpu.ts";
 import { toRingfoldError } from "../../protocol/errors.ts";
 import { openTorch } from "./engine-torch.ts";
-import { type BenchModel, openTrainee, stepper } from "./engine-workload.ts";
+import { type BenchModel, openStepper } from "./engine-workload.ts";
 
 export type BenchEngine = Engine["name"] | "torch";
 
@@ -117,36 +113,28 @@ async function openContenders({ engines, note }: EngineSuiteOptions): Promise<En
 
 /** One of our engines in this process; or why not, in a line. */
 async function openOurs(name: Engine["name"]): Promise<EngineContender | string> {
-  const openers = {
-    tensorflow: openTensorflow,
-    webgpu: () => openWebgpu({ allowSoftware: true }),
-    wasm: openWasm,
-    cpu: openCpu,
-  };
   try {
-    const [engine, runtime] = [await openEngine({ prefer: name }), await openers[name]()];
-    let current: { key: string; step: () => Promise<void>; close: () => void } | undefined;
+    const engine = await openEngine({ prefer: name });
+    let current: { key: string; stepper: Awaited<ReturnType<typeof openStepper>> } | undefined;
     return {
       engine: name,
       async measure(model, batch, milliseconds) {
         const key = `${model}/${batch}`;
         if (current?.key !== key) {
-          current?.close();
-          const trainee = openTrainee({ engine, runtime }, model, batch);
-          current = { key, step: await stepper(trainee), close: () => trainee.close() };
+          current?.stepper.close();
+          current = { key, stepper: await openStepper(engine, model, batch) };
         }
         const startMs = performance.now();
         let examples = 0;
         let elapsedMs: number;
         do {
-          await current.step();
+          await current.stepper.step();
           examples += batch;
           elapsedMs = performance.now() - startMs;
         } while (elapsedMs < milliseconds);
         return (1_000 * examples) / elapsedMs;
       },
       async close() {
-        current?.close();
         engine.close();
       },
     };

@@ -49,7 +49,7 @@ class Transformer(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         x = self.tokens(ids) + self.places.weight
         x = x + self.attention(self.norms[0](x))
-        x = x + self.narrow(F.gelu(self.hidden(self.norms[1](x))))
+        x = x + self.narrow(F.gelu(self.hidden(self.norms[1](x)), approximate="tanh"))
         return self.logits(self.norms[2](x)).view(-1, VOCABULARY)
 
 
