@@ -24,7 +24,9 @@ export function forkProgram(
   });
 }
 
-const keptExecArgument = /^--(experimental-strip-types|no-warnings|disable-warning=|max-old-space-size=)/;
+/** The last one is what a chaos run loads into each process that it measures. */
+const keptExecArgument =
+  /^--(experimental-strip-types|no-warnings|disable-warning=|max-old-space-size=|import=[^ ]*\/scripts\/chaos\/)/;
 
 /** The part of a child process that its parent uses; the simulator has its own. */
 export type ChildProgram = Pick<

@@ -32,7 +32,10 @@ export function chaosText(report: ChaosReport): string {
   }
   facts.push(["left behind", `${leaked.processes} processes, ${leaked.descriptors} descriptors`]);
   if (report.rssGrowthMB !== null)
-    facts.push(["memory growth", `${report.rssGrowthMB.toFixed(1)} MB at most, after the first minute`]);
+    facts.push([
+      "memory growth",
+      `${report.rssGrowthMB.toFixed(1)} MB of live memory at most, after the first minute`,
+    ]);
   const verdict =
     failures.length === 0
       ? "all invariants hold"
@@ -53,12 +56,12 @@ function growthTable({ growth }: ChaosReport): string {
   if (growth.length === 0) return "";
   const rows = growth
     .slice(0, livesShown)
-    .map(({ name, seconds, descriptors, residentMB, residentMBPerMinute }) => [
+    .map(({ name, seconds, descriptors, liveMB, liveMBPerMinute }) => [
       name,
       formatDuration(1_000 * seconds),
       String(descriptors),
-      residentMB?.toFixed(1) ?? "-",
-      residentMBPerMinute?.toFixed(2) ?? "-",
+      liveMB?.toFixed(1) ?? "-",
+      liveMBPerMinute?.toFixed(2) ?? "-",
     ]);
-  return `${formatTable(["process", "lived", "descriptors", "memory MB", "MB/min"], rows)}\n`;
+  return `${formatTable(["process", "lived", "descriptors", "live memory MB", "MB/min"], rows)}\n`;
 }

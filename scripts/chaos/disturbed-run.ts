@@ -69,7 +69,7 @@ export function summarize(parts: {
     distributionOf(records.flatMap((record) => record[time] ?? []));
   const throughput = baseline && throughputIn(run, baseline);
   const growth = growthOf(monitor.lives.values());
-  const grown = growth.flatMap(({ residentMB }) => residentMB ?? []);
+  const grown = growth.flatMap(({ liveMB }) => liveMB ?? []);
   return {
     state: job.state,
     reason: job.reason,

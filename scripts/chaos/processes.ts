@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { constants } from "node:os";
 import { parse } from "node:path";
 import { RingfoldError } from "../../protocol/errors.ts";
 
@@ -12,6 +13,8 @@ export interface ProcessFacts {
   readonly descriptors: number;
   /** Memory of its own. Pages of mapped files are not: the stores map theirs, and the kernel takes them back at will. */
   readonly residentBytes: number;
+  /** It has loaded collect-on-signal.ts; the signal would end another one. */
+  readonly collectsOnSignal: boolean;
 }
 
 /** @throws RingfoldError USAGE where there is no /proc */
@@ -49,6 +52,12 @@ export function signalProcess(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
+/** The kernel keeps a bit for each signal that has a handler, in hexadecimal. */
+function catches(status: string, signal: number): boolean {
+  const caught = /^SigCgt:\s+([0-9a-f]+)/m.exec(status)?.[1] ?? "0";
+  return ((BigInt(`0x${caught}`) >> BigInt(signal - 1)) & 1n) === 1n;
+}
+
 function readFacts(pid: number, owner: string): ProcessFacts {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   const field = (name: string): number =>
@@ -59,5 +68,6 @@ function readFacts(pid: number, owner: string): ProcessFacts {
     parentPid: field("PPid"),
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     residentBytes: 1_024 * field("RssAnon"),
+    collectsOnSignal: catches(status, constants.signals.SIGUSR2),
   };
 }

@@ -2,18 +2,20 @@ import type { ProcessLife, ResourceSample } from "./resource-monitor.ts";
 
 /** A process opens its stores and dials its peers. */
 const descriptorWindow = { warmUpMs: 10_000, lifeMs: 25_000 } as const;
-/** V8 compiles, and its heap finds its size: a trainer was seen to grow by 100 MB in a minute and by nothing after it. */
+/** V8 compiles, and stores, caches and curves fill. */
 const memoryWindow = { warmUpMs: 60_000, lifeMs: 120_000 } as const;
+/** Fewer readings say nothing. */
+const liveSamplesMin = 4;
 const mib = 1024 * 1024;
 
 export interface ResourceGrowth {
   readonly name: string;
   readonly seconds: number;
   readonly descriptors: number;
-  /** Null for a life too short to say. */
-  readonly residentMB: number | null;
-  /** Slope of the least-squares line through the life after its warm-up. */
-  readonly residentMBPerMinute: number | null;
+  /** Of memory after a full collection; null for a life too short to say. */
+  readonly liveMB: number | null;
+  /** Slope of the least-squares line through it after the warm-up. */
+  readonly liveMBPerMinute: number | null;
 }
 
 /** How far each process that lived long enough grew, the longest life first. */
@@ -21,12 +23,13 @@ export function growthOf(lives: Iterable<ProcessLife>): ResourceGrowth[] {
   return [...lives]
     .map(({ name, samples }) => {
       const memory = warmPart(samples, memoryWindow);
+      const liveMB = memoryGrowth(memory);
       return {
         name,
         seconds: (samples.at(-1)!.atMs - samples[0]!.atMs) / 1_000,
         descriptors: descriptorGrowth(warmPart(samples, descriptorWindow)),
-        residentMB: memoryGrowth(memory),
-        residentMBPerMinute: memory ? 60_000 * slopePerMs(memory) : null,
+        liveMB,
+        liveMBPerMinute: memory && liveMB !== null ? 60_000 * slopePerMs(memory) : null,
       };
     })
     .filter((growth): growth is ResourceGrowth => growth.descriptors !== null)
@@ -52,10 +55,10 @@ function descriptorGrowth(samples: readonly ResourceSample[] | undefined): numbe
   return Math.min(...last) - Math.max(...first);
 }
 
-/** From the least in the first third to the least in the last, MB: a heap that waits for its next collection is no leak. */
+/** From the least in the first third to the least in the last, MB: what one step holds for a moment is no leak. */
 function memoryGrowth(samples: readonly ResourceSample[] | undefined): number | null {
-  if (!samples) return null;
-  const { first, last } = outerThirds(samples.map(({ residentBytes }) => residentBytes / mib));
+  if (!samples || liveOf(samples).length < liveSamplesMin) return null;
+  const { first, last } = outerThirds(liveOf(samples).map(({ liveMB }) => liveMB));
   return Math.min(...last) - Math.min(...first);
 }
 
@@ -66,10 +69,14 @@ function outerThirds(values: readonly number[]): { first: readonly number[]; las
 
 /** MB a millisecond. */
 function slopePerMs(samples: readonly ResourceSample[]): number {
-  const mean = (of: (sample: ResourceSample) => number) =>
-    samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length;
+  const points = liveOf(samples);
+  const mean = (of: (point: (typeof points)[number]) => number) =>
+    points.reduce((sum, point) => sum + of(point), 0) / points.length;
   const meanAtMs = mean(({ atMs }) => atMs);
-  const meanMB = mean(({ residentBytes }) => residentBytes / mib);
-  const covariance = mean(({ atMs, residentBytes }) => (atMs - meanAtMs) * (residentBytes / mib - meanMB));
+  const meanMB = mean(({ liveMB }) => liveMB);
+  const covariance = mean(({ atMs, liveMB }) => (atMs - meanAtMs) * (liveMB - meanMB));
   return covariance / mean(({ atMs }) => (atMs - meanAtMs) ** 2);
 }
+
+const liveOf = (samples: readonly ResourceSample[]): { readonly atMs: number; readonly liveMB: number }[] =>
+  samples.flatMap(({ atMs, liveBytes }) => (liveBytes === null ? [] : [{ atMs, liveMB: liveBytes / mib }]));

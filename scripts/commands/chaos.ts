@@ -62,6 +62,7 @@ async function chaos(context: CommandContext, options: ChaosCommandOptions): Pro
   const { chaosText } = await import("../chaos/chaos-text.ts");
   const { runChaos } = await import("../chaos/chaos-run.ts");
   const { assertProcessesCanBeCounted } = await import("../chaos/processes.ts");
+  const { collectOnSignal } = await import("../chaos/resource-monitor.ts");
   const { readJobFile } = await import("../job-file.ts");
   const { LocalCluster } = await import("../local-cluster/local-cluster.ts");
   const { createJobProgress } = await import("./follow/job-progress.ts");
@@ -69,7 +70,7 @@ async function chaos(context: CommandContext, options: ChaosCommandOptions): Pro
   if (options.agents < agentsMin) throw new RingfoldError("USAGE", `--agents: at least ${agentsMin}`);
   const spec = await readJobFile(options.job ?? digitsJobPath);
   const folder = await mkdtemp(join(tmpdir(), "ringfold-chaos-"));
-  const cluster = new LocalCluster({ folder, signal });
+  const cluster = new LocalCluster({ folder, signal, nodeOptions: [collectOnSignal] });
   let progress = createJobProgress({ stream: io.stderr, note, nowMs: Date.now });
   let shownJob = "";
   const onView = (job: JobView) => {

@@ -34,6 +34,8 @@ export interface LocalClusterOptions {
   readonly folder: string;
   readonly signal: AbortSignal;
   readonly engine?: string;
+  /** For the Node of each process. */
+  readonly nodeOptions?: readonly string[];
 }
 
 /**
@@ -105,7 +107,7 @@ export class LocalCluster {
     name: string,
     schema: z.ZodType<Ready>,
   ): Promise<ReadyProcess<Ready>> {
-    const { folder, signal } = this.#options;
+    const { folder, signal, nodeOptions = [] } = this.#options;
     const dataPath = join(folder, name);
     await mkdir(dataPath, { recursive: true });
     return startReadyProcess([...parameters, "--data", dataPath], {
@@ -113,7 +115,7 @@ export class LocalCluster {
       logPath: this.logPath(name),
       // A token on the command line would stand in every user's process list.
       env: { ...process.env, RINGFOLD_HOME: folder, RINGFOLD_JOIN: this.#coordinator?.ready.joinToken },
-      signal,
+      ...{ nodeOptions, signal },
     });
   }
 }

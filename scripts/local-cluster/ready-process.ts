@@ -35,6 +35,8 @@ export async function startReadyProcess<Ready>(
     readonly logPath: string;
     readonly env: NodeJS.ProcessEnv;
     readonly signal: AbortSignal;
+    /** For Node itself, ahead of the program. */
+    readonly nodeOptions?: readonly string[];
     /** Runs the process inside something, for example a network namespace. */
     readonly wrapper?: readonly string[];
   },
@@ -42,6 +44,7 @@ export async function startReadyProcess<Ready>(
   const [command, ...rest] = [
     ...(options.wrapper ?? []),
     process.execPath,
+    ...(options.nodeOptions ?? []),
     programPath,
     ...parameters,
     "--json",

@@ -77,20 +77,21 @@ test("throughput is held against what the live ranks would have done", () => {
   expect(throughputOf({ ...halfDead, cores: 2 })).toMatchObject({ perRankShare: 1, share: 0.75 });
 });
 
-test("growth is found below a sawtooth, and not in a warm-up", () => {
+test("growth is found below what a step holds and beside garbage, and not in a warm-up", () => {
   const life = (
     name: string,
-    residentMB: (second: number) => number,
+    liveMB: (second: number) => number,
     descriptors: (second: number) => number,
   ) => ({
     ...{ name, pid: 1 },
     samples: Array.from({ length: 150 }, (_, i) => ({
       atMs: 2_000 * i,
       descriptors: descriptors(2 * i),
-      residentBytes: 2 ** 20 * residentMB(2 * i),
+      // Every fifth look follows a collection.
+      liveBytes: i % 5 === 4 ? 2 ** 20 * liveMB(2 * i) : null,
     })),
   });
-  const sawtooth = (second: number) => 150 + (second % 20);
+  const sawtooth = (second: number) => 150 + (second % 20) / 10;
   const warmUp = (second: number) => Math.min(100, 10 + 2 * second);
   const [steady] = growthOf([
     life(
@@ -100,17 +101,17 @@ test("growth is found below a sawtooth, and not in a warm-up", () => {
     ),
   ]);
   expect(steady!.descriptors).toBeLessThanOrEqual(0);
-  expect(steady!.residentMB).toBe(0);
+  expect(steady!.liveMB).toBe(0);
   const [leaky] = growthOf([
     life(
       "leaky",
-      (s) => sawtooth(s) + s / 2,
+      (s) => sawtooth(s) + s / 60,
       (s) => 30 + s / 10,
     ),
   ]);
   expect(leaky!.descriptors).toBeGreaterThan(8);
-  expect(leaky!.residentMB).toBeGreaterThan(60);
-  expect(leaky!.residentMBPerMinute).toBeCloseTo(30, 0);
+  expect(leaky!.liveMB).toBeGreaterThan(2);
+  expect(leaky!.liveMBPerMinute).toBeCloseTo(1, 1);
   const short = { ...life("short", sawtooth, () => 30) };
   expect(growthOf([{ ...short, samples: short.samples.slice(0, 5) }])).toEqual([]);
 });
