@@ -34,7 +34,7 @@ export function advance(draft: JobDraft): void {
   form(draft);
 }
 
-/** A clean change: newcomers are ready or someone wants to leave, so the ring pauses at its next step boundary. */
+/** A clean change: newcomers are ready, someone wants to leave or has diverged; the ring pauses at its next step boundary. */
 function pauseForChange(draft: JobDraft, running: readonly Member[]): void {
   const { job } = draft;
   const leaving = running.filter(({ peerId }) => draft.world.peers.get(peerId)?.leaving);
@@ -44,7 +44,7 @@ function pauseForChange(draft: JobDraft, running: readonly Member[]): void {
   );
   // A pause would have the ranks that heal begin again; a newcomer waits for them instead.
   const canJoin = joining.length > 0 && room > 0 && !running.some(({ healing }) => healing);
-  if (job.pauseRequested || (leaving.length === 0 && !canJoin)) return;
+  if (job.pauseRequested || (leaving.length === 0 && !canJoin && job.diverged.length === 0)) return;
   for (const { peerId } of leaving) job.changes.push(`${draft.name(peerId)} leaves`);
   requestPause(draft, running);
 }
@@ -112,6 +112,8 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   job.startedAtMs ??= nowMs;
   job.pauseRequested = false;
   job.changes = [];
+  job.dissents = [];
+  job.diverged = [];
   job.silent = [];
   job.stepMs = null;
   job.recoveringSinceMs ??= job.interruptedAtMs; // a ring that breaks before its first step: still the same outage

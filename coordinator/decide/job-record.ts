@@ -46,6 +46,13 @@ const storedGenerationSchema = generationViewSchema.extend({
   predictedCommunicationMs: z.number().nullable().default(null),
 });
 
+const checkpointRecordSchema = z.object({
+  step: z.number().int(),
+  hash: digestSchema,
+  peers: z.array(z.string()).default([]),
+});
+export type CheckpointRecord = z.infer<typeof checkpointRecordSchema>;
+
 export const jobRecordSchema = z.object({
   id: jobIdSchema,
   spec: jobSpecSchema,
@@ -70,9 +77,11 @@ export const jobRecordSchema = z.object({
   /** What changed since the last plan, for its reason. */
   changes: z.array(z.string()),
   /** `peers`: who wrote it; a report that is told twice counts once. */
-  checkpoints: z.array(
-    z.object({ step: z.number().int(), hash: digestSchema, peers: z.array(z.string()).default([]) }),
-  ),
+  checkpoints: z.array(checkpointRecordSchema),
+  /** Other states than those at the same steps of the current generation. */
+  dissents: z.array(checkpointRecordSchema).default([]),
+  /** Ranks of the current generation whose parameters are not those of the majority: they heal in the next one. */
+  diverged: z.array(z.string()).default([]),
   /** Trainers that failed by themselves, by peer. */
   failures: z.record(z.string(), z.number().int()),
   dataDigest: digestSchema.nullable(),
@@ -115,6 +124,8 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     pauseRequested: false,
     changes: [],
     checkpoints: [],
+    dissents: [],
+    diverged: [],
     failures: {},
     dataDigest: null,
     model: null,

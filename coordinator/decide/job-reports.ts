@@ -1,8 +1,7 @@
 import type { JobReport } from "../../protocol/messages/job.ts";
+import { compareCheckpoint, compareResult } from "./divergence.ts";
 import type { JobDraft } from "./job-draft.ts";
 import type { Member } from "./job-record.ts";
-
-const checkpointsKept = 200;
 
 /** An agent's word that no trainer of the job runs on it, after it was told to stop. */
 export const isStopped = (report: JobReport): boolean =>
@@ -30,14 +29,13 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       return;
     }
     case "checkpoint":
-      return current ? applyCheckpoint(draft, member, report) : undefined;
+      return current ? compareCheckpoint(draft, member, report.point) : undefined;
     case "finished": {
       if (!current) return;
       draft.setPhase(member, "finished");
       member.point = report.point;
       const { point, weights, weightsBytes, evaluation } = report;
-      job.result ??= { point, weights, weightsBytes, evaluation, atMs: draft.world.nowMs };
-      return;
+      return compareResult(draft, { point, weights, weightsBytes, evaluation, atMs: draft.world.nowMs });
     }
     case "failed":
       // A late stop may have hit the trainer that was prepared since: asked again, it speaks up or is started.
@@ -92,22 +90,4 @@ function applyStarted(
   const { healed } = job.generations.at(-1)!;
   if (healedBytes === 0 || healed.some(({ peerId }) => peerId === member.peerId)) return;
   healed.push({ peerId: member.peerId, bytes: healedBytes, ms: healMs });
-}
-
-function applyCheckpoint(
-  draft: JobDraft,
-  member: Member,
-  { point }: Extract<JobReport, { kind: "checkpoint" }>,
-): void {
-  const { job } = draft;
-  const known = job.checkpoints.find(({ step }) => step === point.step);
-  if (!known) {
-    job.checkpoints = [...job.checkpoints, { ...point, peers: [member.peerId] }].slice(-checkpointsKept);
-  } else if (known.hash === point.hash) {
-    if (!known.peers.includes(member.peerId)) known.peers.push(member.peerId);
-  } else {
-    const who = draft.name(member.peerId);
-    const message = `${who} has other parameters than its peers at step ${point.step}`;
-    draft.fail({ code: "HASH_DIVERGED", message });
-  }
 }

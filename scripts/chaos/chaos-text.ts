@@ -56,12 +56,13 @@ function growthTable({ growth }: ChaosReport): string {
   if (growth.length === 0) return "";
   const rows = growth
     .slice(0, livesShown)
-    .map(({ name, seconds, descriptors, liveMB, liveMBPerMinute }) => [
+    .map(({ name, seconds, descriptors, liveMB, liveMBPerMinute, residentMB }) => [
       name,
       formatDuration(1_000 * seconds),
       String(descriptors),
       liveMB?.toFixed(1) ?? "-",
       liveMBPerMinute?.toFixed(2) ?? "-",
+      residentMB?.toFixed(1) ?? "-",
     ]);
-  return `${formatTable(["process", "lived", "descriptors", "live memory MB", "MB/min"], rows)}\n`;
+  return `${formatTable(["process", "lived", "descriptors", "live MB", "MB/min", "resident MB"], rows)}\n`;
 }

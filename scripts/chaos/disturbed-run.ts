@@ -23,6 +23,9 @@ export interface DisturbedRun {
   readonly window: { readonly fromMs: number; readonly toMs: number };
 }
 
+/** Of a generation in which an outlier heals (coordinator/decide/divergence.ts). */
+const divergedReason = "has other parameters than the majority";
+
 interface Evidence {
   readonly steps: readonly StepEvidence[];
   readonly hashMismatches: number;
@@ -41,8 +44,9 @@ export async function collectEvidence(
     const step = observer.reported.get(generation);
     return step === undefined ? [] : [{ generation, step, peerId: ranks[0]! }];
   });
-  // Two checkpoints of one step that differ are seen by the coordinator, which ends the job.
+  // Two checkpoints of one step that differ are seen by the coordinator, which expels the outlier or ends the job.
   let hashMismatches = job.reason.includes("HASH_DIVERGED") ? 1 : 0;
+  hashMismatches += job.generations.filter(({ reason }) => reason.includes(divergedReason)).length;
   for (const name of names) {
     const { peerId } = cluster.agent(name).ready;
     const { endedAt, divergences } = await readLogEvidence(cluster.logPath(name), job.id);
@@ -69,7 +73,10 @@ export function summarize(parts: {
     distributionOf(records.flatMap((record) => record[time] ?? []));
   const throughput = baseline && throughputIn(run, baseline);
   const growth = growthOf(monitor.lives.values());
-  const grown = growth.flatMap(({ liveMB }) => liveMB ?? []);
+  const most = (values: readonly (number | null)[]): number | null => {
+    const known = values.filter((value) => value !== null);
+    return known.length > 0 ? Math.max(0, ...known) : null;
+  };
   return {
     state: job.state,
     reason: job.reason,
@@ -90,7 +97,8 @@ export function summarize(parts: {
       processes: new Set([...monitor.orphans, ...left]).size,
       descriptors: Math.max(0, ...growth.map(({ descriptors }) => descriptors)),
     },
-    rssGrowthMB: grown.length > 0 ? Math.max(0, ...grown) : null,
+    liveGrowthMB: most(growth.map(({ liveMB }) => liveMB)),
+    rssGrowthMB: most(growth.map(({ residentMB }) => residentMB)),
     growth,
     generations: job.generationCount,
     seconds: (window.toMs - window.fromMs) / 1_000,

@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { constants } from "node:os";
-import { parse } from "node:path";
+import { join, parse } from "node:path";
 import { RingfoldError } from "../../protocol/errors.ts";
 
 /** One process as Linux tells of it in /proc. */
@@ -41,6 +41,25 @@ export function processesOf(folder: string): ProcessFacts[] {
         return []; // it has just ended, or belongs to somebody else
       }
     });
+}
+
+/** Where a thread writes how much of its memory is alive, in bytes, after a collection (collect-on-signal.ts). */
+export const liveMemoryPath = (of: {
+  readonly folder: string;
+  readonly pid: number;
+  readonly threadId: number;
+}): string => join(of.folder, `live-memory-${of.pid}-${of.threadId}`);
+
+/** What is alive in all threads of a process; undefined when it has not answered since the last call. */
+export function takeLiveBytes(folder: string, pid: number): number | undefined {
+  const prefix = liveMemoryPath({ folder, pid, threadId: 0 }).slice(folder.length + 1, -1);
+  const paths = readdirSync(folder)
+    .filter((name) => name.startsWith(prefix) && !name.endsWith(".part"))
+    .map((name) => join(folder, name));
+  if (paths.length === 0) return undefined;
+  const bytes = paths.reduce((sum, path) => sum + Number(readFileSync(path, "utf8")), 0);
+  for (const path of paths) rmSync(path);
+  return bytes;
 }
 
 /** Sends a signal; a process that is gone already is what was wanted. */

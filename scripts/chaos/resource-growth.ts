@@ -5,31 +5,33 @@ const descriptorWindow = { warmUpMs: 10_000, lifeMs: 25_000 } as const;
 /** V8 compiles, and stores, caches and curves fill. */
 const memoryWindow = { warmUpMs: 60_000, lifeMs: 120_000 } as const;
 /** Fewer readings say nothing. */
-const liveSamplesMin = 4;
+const collectedMin = 4;
 const mib = 1024 * 1024;
 
 export interface ResourceGrowth {
   readonly name: string;
   readonly seconds: number;
   readonly descriptors: number;
-  /** Of memory after a full collection; null for a life too short to say. */
+  /** Of what is alive after a full collection; null for a life too short to say. */
   readonly liveMB: number | null;
-  /** Slope of the least-squares line through it after the warm-up. */
+  /** Slope of the least-squares line through that after the warm-up. */
   readonly liveMBPerMinute: number | null;
+  /** Of resident memory after a full collection: native leaks too, and what allocators keep. */
+  readonly residentMB: number | null;
 }
 
 /** How far each process that lived long enough grew, the longest life first. */
 export function growthOf(lives: Iterable<ProcessLife>): ResourceGrowth[] {
   return [...lives]
     .map(({ name, samples }) => {
-      const memory = warmPart(samples, memoryWindow);
-      const liveMB = memoryGrowth(memory);
+      const memory = collectedOf(warmPart(samples, memoryWindow));
       return {
         name,
         seconds: (samples.at(-1)!.atMs - samples[0]!.atMs) / 1_000,
         descriptors: descriptorGrowth(warmPart(samples, descriptorWindow)),
-        liveMB,
-        liveMBPerMinute: memory && liveMB !== null ? 60_000 * slopePerMs(memory) : null,
+        liveMB: memory && leastGrowth(memory.map(({ liveMB }) => liveMB)),
+        liveMBPerMinute: memory && 60_000 * slopePerMs(memory),
+        residentMB: memory && leastGrowth(memory.map(({ residentMB }) => residentMB)),
       };
     })
     .filter((growth): growth is ResourceGrowth => growth.descriptors !== null)
@@ -55,10 +57,23 @@ function descriptorGrowth(samples: readonly ResourceSample[] | undefined): numbe
   return Math.min(...last) - Math.max(...first);
 }
 
-/** From the least in the first third to the least in the last, MB: what one step holds for a moment is no leak. */
-function memoryGrowth(samples: readonly ResourceSample[] | undefined): number | null {
-  if (!samples || liveOf(samples).length < liveSamplesMin) return null;
-  const { first, last } = outerThirds(liveOf(samples).map(({ liveMB }) => liveMB));
+interface MemoryPoint {
+  readonly atMs: number;
+  readonly liveMB: number;
+  readonly residentMB: number;
+}
+
+/** Null for a life too short to say. */
+function collectedOf(samples: readonly ResourceSample[] | undefined): readonly MemoryPoint[] | null {
+  const points = (samples ?? []).flatMap(({ atMs, collected }) =>
+    collected ? [{ atMs, liveMB: collected.liveBytes / mib, residentMB: collected.residentBytes / mib }] : [],
+  );
+  return points.length < collectedMin ? null : points;
+}
+
+/** From the least in the first third to the least in the last: what one step holds for a moment is no leak. */
+function leastGrowth(values: readonly number[]): number {
+  const { first, last } = outerThirds(values);
   return Math.min(...last) - Math.min(...first);
 }
 
@@ -68,15 +83,11 @@ function outerThirds(values: readonly number[]): { first: readonly number[]; las
 }
 
 /** MB a millisecond. */
-function slopePerMs(samples: readonly ResourceSample[]): number {
-  const points = liveOf(samples);
-  const mean = (of: (point: (typeof points)[number]) => number) =>
+function slopePerMs(points: readonly MemoryPoint[]): number {
+  const mean = (of: (point: MemoryPoint) => number) =>
     points.reduce((sum, point) => sum + of(point), 0) / points.length;
   const meanAtMs = mean(({ atMs }) => atMs);
   const meanMB = mean(({ liveMB }) => liveMB);
   const covariance = mean(({ atMs, liveMB }) => (atMs - meanAtMs) * (liveMB - meanMB));
   return covariance / mean(({ atMs }) => (atMs - meanAtMs) ** 2);
 }
-
-const liveOf = (samples: readonly ResourceSample[]): { readonly atMs: number; readonly liveMB: number }[] =>
-  samples.flatMap(({ atMs, liveBytes }) => (liveBytes === null ? [] : [{ atMs, liveMB: liveBytes / mib }]));

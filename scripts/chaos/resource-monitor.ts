@@ -1,19 +1,25 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { type ProcessFacts, processesOf, signalProcess } from "./processes.ts";
+import { type ProcessFacts, processesOf, signalProcess, takeLiveBytes } from "./processes.ts";
 
 const sampleIntervalMs = 2_000;
-/** Every so many looks all garbage is collected, and the next look at memory counts: a full collection takes some 50 ms. */
+/** Every so many looks all garbage is collected, which takes each process some 50 ms; the next look at memory counts. */
 const collectEveryLooks = 5;
 /** An option for Node: all processes of a run must be started with it. */
 export const collectOnSignal = `--import=${new URL("collect-on-signal.ts", import.meta.url).href}`;
 /** A child whose agent was killed closes its ring, its stores and its engine; after this it is an orphan. */
 const orphanAfterMs = 15_000;
 
+export interface CollectedMemory {
+  /** JavaScript heap and what it holds outside of it, over all threads. */
+  readonly liveBytes: number;
+  readonly residentBytes: number;
+}
+
 export interface ResourceSample {
   readonly atMs: number;
   readonly descriptors: number;
-  /** Right after a collection; null at any other look, when it would count garbage too. */
-  readonly liveBytes: number | null;
+  /** Right after all garbage was collected; null at any other look. */
+  readonly collected: CollectedMemory | null;
 }
 
 /** The life of one process of the run. */
@@ -45,28 +51,24 @@ export class ResourceMonitor {
 
   async #watch(): Promise<void> {
     const { signal } = this.#closed;
-    let collected = new Set<number>();
     for (let look = 1; !signal.aborted; look++) {
       const atMs = performance.now();
       const processes = processesOf(this.#folder);
-      for (const facts of processes)
-        this.#record(facts, { atMs, isLive: collected.has(facts.pid) && facts.collectsOnSignal });
+      for (const facts of processes) this.#record(facts, atMs);
       this.#noteOrphans(processes, atMs);
-      const collecting =
-        look % collectEveryLooks === 0 ? processes.filter((facts) => facts.collectsOnSignal) : [];
-      for (const { pid } of collecting) signalProcess(pid, "SIGUSR2");
-      collected = new Set(collecting.map(({ pid }) => pid));
+      if (look % collectEveryLooks === 0)
+        for (const { pid } of processes.filter((facts) => facts.collectsOnSignal))
+          signalProcess(pid, "SIGUSR2");
       await delay(sampleIntervalMs, undefined, { signal }).catch(() => undefined);
     }
   }
 
-  #record(
-    { pid, parentPid, owner, descriptors, residentBytes }: ProcessFacts,
-    { atMs, isLive }: { readonly atMs: number; readonly isLive: boolean },
-  ): void {
+  #record({ pid, parentPid, owner, descriptors, residentBytes }: ProcessFacts, atMs: number): void {
+    const liveBytes = takeLiveBytes(this.#folder, pid);
+    const collected = liveBytes === undefined ? null : { liveBytes, residentBytes };
     const name = parentPid === process.pid ? owner : `child of ${owner}`;
     const life = this.lives.get(pid) ?? { pid, name, samples: [] };
-    life.samples.push({ atMs, descriptors, liveBytes: isLive ? residentBytes : null });
+    life.samples.push({ atMs, descriptors, collected });
     this.lives.set(pid, life);
   }
 

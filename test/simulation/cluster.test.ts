@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { mutations } from "./mutations.ts";
+import { flippedBit, mutations } from "./mutations.ts";
 import { describeOutcome, runScenario } from "./scenario.ts";
 
 /**
@@ -43,6 +43,19 @@ describe("a planted bug is found:", () => {
     const found = await firstViolation((seed) => runScenario({ seed, mutation }));
     expect(found).toMatch(mutation.shows);
   });
+});
+
+test("a rank whose parameters differ is expelled by the majority, heals, and the job ends as it should", {
+  timeout: 60_000,
+}, async () => {
+  const mutation = { ...flippedBit, tolerates: /^(replicas are equal|every state has an origin)/ };
+  let expelled = 0;
+  for (let seed = 1; seed <= 12; seed++) {
+    const outcome = await runScenario({ seed, mutation });
+    expect.soft(outcome.violation, describeOutcome(outcome)).toBeUndefined();
+    expelled += outcome.reasons.filter((reason) => reason.includes("other parameters")).length;
+  }
+  expect(expelled).toBeGreaterThan(2);
 });
 
 async function firstViolation(

@@ -18,6 +18,8 @@ import type { Weather } from "./world/wire.ts";
 /** A bug, planted around or into the real code. Some property must fail under it, or nobody would notice the real one. */
 export interface Mutation {
   readonly name: string;
+  /** Properties that it breaks in any case, where what matters is that the cluster gets over it. */
+  readonly tolerates?: RegExp;
   /** The properties that it breaks. */
   readonly shows: RegExp;
   /** A schedule in which it can show, where it rarely would. */
@@ -69,7 +71,30 @@ const believes =
             return { ok: true } as never;
           });
 
+/** One rank of three or more finds another number in its memory than it has put there; once. */
+export const flippedBit: Mutation = {
+  name: "a bit flips in the parameters of one rank",
+  shows: /^replicas are equal/,
+  faults: () => [],
+  plant: () => {
+    let flipped = false;
+    return replacing(
+      Trainer.prototype,
+      "run",
+      (original) =>
+        function (this: Trainer, ring, signal, entry) {
+          if (!flipped && !entry && ring.worldSize > 2 && ring.rank === 1) {
+            flipped = true;
+            this.state.parameters[3]! += 2 ** -10;
+          }
+          return original.call(this, ring, signal, entry);
+        },
+    )();
+  },
+};
+
 export const mutations: readonly Mutation[] = [
+  flippedBit,
   {
     name: "a step is applied although its all-reduce broke",
     shows: /^(replicas are equal|a step needs every rank|progress)/,

@@ -29,6 +29,8 @@ export interface Outcome {
   readonly events: number;
   readonly commits: number;
   readonly generations: number;
+  /** Of each generation. */
+  readonly reasons: readonly string[];
 }
 
 /** After the last fault is mended, a job must be over within this much virtual time. */
@@ -40,7 +42,10 @@ const checkEveryEvents = 16;
 
 /** One seed: a cluster, a job, a schedule of faults; then calm, in which the job must come to its end. */
 export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
-  const world = new World({ seed: options.seed, keepsLines: options.keepsLines ?? false });
+  const world = new World({
+    ...{ seed: options.seed, keepsLines: options.keepsLines ?? false },
+    tolerates: options.mutation?.tolerates,
+  });
   const machineCount = world.random.integer(2, 5);
   const spec = drawSpec(world.random, machineCount);
   const draw = options.mutation?.faults ?? drawFaults;
@@ -62,6 +67,7 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
       events: world.scheduler.eventsRun,
       commits: cluster.witness.ledger.commits,
       generations: job?.generationCount ?? 0,
+      reasons: job?.generations.map(({ reason }) => reason) ?? [],
     };
   } finally {
     uproot?.();

@@ -20,7 +20,15 @@ export class World {
   #hash = 0x811c_9dc5;
   #violation: Violation | undefined;
 
-  constructor(options: { readonly seed: number; readonly keepsLines: boolean }) {
+  readonly #tolerates: RegExp | undefined;
+
+  constructor(options: {
+    readonly seed: number;
+    readonly keepsLines: boolean;
+    /** Properties that are meant to break. */
+    readonly tolerates?: RegExp | undefined;
+  }) {
+    this.#tolerates = options.tolerates;
     this.random = new Randomness(options.seed);
     this.scheduler = new Scheduler(this.random.fork());
     this.startedAtMs = this.scheduler.nowMs;
@@ -56,6 +64,7 @@ export class World {
 
   /** Records the first broken property; the scenario stops at it. */
   violate(property: string, detail: string): void {
+    if (this.#tolerates?.test(property)) return;
     this.trace(`VIOLATION ${property}: ${detail}`);
     this.#violation ??= new Violation(`${property}: ${detail}`);
   }

@@ -88,7 +88,7 @@ test("growth is found below what a step holds and beside garbage, and not in a w
       atMs: 2_000 * i,
       descriptors: descriptors(2 * i),
       // Every fifth look follows a collection.
-      liveBytes: i % 5 === 4 ? 2 ** 20 * liveMB(2 * i) : null,
+      collected: i % 5 === 4 ? { liveBytes: 2 ** 20 * liveMB(2 * i), residentBytes: 2 ** 27 } : null,
     })),
   });
   const sawtooth = (second: number) => 150 + (second % 20) / 10;
@@ -101,7 +101,7 @@ test("growth is found below what a step holds and beside garbage, and not in a w
     ),
   ]);
   expect(steady!.descriptors).toBeLessThanOrEqual(0);
-  expect(steady!.liveMB).toBe(0);
+  expect(steady).toMatchObject({ liveMB: 0, residentMB: 0 });
   const [leaky] = growthOf([
     life(
       "leaky",
