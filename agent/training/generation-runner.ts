@@ -57,6 +57,8 @@ export class GenerationRunner implements TrainerSession {
     | undefined;
   /** Set until the first step of a re-formed ring is committed. */
   #resuming = false;
+  /** The last update was left out. */
+  #skipping = false;
   #stage: "idle" | "rendezvous" | "training" = "idle";
   /** It was asked to say that it is ready while it was not. */
   #announceWhenIdle = false;
@@ -126,6 +128,9 @@ export class GenerationRunner implements TrainerSession {
       send({ kind: "checkpoint", ...at, point: trainer.point(), artefact });
     }
     if (step.fault) this.#parts.log.warn({ ...at, ...step.fault }, "An update was skipped on every rank");
+    if (step.fault && !this.#skipping && plan.source === setup.peerId)
+      send({ kind: "skipped", ...at, step: step.fault.step, message: step.fault.message });
+    this.#skipping = step.fault !== undefined;
     meter.add(step);
     if (plan.source !== setup.peerId || !(meter.isDue(nowMs()) || step.step === trainer.totalSteps)) return;
     send({

@@ -76,11 +76,11 @@ function machineMemoryBytes(): number {
 export async function assembleSession(
   parts: SessionParts,
 ): Promise<{ session: TrainerSession; trainer: Trainer }> {
-  const { setup, data, model, store, plane, nowMs, nextTurn } = parts;
+  const { setup, data, model, store, plane, clock, nowMs, nextTurn } = parts;
   const { jobId, spec } = setup;
   const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
   const trainer = await Trainer.open({
-    ...{ spec, data, model, nowMs, nextTurn },
+    ...{ spec, data, model, clock, nowMs, nextTurn },
     onStep: (report) => observer.onStep(report),
   });
   const checkpointer = new Checkpointer({ jobId, store, everySteps: spec.checkpoint.everySteps });

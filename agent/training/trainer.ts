@@ -1,8 +1,9 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
+import type { Clock } from "../../protocol/ports.ts";
 import type { Dataset } from "../data/dataset.ts";
-import { abortError, untilAborted } from "../deadline.ts";
+import { abortError } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
@@ -10,6 +11,7 @@ import { evaluateShare } from "./evaluation.ts";
 import { FiniteGuard } from "./finite-guard.ts";
 import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
+import { waitForHealing } from "./healing/final-wait.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Exchange, tail } from "./synchronization/exchange.ts";
@@ -39,6 +41,7 @@ export interface TrainerOptions {
   readonly model: TrainableModel;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
+  readonly clock: Clock;
   /** Lets sockets and messages have their turn; `setImmediate` outside the simulator. */
   readonly nextTurn: () => Promise<void>;
   /** Called at each synchronization point; the next step does not begin before it resolves. */
@@ -128,7 +131,7 @@ export class Trainer implements Trainee {
         healing = undefined;
       }
     }
-    if (healing?.catchUp) await this.#awaitState(healing, healing.catchUp, signal);
+    if (healing) await this.#finishHealing(ring, healing, signal);
     return "done";
   }
 
@@ -217,11 +220,11 @@ export class Trainer implements Trainee {
     entry.onHealed();
   }
 
-  /** The ring has made its last step: this rank has nothing else to do than to heal, and the others wait for it. */
-  async #awaitState(entry: Entry, catchUp: CatchUp, signal: AbortSignal): Promise<void> {
-    if (catchUp.isCurrent) return;
-    await untilAborted(catchUp.arrival, signal);
-    await this.#catchUp(entry, catchUp);
+  /** The ring has made its last step, and some ranks still heal. */
+  async #finishHealing(ring: Ring, entry: Entry, signal: AbortSignal): Promise<void> {
+    const apply = (catchUp: CatchUp) => this.#catchUp(entry, catchUp);
+    await waitForHealing(ring, { catchUp: entry.catchUp, apply, clock: this.#options.clock }, signal);
+    entry.onAllHealed();
   }
 
   /** This rank's part of some steps: leaves the last gradient and the totals of all of them in the vector. */

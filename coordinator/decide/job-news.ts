@@ -19,6 +19,8 @@ export function jobNews(
     news.push(
       `${nameOf(peerId)} has healed: ${(bytes / 1e6).toFixed(1)} MB in ${Math.round(ms)} ms, while the others trained`,
     );
+  if (record.skipped && JSON.stringify(record.skipped) !== JSON.stringify(before?.skipped))
+    news.push(`an update was left out on every rank: ${record.skipped.message}`);
   if (record.state !== before?.state && record.state !== "running")
     news.push(`${record.state}: ${record.reason}`);
   if (record.version !== (before?.version ?? null)) news.push(`registers ${record.version}`);

@@ -98,6 +98,8 @@ export const jobRecordSchema = z.object({
       atMs: z.number(),
     })
     .nullable(),
+  /** The newest update that all ranks left out, the first of its row. */
+  skipped: z.object({ step: z.number().int(), message: z.string() }).nullable().default(null),
   /** `name@N` once registered. */
   version: z.string().nullable(),
   /** Why it failed; absent in records of earlier releases. */
@@ -132,6 +134,7 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     peers: [],
     engines: [],
     result: null,
+    skipped: null,
     version: null,
     failure: null,
   };

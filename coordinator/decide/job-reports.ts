@@ -47,6 +47,9 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
         );
       job.failures[member.peerId] = (job.failures[member.peerId] ?? 0) + 1;
       return draft.drop(member, `trainer of ${draft.name(member.peerId)} failed (${report.code})`);
+    case "skipped":
+      if (current) job.skipped = { step: report.step, message: report.message };
+      return;
     case "started":
       return current ? applyStarted(draft, member, report) : undefined;
     case "progress":

@@ -52,6 +52,14 @@ export function JobNumbers({ job, timeLeft = false }: { job: Job; timeLeft?: boo
       value: progress?.communicationShare,
     },
   ];
+  if (progress && progress.skippedSteps > 0) {
+    numbers.push({
+      id: "skipped-steps",
+      title: "Updates left out",
+      text: formatCount(progress.skippedSteps),
+      value: progress.skippedSteps,
+    });
+  }
   if (timeLeft) {
     numbers.push({
       id: "time-left",

@@ -165,6 +165,14 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     generation: z.number().int(),
     step: z.number().int(),
   }),
+  /** The first of some updates in a row that all ranks leave out, as a number was not finite; told by one rank. */
+  z.object({
+    kind: z.literal("skipped"),
+    ...reportBase,
+    generation: z.number().int(),
+    step: z.number().int(),
+    message: z.string().max(2_000),
+  }),
   /** The generation ended here: broken by a neighbour, or quiesced at a boundary. */
   z.object({
     kind: z.literal("ended"),

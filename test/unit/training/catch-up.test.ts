@@ -7,6 +7,7 @@ import type { Entry } from "../../../agent/training/healing/entry.ts";
 import { encodeState, trainingPoint } from "../../../agent/training/training-state.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { memoryRings, openRank, type Rank, tinyData } from "../../fixtures/trainers.ts";
+import { FakeClock } from "../../simulation/fake-clock.ts";
 
 const never = new AbortController().signal;
 const data = tinyData(37);
@@ -129,6 +130,39 @@ test("the curve is that of an undisturbed run: the others share the whole batch 
   losses.forEach((loss, i) => {
     expect(Math.abs(loss - reference!.reports[i]!.loss)).toBeLessThan(1e-4);
   });
+});
+
+test("when the ring has made its last step the others see that who heals is alive, however long it takes", async () => {
+  const clock = new FakeClock();
+  const ranks = await Promise.all(
+    [0, 1, 2].map(() => openRank({ engine, data, clock, spec: { ...base, epochs: 1 } })),
+  );
+  onTestFinished(() => {
+    for (const { model } of ranks) model.close();
+  });
+  const [first, , late] = ranks as [Rank, Rank, Rank];
+  const state = encodeState(first.trainer.state, layoutOf(first));
+  const arrival = Promise.withResolvers<Uint8Array>();
+  let allHealed = 0;
+  const entry = (rank: number): Entry => ({
+    ...{ step: 0, healingCount: 1, place: { rank: rank === 2 ? -1 : rank, worldSize: 2 } },
+    ...(rank === 2 ? { catchUp: new CatchUp(arrival.promise) } : {}),
+    ...{ restore: (bytes) => late.trainer.restoreState(bytes), onHealed: () => {} },
+    onAllHealed: () => {
+      allHealed++;
+    },
+  });
+  const rings = memoryRings(3);
+  const runs = Promise.all(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never, entry(rank))));
+  while (first.trainer.state.step < first.trainer.totalSteps || clock.pendingTimers === 0) await nextTurn();
+  const sentBefore = rings[0]!.sentBytes;
+  for (let second = 0; second < 90; second++) await clock.advance(1_000);
+  expect(rings[0]!.sentBytes).toBeGreaterThan(sentBefore + 90 * 64);
+  expect(late.trainer.state.step).toBe(0);
+  arrival.resolve(state);
+  expect(await runs).toEqual(["done", "done", "done"]);
+  expect(new Set(ranks.map(({ trainer }) => trainingPoint(trainer.state).hash)).size).toBe(1);
+  expect([allHealed, clock.pendingTimers]).toEqual([3, 0]);
 });
 
 test("a state that never comes leaves the rank where it was", async () => {
