@@ -65,11 +65,13 @@ export class Membership {
   }
 
   /**
-   * Tries until it is in or `signal` ends the trying. Refusals are final.
+   * Tries until it is in or `signal` ends the trying. Refusals are final; that somebody has our identity, when it has been
+   * so for longer than a dead member takes to fall silent.
    * @throws RingfoldError COORDINATOR_UNREACHABLE | TOKEN_INVALID | TOKEN_EXPIRED | NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY
    */
   async join(signal: AbortSignal): Promise<void> {
-    const { log } = this.#modules;
+    const { log, clock } = this.#modules;
+    const startedAtMs = clock.nowMs();
     let lastError = new RingfoldError("COORDINATOR_UNREACHABLE", "not tried yet");
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
@@ -78,7 +80,7 @@ export class Membership {
         return;
       } catch (cause) {
         lastError = toRingfoldError(cause);
-        if (isRefusal(lastError)) throw lastError;
+        if (isRefusal(lastError) && !this.#mayPass(lastError, startedAtMs)) throw lastError;
         log.debug({ err: lastError, attempt }, "Not joined yet");
         await this.#pause(Math.min(retryMs.most, retryMs.first * 2 ** attempt), signal);
       }
@@ -93,6 +95,12 @@ export class Membership {
       },
       { cause: lastError },
     );
+  }
+
+  /** Our own last life may still count as alive, when the network ate the news of its closed sockets: it will fall silent. */
+  #mayPass({ code }: RingfoldError, startedAtMs: number): boolean {
+    const waitedMs = this.#modules.clock.nowMs() - startedAtMs;
+    return code === "DUPLICATE_IDENTITY" && waitedMs <= limits.heartbeatTimeoutMs;
   }
 
   /** Live peers that said they hold this artefact, then the rest we are connected to: one of them may have it since. */

@@ -24,3 +24,37 @@ test("an agent that is told to stop while the coordinator refuses to answer wait
   await expect(membership.join(stop.signal)).rejects.toMatchObject({ code: "COORDINATOR_UNREACHABLE" });
   expect(clock.pendingTimers).toBe(0);
 });
+
+test.each([
+  { silentAfterMs: 4_000, joins: true },
+  { silentAfterMs: Number.POSITIVE_INFINITY, joins: false },
+])("an identity that is in use is tried again until a dead life would be silent: $joins", async (shape) => {
+  const clock = new FakeClock();
+  const startMs = clock.nowMs();
+  const coordinator = memoryPeerId(1);
+  const network = {
+    connectedPeers: () => [coordinator],
+    onConnection: () => {},
+    subscribe: () => {},
+    publish: async () => {},
+    request: async () => {
+      if (clock.nowMs() - startMs >= shape.silentAfterMs) return { membership: "certificate" };
+      throw new RingfoldError("DUPLICATE_IDENTITY", "runs with this identity already");
+    },
+  };
+  const membership = new Membership({
+    ...{ network, clock, log: silentLog, hello: () => ({}), onReached: async () => {} },
+    ...{ onJoined: async () => {}, measureLoad: () => ({}), artefacts: () => [], links: () => [] },
+    credentials: { membership: null, token: "", claims: { coordinator, addresses: [] } },
+  } as unknown as MembershipModules);
+  const joined = membership.join(new AbortController().signal).then(
+    () => "joined",
+    ({ code }: RingfoldError) => code,
+  );
+  await clock.advance(3_900);
+  expect(await Promise.race([joined, Promise.resolve("still trying")])).toBe("still trying");
+  await clock.advance(10_000);
+  expect(await joined).toBe(shape.joins ? "joined" : "DUPLICATE_IDENTITY");
+  membership.close();
+  expect(clock.pendingTimers).toBe(0);
+});
