@@ -197,6 +197,27 @@ describe("a ring that breaks between two synchronization points", () => {
   });
 });
 
+test("a stop is noticed within a step, however far the next synchronization point is", async () => {
+  const stop = new AbortController();
+  let gradients = 0;
+  const counted = (model: TrainableModel): TrainableModel => ({
+    ...model,
+    gradient: (batch, gradient) => {
+      if (++gradients === 2) stop.abort();
+      return model.gradient(batch, gradient);
+    },
+  });
+  const [rank] = await openWorld(
+    1,
+    { synchronization: { kind: "averaging", everySteps: 100_000 } },
+    { wrap: counted },
+  );
+  await expect(rank!.trainer.run(memoryRings(1)[0]!, stop.signal)).rejects.toMatchObject({
+    code: "CANCELLED",
+  });
+  expect(gradients).toBe(2);
+});
+
 test("a pause waits for the next synchronization point, and a rank that joins there goes on with the others", async () => {
   const ranks = await openWorld(3);
   ranks[1]!.trainer.requestPause(); // forgotten: it was asked before the run
