@@ -4,6 +4,7 @@ import type { Hono } from "hono";
 import { protocolRange } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, Log } from "../protocol/ports.ts";
+import { DatasetKeeper } from "./artefact/dataset-keeper.ts";
 import { openArtefactStore } from "./artefact/store.ts";
 import { fetchArtefact, serveArtefacts } from "./artefact/transfer.ts";
 import type { AgentConfig } from "./config.ts";
@@ -19,7 +20,7 @@ import { openNetwork } from "./network/network.ts";
 import { release } from "./release.ts";
 import { openServing } from "./serving/serving.ts";
 import { JobRunner } from "./training/job-runner.ts";
-import { forkTrainer } from "./training/trainer-child.ts";
+import { type FetchPart, forkTrainer } from "./training/trainer-child.ts";
 
 export interface Agent {
   readonly peerId: string;
@@ -90,6 +91,12 @@ export async function openAgent(
     };
     const fence = new TermFence(claims.coordinator);
     const incarnation = randomUUID();
+    const fetchPart: FetchPart = async (manifest, digest, abort) => {
+      const holders = membership.holdersOf(manifest);
+      await fetchArtefact(digest, { network, store, holders, log, listed: false }, abort);
+    };
+    const keeper = new DatasetKeeper({ network, fence, store, fetchPart, log });
+    undo.push(() => keeper.close());
     const runner = new JobRunner({
       network,
       incarnation,
@@ -107,6 +114,7 @@ export async function openAgent(
       log,
       clock,
       fork: forkTrainer,
+      fetchPart,
     });
     undo.push(() => runner.close());
 

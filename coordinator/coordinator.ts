@@ -12,6 +12,7 @@ import type {
   VersionView,
 } from "../protocol/messages/api.ts";
 import type { AuditPage, AuditQuery } from "../protocol/messages/audit.ts";
+import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
@@ -19,6 +20,7 @@ import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { type ClusterCredentials, type Notary, signatureNotary } from "./credentials.ts";
+import { DatasetDesk } from "./dataset-desk.ts";
 import { DecisionLog } from "./decision-log.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
 import { JobDesk } from "./job-desk.ts";
@@ -44,6 +46,10 @@ export interface Coordinator {
   removeDeployment(name: string): Promise<void>;
   /** A stretch of the log of decisions. */
   audit(query: AuditQuery): AuditPage;
+  datasets(): DatasetView[];
+  dataset(name: string, version: number): DatasetDetail;
+  addDataset(request: DatasetRequest): Promise<DatasetDetail>;
+  removeDataset(name: string, version: number): Promise<void>;
   createToken(request: TokenRequest): Promise<string>;
   close(): Promise<void>;
 }
@@ -88,6 +94,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const membership = new MembershipDesk(context, credentials, modules.notary ?? signatureNotary);
   const jobs = new JobDesk(context);
   const deployments = new DeploymentDesk(context);
+  const datasets = new DatasetDesk(context);
   const queue = new SerialQueue();
   // Agents knock at once; whoever comes before the term is durable waits behind it.
   const opened = queue.run(() =>
@@ -109,6 +116,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const lookAround = async () => {
     await jobs.lookAround();
     await deployments.lookAround();
+    datasets.lookAround();
   };
 
   network.handle(join, (request, { from }) =>
@@ -185,7 +193,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     },
     job: (jobId) => jobs.view(jobId),
     curve: (jobId) => jobs.curve(jobId),
-    submitJob: (spec) => queue.run(() => jobs.submit(spec)),
+    submitJob: (spec) => queue.run(() => jobs.submit(datasets.resolve(spec))),
     cancelJob: (jobId) => queue.run(() => jobs.cancel(jobId)),
     version: (name, version) => {
       const record = context.versions.get(name, version);
@@ -194,6 +202,11 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     deploy: (name, request) => queue.run(() => deployments.deploy(name, request)),
     removeDeployment: (name) => queue.run(() => deployments.remove(name)),
     audit: (query) => context.decisions.page(query),
+    datasets: () => datasets.views(),
+    dataset: (name, version) => datasets.view(name, version),
+    addDataset: (request) => queue.run(() => datasets.add(request)),
+    removeDataset: (name, version) =>
+      queue.run(() => datasets.remove(name, version, (digest) => jobs.trainsOn(digest))),
     createToken: ({ role, expiresInSeconds, addresses }) =>
       issueToken(credentials.authority, {
         role,

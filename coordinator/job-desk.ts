@@ -100,6 +100,13 @@ export class JobDesk {
     return [...this.#jobs.values()].some((job) => !isOver(job) && job.members[peerId] !== undefined);
   }
 
+  /** Whether a job that is not over trains on this data set. */
+  trainsOn(digest: string): boolean {
+    return [...this.#jobs.values()].some(
+      (job) => !isOver(job) && job.spec.data.source === "dataset" && job.spec.data.digest === digest,
+    );
+  }
+
   async #handle(jobId: string, event: JobEvent): Promise<void> {
     const before = this.#get(jobId);
     const nowMs = this.#context.clock.nowMs();

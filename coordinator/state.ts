@@ -3,6 +3,7 @@ import { decode, encode } from "../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
+import { datasetRecordSchema } from "./decide/dataset.ts";
 import { decisionEntrySchema } from "./decide/decision.ts";
 import { jobRecordSchema } from "./decide/job-record.ts";
 import { memberRecordSchema } from "./decide/member.ts";
@@ -59,6 +60,7 @@ export const collections = {
   jobs: collection("job", jobRecordSchema),
   curves: collection("curve", curveSchema),
   versions: collection("version", versionRecordSchema),
+  datasets: collection("dataset", datasetRecordSchema),
   deployments: collection("deployment", deploymentRecordSchema),
   decisions: collection("decision", decisionEntrySchema),
   /** `snapshot`: the last decision that is in the snapshot. */
@@ -66,7 +68,7 @@ export const collections = {
 } as const;
 
 /** Kinds of records that only decisions change. Loss curves are measured, and secrets stay out of every log. */
-const recordedKinds = new Set(["counter", "member", "job", "version", "deployment"]);
+const recordedKinds = new Set(["counter", "member", "job", "version", "dataset", "deployment"]);
 export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));
 
 /** Numbers in keys, so that byte order is number order. */

@@ -31,7 +31,7 @@ const targetSchema = z.discriminatedUnion("kind", [
 ]);
 export type Target = z.infer<typeof targetSchema>;
 
-const exampleShapeSchema = z.strictObject({
+export const exampleShapeSchema = z.strictObject({
   /** Without the batch dimension: of the only part, or [length of the row]. */
   inputShape: z.array(size).min(1).max(8).readonly(),
   /** Left out where an example is a single part of numbers. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { nameSchema } from "./ids.ts";
+import { digestSchema, nameSchema } from "./ids.ts";
 import { limits } from "./limits.ts";
 import { optimizerSpecSchema, scheduleSchema } from "./training-spec.ts";
 
@@ -97,7 +97,18 @@ const idxSchema = z.strictObject({
   trainExamples: exampleLimit,
   testExamples: exampleLimit,
 });
-export const dataSpecSchema = z.discriminatedUnion("source", [mnistSchema, idxSchema]);
+const datasetSchema = z.strictObject({
+  source: z.literal("dataset"),
+  /** `digits@1`; without a number the newest. The coordinator writes down which one that was. */
+  name: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9._-]{0,62}(@[1-9][0-9]{0,8})?$/, "give NAME or NAME@N, for example digits@1"),
+  /** Of its manifest; filled in by the coordinator. */
+  digest: digestSchema.optional(),
+  trainExamples: exampleLimit,
+  testExamples: exampleLimit,
+});
+export const dataSpecSchema = z.discriminatedUnion("source", [mnistSchema, idxSchema, datasetSchema]);
 export type DataSpec = z.infer<typeof dataSpecSchema>;
 
 export const engineNameSchema = z.enum(["auto", "tensorflow", "webgpu", "wasm", "cpu"]);

@@ -14,6 +14,14 @@ export const limits = {
   envelopeBytes: 64 * kib,
   /** A tensor that travels between shards: 16 MiB is a batch of 32 at 128k activations. */
   tensorBytes: 16 * mib,
+  /** Manifest of a data set: vocabularies and 64 characters for each of its chunks. It must pass the HTTP API too. */
+  datasetManifestBytes: 3 * mib,
+  /** Chunks of a data set that a trainer keeps in memory, encoded: the examples that are mixed at a time are 16 MiB as f32. */
+  dataMemoryBytes: 256 * mib,
+  /** Agents that hold a data set, where there are so many. */
+  dataReplicas: 2,
+  /** How often people are told how far a trainer is with fetching data. */
+  dataProgressIntervalMs: 1_000,
   /** An artefact (weights of one version). */
   artefactBytes: 8 * 1024 * mib,
 

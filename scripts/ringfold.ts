@@ -7,6 +7,7 @@ import * as bench from "./commands/bench.ts";
 import * as chaos from "./commands/chaos.ts";
 import { addCommonOptions, type CommandIo, reportError } from "./commands/command.ts";
 import * as coordinator from "./commands/coordinator.ts";
+import * as data from "./commands/data.ts";
 import * as deploy from "./commands/deploy.ts";
 import * as doctor from "./commands/doctor.ts";
 import * as generate from "./commands/generate.ts";
@@ -27,6 +28,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   up,
   coordinator,
   agent,
+  data,
   train,
   jobs,
   peers,

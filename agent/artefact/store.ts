@@ -11,8 +11,13 @@ import { limits } from "../../protocol/limits.ts";
  * no contiguous pages. Trainer process and agent open the same store: LMDB is safe across processes.
  */
 export interface ArtefactStore {
-  /** Durable when it resolves. Returns the SHA-256. @throws RingfoldError STORE_FAILED */
-  put(bytes: Uint8Array): Promise<string>;
+  /**
+   * Durable when it resolves. Returns the SHA-256.
+   * @param options an unlisted artefact is a part of another one, or only passes through: peers may read it, and are not
+   *   told of it
+   * @throws RingfoldError STORE_FAILED
+   */
+  put(bytes: Uint8Array, options?: { readonly listed: boolean }): Promise<string>;
   /** @throws RingfoldError ARTEFACT_MISSING | ARTEFACT_CORRUPT */
   get(digest: string): Uint8Array;
   /** Bytes of the artefact, or undefined when it is not here. */
@@ -20,6 +25,7 @@ export interface ArtefactStore {
   /** @throws RingfoldError ARTEFACT_MISSING */
   readChunk(digest: string, chunkIndex: number): Uint8Array;
   remove(digest: string): Promise<void>;
+  /** Without the unlisted. */
   list(): string[];
   /** Moves a name to a digest, durable when it resolves; names keep what must be found again after a restart. */
   setName(name: string, reference: NamedReference): Promise<void>;
@@ -37,7 +43,7 @@ const mapBytes = 64 * 1024 ** 3;
 export function openArtefactStore(path: string): ArtefactStore {
   const database = openDatabase(path);
   const head = (digest: string) => {
-    const bytes = database.get(`head/${digest}`);
+    const bytes = database.get(`head/${digest}`) ?? database.get(`part/${digest}`);
     return bytes && decode(bytes, headSchema, limits.controlMessageBytes);
   };
   const missing = (digest: string) =>
@@ -49,9 +55,9 @@ export function openArtefactStore(path: string): ArtefactStore {
   };
 
   return {
-    put: async (bytes) => {
+    put: async (bytes, { listed } = { listed: true }) => {
       const digest = sha256(bytes);
-      if (head(digest)) return digest;
+      if (database.get(`head/${digest}`) || (!listed && head(digest))) return digest;
       const chunks = Math.ceil(bytes.byteLength / limits.artefactChunkBytes);
       await durably(database, () => {
         for (let i = 0; i < chunks; i++) {
@@ -61,7 +67,9 @@ export function openArtefactStore(path: string): ArtefactStore {
             Buffer.from(bytes.subarray(start, start + limits.artefactChunkBytes)),
           );
         }
-        void database.put(`head/${digest}`, Buffer.from(encode({ bytes: bytes.byteLength, chunks })));
+        const value = Buffer.from(encode({ bytes: bytes.byteLength, chunks }));
+        void database.put(`${listed ? "head" : "part"}/${digest}`, value);
+        if (listed) void database.remove(`part/${digest}`);
       });
       return digest;
     },
@@ -83,6 +91,7 @@ export function openArtefactStore(path: string): ArtefactStore {
       if (!found) return;
       await durably(database, () => {
         void database.remove(`head/${digest}`);
+        void database.remove(`part/${digest}`);
         for (let i = 0; i < found.chunks; i++) void database.remove(chunkKey(digest, i));
       });
     },

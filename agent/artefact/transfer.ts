@@ -28,10 +28,12 @@ export async function fetchArtefact(
     readonly store: ArtefactStore;
     readonly holders: readonly string[];
     readonly log: Log;
+    /** Whether peers are told that it is here now; they are unless told otherwise. */
+    readonly listed?: boolean;
   },
   signal: AbortSignal,
 ): Promise<Uint8Array> {
-  const { network, store, holders, log } = from;
+  const { network, store, holders, log, listed = true } = from;
   const own = await readOwn(digest, store);
   if (own) return own;
   const refusals: string[] = [];
@@ -39,7 +41,7 @@ export async function fetchArtefact(
     signal.throwIfAborted();
     try {
       const bytes = await download(network, peerId, digest, signal);
-      await store.put(bytes);
+      await store.put(bytes, { listed });
       log.info({ digest, peer: peerId, bytes: bytes.byteLength }, "Fetched an artefact");
       return bytes;
     } catch (cause) {

@@ -8,6 +8,13 @@ import { type IdxArray, readIdx } from "./idx.ts";
 
 export interface ExampleSet {
   readonly count: number;
+  /** Where examples come in chunks: how many each holds. Those of a chunk lie together. */
+  readonly chunkExamples?: number;
+  /**
+   * Brings what `gather` needs into memory; a set that is there anyway has none.
+   * @throws RingfoldError ARTEFACT_MISSING | DATA_INVALID; the reason of `signal`
+   */
+  load?(indices: ArrayLike<number>, signal: AbortSignal): Promise<void>;
   /**
    * Writes examples `indices` from the start of the two arrays.
    * @param inputs f32 [at least indices.length, ...inputShape]
@@ -28,7 +35,7 @@ export interface Dataset {
  * Opens labelled images. Cost: 47 MB of memory for all of MNIST, kept as bytes and not as floats.
  * @throws RingfoldError FILE_NOT_FOUND | DATA_INVALID
  */
-export async function openDataset(spec: DataSpec): Promise<Dataset> {
+export async function openDataset(spec: Exclude<DataSpec, { source: "dataset" }>): Promise<Dataset> {
   const files = spec.source === "mnist" ? mnistFiles() : spec;
   const trainMax = spec.trainExamples ?? Number.POSITIVE_INFINITY;
   const testMax = spec.testExamples ?? Number.POSITIVE_INFINITY;
@@ -86,7 +93,8 @@ export class BatchBuffer {
     this.#targets = new Float32Array(exampleCountMax * targetLength(target));
   }
 
-  gather(set: ExampleSet, indices: Uint32Array) {
+  async gather(set: ExampleSet, indices: Uint32Array, signal: AbortSignal) {
+    if (set.load) await set.load(indices, signal);
     set.gather(indices, this.#inputs, this.#targets);
     return { exampleCount: indices.length, inputs: this.#inputs, targets: this.#targets };
   }

@@ -38,7 +38,7 @@ export async function evaluateShare(ring: Ring, of: HeldOut, signal: AbortSignal
   for (let from = start; from < end; from += batchSize) {
     if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
     const indices = Uint32Array.from({ length: Math.min(batchSize, end - from) }, (_, i) => from + i);
-    const examples = batch.gather(set, indices);
+    const examples = await batch.gather(set, indices, signal);
     const result = await model.evaluate(examples);
     totals[tail.lossSum]! += result.lossSum;
     totals[tail.correctCount]! += result.correctCount;

@@ -216,8 +216,8 @@ export class GenerationRunner implements TrainerSession {
     const { setup, send, log, trainer } = this.#parts;
     const at = { jobId: setup.jobId, generation: plan.generation };
     log.warn({ err: error, ...at, step: trainer.point().step }, "Generation ended");
-    if (error.code === "NOT_FINITE") {
-      // Every rank knows whose numbers they were, and says the same.
+    if (error.code === "NOT_FINITE" || error.code === "DATA_INVALID") {
+      // Another ring would meet the same data. Of numbers that are not finite every rank knows whose they were.
       const culprit = plan.ranks.find(({ rank }) => rank === error.data.rank)?.peerId;
       const { code, message } = error;
       const failed = { kind: "failed", jobId: setup.jobId, code, message, fatal: true } as const;

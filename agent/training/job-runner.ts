@@ -10,7 +10,7 @@ import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
 import type { ChildProgram } from "../child-program.ts";
 import type { TermFence } from "../membership/term-fence.ts";
 import { ReportOutbox } from "./report-outbox.ts";
-import { TrainerChild } from "./trainer-child.ts";
+import { type FetchPart, TrainerChild } from "./trainer-child.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
 export interface JobRunnerModules {
@@ -27,6 +27,7 @@ export interface JobRunnerModules {
   readonly clock: Clock;
   /** Starts a trainer process. */
   readonly fork: () => ChildProgram;
+  readonly fetchPart: FetchPart;
 }
 
 /**
@@ -109,6 +110,7 @@ export class JobRunner {
     const trainer: TrainerChild = new TrainerChild(setup, {
       clock: this.#modules.clock,
       fork: this.#modules.fork,
+      fetchPart: this.#modules.fetchPart,
       onReport: (report) => this.#onReport(trainer, report),
     });
     return trainer;

@@ -30,10 +30,10 @@ export class ReportOutbox {
 
   push(report: JobReport): void {
     if (this.#closed) return;
-    if (report.kind === "progress") {
+    if (report.kind === "progress" || report.kind === "loading") {
       // The report in flight stays at the head: it may have arrived already.
       this.#queue = this.#queue.filter(
-        (queued, i) => (i === 0 && this.#sending) || queued.kind !== "progress",
+        (queued, i) => (i === 0 && this.#sending) || queued.kind !== report.kind,
       );
     }
     if (this.#queue.length >= queueMax) {

@@ -1,6 +1,10 @@
 import assert from "node:assert";
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
+
+/** Chunks whose examples are mixed with each other: what has to be in memory at once. */
+const windowChunks = 8;
 
 /** Where a rank stands among those who share a step's batch. */
 export interface Place {
@@ -11,20 +15,31 @@ export interface Place {
 /**
  * Which examples a rank trains on. A step's global batch is a function of (seed, step) alone and is cut among the ranks
  * there are, so that every example is used exactly once an epoch whatever joins and leaves happen on the way.
+ *
+ * Of a data set in chunks the order is that of a shuffle buffer: the chunks are permuted, the examples of each eight of
+ * them mixed, and a batch lies in the order of its chunks. So a step needs eight chunks and not all, and a rank few of those.
  */
 export class Sampler {
   readonly exampleCount: number;
   readonly batchSize: number;
   readonly stepsPerEpoch: number;
   readonly #seed: number;
+  readonly #chunkExamples: number;
   #epoch = -1;
   #permutation: Uint32Array = new Uint32Array(0);
 
-  constructor(options: { readonly exampleCount: number; readonly batchSize: number; readonly seed: number }) {
+  constructor(options: {
+    readonly exampleCount: number;
+    readonly batchSize: number;
+    readonly seed: number;
+    /** Of a data set in chunks. */
+    readonly chunkExamples?: number;
+  }) {
     assert(options.exampleCount > 0 && options.batchSize > 0);
     this.exampleCount = options.exampleCount;
     this.batchSize = options.batchSize;
     this.#seed = options.seed;
+    this.#chunkExamples = options.chunkExamples ?? options.exampleCount;
     this.stepsPerEpoch = Math.ceil(options.exampleCount / options.batchSize);
   }
 
@@ -37,9 +52,29 @@ export class Sampler {
     return permutation.subarray(start + from, start + to);
   }
 
+  #order(epoch: number): Uint32Array {
+    const chunkExamples = this.#chunkExamples;
+    const generator = generatorOf(this.#seed, epoch);
+    if (chunkExamples >= this.exampleCount) return shuffled(counted(this.exampleCount), generator);
+    const order = new Uint32Array(this.exampleCount);
+    const chunks = shuffled(counted(Math.ceil(this.exampleCount / chunkExamples)), generator);
+    let end = 0;
+    for (let first = 0; first < chunks.length; first += windowChunks) {
+      const start = end;
+      for (const chunk of chunks.subarray(first, first + windowChunks)) {
+        const last = Math.min(this.exampleCount, (chunk + 1) * chunkExamples);
+        for (let example = chunk * chunkExamples; example < last; example++) order[end++] = example;
+      }
+      shuffled(order.subarray(start, end), generator);
+    }
+    for (let start = 0; start < order.length; start += this.batchSize)
+      order.subarray(start, start + this.batchSize).sort();
+    return order;
+  }
+
   #permutationOf(epoch: number): Uint32Array {
     if (epoch !== this.#epoch) {
-      this.#permutation = permutation({ count: this.exampleCount, seed: this.#seed, epoch });
+      this.#permutation = this.#order(epoch);
       this.#epoch = epoch;
     }
     return this.#permutation;
@@ -59,11 +94,14 @@ export function evenShare(of: {
   return { start: cut(of.rank), end: cut(of.rank + 1) };
 }
 
-/** Fisher-Yates over xoroshiro128+ (pure-rand): integer arithmetic only, so the same on every machine. */
-function permutation({ count, seed, epoch }: { count: number; seed: number; epoch: number }): Uint32Array {
-  const order = Uint32Array.from({ length: count }, (_, i) => i);
-  const generator = xoroshiro128plus((Math.imul(seed, 0x9e37_79b1) ^ Math.imul(epoch + 1, 0x85eb_ca6b)) | 0);
-  for (let i = count - 1; i > 0; i--) {
+const counted = (count: number): Uint32Array => Uint32Array.from({ length: count }, (_, i) => i);
+
+const generatorOf = (seed: number, epoch: number): RandomGenerator =>
+  xoroshiro128plus((Math.imul(seed, 0x9e37_79b1) ^ Math.imul(epoch + 1, 0x85eb_ca6b)) | 0);
+
+/** In place. Fisher-Yates over xoroshiro128+ (pure-rand): integer arithmetic only, so the same on every machine. */
+function shuffled(order: Uint32Array, generator: RandomGenerator): Uint32Array {
+  for (let i = order.length - 1; i > 0; i--) {
     const j = uniformInt(generator, 0, i);
     const swapped = order[i]!;
     order[i] = order[j]!;

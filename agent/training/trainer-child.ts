@@ -1,7 +1,11 @@
+import { toRingfoldError } from "../../protocol/errors.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { type ChildProgram, endProgram, forkProgram } from "../child-program.ts";
-import type { FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";
+import type { FetchAnswer, FetchRequest, FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";
+
+/** Brings a part of a data set into the store that the agent shares with its trainers. @param manifest whose holders have it */
+export type FetchPart = (manifest: string, digest: string, signal: AbortSignal) => Promise<void>;
 
 export const forkTrainer = (): ChildProgram =>
   forkProgram(new URL("./trainer-process.ts", import.meta.url), [], "inherit");
@@ -11,6 +15,7 @@ export class TrainerChild {
   readonly #child: ChildProgram;
   readonly #clock: Clock;
   #closing = false;
+  readonly #closed = new AbortController();
 
   constructor(
     setup: TrainerSetup,
@@ -18,14 +23,19 @@ export class TrainerChild {
       readonly onReport: (report: JobReport) => void;
       readonly clock: Clock;
       readonly fork: () => ChildProgram;
+      readonly fetchPart: FetchPart;
     },
   ) {
     const { onReport, clock, fork } = modules;
     this.#clock = clock;
     this.#child = fork();
-    this.#child.on("message", ({ report }: FromTrainer) => onReport(report));
+    this.#child.on("message", (message: FromTrainer | FetchRequest) => {
+      if (message.kind === "report") onReport(message.report);
+      else void this.#fetch(message, modules.fetchPart);
+    });
     this.#child.on("error", () => {}); // a failed fork or send also shows as an exit
     this.#child.once("exit", (code, signal) => {
+      this.#closed.abort();
       if (this.#closing) return;
       const message = `the trainer process ended (${signal ?? `exit code ${code}`})`;
       onReport({ kind: "failed", jobId: setup.jobId, code: "TRAINER_DIED", message, fatal: false });
@@ -51,10 +61,21 @@ export class TrainerChild {
 
   async close(): Promise<void> {
     this.#closing = true;
+    this.#closed.abort();
     await endProgram(this.#child, () => this.#send({ kind: "stop" }), this.#clock);
   }
 
-  #send(message: ToTrainer): void {
+  async #fetch({ request, manifest, digest }: FetchRequest, fetchPart: FetchPart): Promise<void> {
+    try {
+      await fetchPart(manifest, digest, this.#closed.signal);
+      this.#send({ kind: "fetched", request });
+    } catch (cause) {
+      const { code, message } = toRingfoldError(cause);
+      this.#send({ kind: "fetched", request, failure: { code, message } });
+    }
+  }
+
+  #send(message: ToTrainer | FetchAnswer): void {
     if (this.#child.connected) this.#child.send(message, () => undefined);
   }
 }

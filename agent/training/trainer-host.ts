@@ -1,4 +1,4 @@
-import { toRingfoldError } from "../../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
 import type { Log } from "../../protocol/ports.ts";
 import type { TrainerSession } from "./generation-runner.ts";
@@ -6,7 +6,8 @@ import type { ToTrainer, TrainerSetup } from "./trainer-messages.ts";
 
 export interface TrainerHostModules {
   readonly send: (report: JobReport) => void;
-  readonly open: (setup: TrainerSetup) => Promise<TrainerSession>;
+  /** @param signal aborts when the trainer is to end before it is open */
+  readonly open: (setup: TrainerSetup, signal: AbortSignal) => Promise<TrainerSession>;
   readonly logFor: (setup: TrainerSetup) => Log;
   /** Ends the process. */
   readonly exit: () => void;
@@ -17,6 +18,8 @@ export class TrainerHost {
   readonly #modules: TrainerHostModules;
   /** Undefined once it could not be opened: the agent has been told. */
   #session: Promise<TrainerSession | undefined> = Promise.resolve(undefined);
+
+  readonly #opening = new AbortController();
 
   constructor(modules: TrainerHostModules) {
     this.#modules = modules;
@@ -43,6 +46,7 @@ export class TrainerHost {
   }
 
   async shutDown(): Promise<void> {
+    this.#opening.abort(new RingfoldError("CANCELLED", "the trainer was asked to end"));
     const session = await this.#session;
     await session?.close();
     this.#modules.exit();
@@ -51,7 +55,7 @@ export class TrainerHost {
   async #open(setup: TrainerSetup): Promise<TrainerSession | undefined> {
     const { open, send, logFor } = this.#modules;
     try {
-      return await open(setup);
+      return await open(setup, this.#opening.signal);
     } catch (cause) {
       const error = toRingfoldError(cause);
       logFor(setup).error({ err: error, jobId: setup.jobId }, "The trainer cannot start");

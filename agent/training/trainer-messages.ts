@@ -1,4 +1,5 @@
 import type { EngineName, JobSpec } from "../../protocol/job-spec.ts";
+import type { JobFailure } from "../../protocol/messages/api.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 
 /** Between an agent and its trainer process, over Node's IPC channel. Both are this release, so nothing is versioned. */
@@ -29,4 +30,19 @@ export type ToTrainer =
 export interface FromTrainer {
   readonly kind: "report";
   readonly report: JobReport;
+}
+
+/** A trainer asks its agent, which knows the peers, to bring a part of a data set into the store that both share. */
+export interface FetchRequest {
+  readonly kind: "fetch";
+  readonly request: number;
+  readonly manifest: string;
+  readonly digest: string;
+}
+
+/** It is on the disk now, or here is why it is not. */
+export interface FetchAnswer {
+  readonly kind: "fetched";
+  readonly request: number;
+  readonly failure?: JobFailure;
 }

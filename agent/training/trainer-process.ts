@@ -1,8 +1,9 @@
 import { flushCompileCache } from "node:module";
 import pino from "pino";
 import type { Log } from "../../protocol/ports.ts";
+import { AgentFetch } from "./agent-fetch.ts";
 import { TrainerHost } from "./trainer-host.ts";
-import type { FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";
+import type { FetchAnswer, FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";
 import { openTrainerSession } from "./trainer-session.ts";
 
 /**
@@ -17,11 +18,14 @@ const send = (report: FromTrainer["report"]): void => {
 const logFor = (setup: TrainerSetup): Log =>
   pino({ name: "trainer", level: setup.logLevel }, pino.destination(2));
 
+const agent = new AgentFetch((message) => {
+  if (process.connected) process.send?.(message);
+});
 const host = new TrainerHost({
   send,
   logFor,
-  open: async (setup) => {
-    const session = await openTrainerSession(setup, { send, log: logFor(setup) });
+  open: async (setup, signal) => {
+    const session = await openTrainerSession(setup, { send, log: logFor(setup), agent }, signal);
     flushCompileCache(); // the process may be killed; what it has compiled serves the next one
     return session;
   },
@@ -32,4 +36,7 @@ process.on("disconnect", () => void host.shutDown());
 // A terminal's Ctrl-C reaches the whole process group; the agent decides when its children end.
 process.on("SIGINT", () => {});
 process.on("SIGTERM", () => void host.shutDown());
-process.on("message", (message: ToTrainer) => host.receive(message));
+process.on("message", (message: ToTrainer | FetchAnswer) => {
+  if (message.kind === "fetched") agent.answered(message);
+  else host.receive(message);
+});

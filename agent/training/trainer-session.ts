@@ -1,12 +1,13 @@
 import { totalmem } from "node:os";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { limits } from "../../protocol/limits.ts";
-import type { JobReport } from "../../protocol/messages/job.ts";
-import { type Log, systemClock } from "../../protocol/ports.ts";
+import { systemClock } from "../../protocol/ports.ts";
 import { openArtefactStore } from "../artefact/store.ts";
-import { openDataset } from "../data/dataset.ts";
+import { openChunkedDataset } from "../data/chunked-dataset.ts";
+import { type Dataset, openDataset } from "../data/dataset.ts";
 import { openEngine } from "../engine/engine.ts";
 import { openDataPlane } from "../network/data-plane/data-plane.ts";
+import { type AgentFetch, chunkSource } from "./agent-fetch.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
 import { digestState } from "./healing/digest-state.ts";
@@ -23,10 +24,12 @@ import type { TrainerSetup } from "./trainer-messages.ts";
  */
 export async function openTrainerSession(
   setup: TrainerSetup,
-  { send, log }: { readonly send: (report: JobReport) => void; readonly log: Log },
+  { send, log, agent }: Pick<SessionParts, "send" | "log"> & { readonly agent: AgentFetch },
+  signal: AbortSignal,
 ): Promise<TrainerSession> {
   const { spec } = setup;
-  const data = await openDataset(spec.data);
+  const store = openArtefactStore(setup.artefactPath);
+  const data = await openData(setup, { store, send, agent }, signal);
   const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
   const model = engine.openModel(spec.model, {
     ...data.shape,
@@ -37,7 +40,6 @@ export async function openTrainerSession(
         engine: engine.name,
       }),
   });
-  const store = openArtefactStore(setup.artefactPath);
   const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
   const isLarge = 4 * model.description.parameterCount >= limits.stateThreadBytes;
   const stateThread = isLarge
@@ -70,6 +72,22 @@ export async function openTrainerSession(
 function machineMemoryBytes(): number {
   const constrained = process.constrainedMemory();
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+}
+
+/** The job's data: this machine's own files, or a registered data set, of which the agent brings what is not here. */
+function openData(
+  { jobId, spec }: TrainerSetup,
+  { store, send, agent }: Pick<SessionParts, "store" | "send"> & { readonly agent: AgentFetch },
+  signal: AbortSignal,
+): Promise<Dataset> {
+  if (spec.data.source !== "dataset") return openDataset(spec.data);
+  let toldAtMs = 0;
+  const tell = (share: number) => {
+    if (performance.now() - toldAtMs < limits.dataProgressIntervalMs) return;
+    toldAtMs = performance.now();
+    send({ kind: "loading", jobId, share });
+  };
+  return openChunkedDataset(spec.data, chunkSource(spec.data.digest ?? "", store, agent), tell, signal);
 }
 
 /** Puts a trainer together from its parts: restored from its newest checkpoint, and ready to heal others. */

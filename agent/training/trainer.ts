@@ -237,7 +237,7 @@ export class Trainer implements Trainee {
       if (step > of.firstStep) await takeTurn(); // our agent and our neighbours have their turn between local steps
       if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
       of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
-      const slice = await this.#workload.gradient({ step, rank, worldSize }, values, takeTurn);
+      const slice = await this.#workload.gradient({ step, rank, worldSize }, values, takeTurn, signal);
       if (!this.#guard.inspect(values, slice.lossSum, step)) break;
       sums.loss += slice.lossSum;
       sums.correct += slice.correctCount;

@@ -29,6 +29,7 @@ export class Workload {
     this.#data = data;
     this.#sampler = new Sampler({
       exampleCount: data.train.count,
+      ...(data.train.chunkExamples ? { chunkExamples: data.train.chunkExamples } : {}),
       batchSize: spec.batchSize,
       seed: spec.seed,
     });
@@ -59,16 +60,17 @@ export class Workload {
     at: Place & { readonly step: number },
     into: Float32Array,
     between: () => Promise<void>,
+    signal: AbortSignal,
   ): Promise<SliceResult> {
     const slice = this.#sampler.slice(at);
-    const part = (from: number) => {
+    const part = async (from: number) => {
       const examples = slice.subarray(from, from + this.#microBatchSize);
-      return { ...this.#batch.gather(this.#data.train, examples), step: at.step, examples };
+      return { ...(await this.#batch.gather(this.#data.train, examples, signal)), step: at.step, examples };
     };
-    const sums = { ...(await this.#model.gradient(part(0), into)), exampleCount: slice.length };
+    const sums = { ...(await this.#model.gradient(await part(0), into)), exampleCount: slice.length };
     for (let from = this.#microBatchSize; from < slice.length; from += this.#microBatchSize) {
       await between();
-      const result = await this.#model.gradient(part(from), this.#part);
+      const result = await this.#model.gradient(await part(from), this.#part);
       for (let i = 0; i < into.length; i++) into[i]! += this.#part[i]!;
       sums.lossSum += result.lossSum;
       sums.targetCount += result.targetCount;

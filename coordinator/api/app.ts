@@ -13,6 +13,7 @@ import {
   tokenRequestSchema,
 } from "../../protocol/messages/api.ts";
 import { type AuditQuery, auditQuerySchema } from "../../protocol/messages/audit.ts";
+import { datasetRequestSchema } from "../../protocol/messages/dataset.ts";
 import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { streamCluster } from "./events.ts";
@@ -81,6 +82,17 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
   );
   app.delete("/api/deployments/:name", async (c) => {
     await coordinator.removeDeployment(c.req.param("name"));
+    return c.json({});
+  });
+  app.get("/api/datasets", (c) => c.json(coordinator.datasets()));
+  app.get("/api/datasets/:name/versions/:version", (c) =>
+    c.json(coordinator.dataset(c.req.param("name"), Number(c.req.param("version")))),
+  );
+  app.post("/api/datasets", async (c) =>
+    c.json(await coordinator.addDataset(await body(c.req.raw, datasetRequestSchema, "REQUEST_INVALID")), 201),
+  );
+  app.delete("/api/datasets/:name/versions/:version", async (c) => {
+    await coordinator.removeDataset(c.req.param("name"), Number(c.req.param("version")));
     return c.json({});
   });
   app.post("/api/tokens", async (c) =>

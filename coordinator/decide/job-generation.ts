@@ -66,7 +66,7 @@ function form(draft: JobDraft): void {
   const candidates = draft.inPhase("ready", "ended");
   if (!job.plan && preparing > 0 && candidates.length < job.spec.workers.max) {
     job.state = "preparing";
-    job.reason = `${candidates.length} of ${members.length} workers are ready`;
+    job.reason = fetching(draft) ?? `${candidates.length} of ${members.length} workers are ready`;
     return;
   }
   const missing = candidates.filter(({ peerId }) => !draft.world.peers.has(peerId));
@@ -82,6 +82,16 @@ function form(draft: JobDraft): void {
   job.reason = reason;
   if (plan) adopt(draft, plan);
   else job.state = job.plan ? "reforming" : "waiting";
+}
+
+/** Who still fetches the data, for people. */
+function fetching(draft: JobDraft): string | undefined {
+  const told = draft
+    .inPhase("preparing")
+    .flatMap(({ peerId, dataShare }) =>
+      dataShare === null ? [] : [`${draft.name(peerId)} fetches data, ${Math.floor(100 * dataShare)}%`],
+    );
+  return told.length > 0 ? told.join("; ") : undefined;
 }
 
 /**

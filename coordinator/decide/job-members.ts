@@ -107,6 +107,7 @@ export function recruit(draft: JobDraft): void {
       point: null,
       healing: false,
       engine: "",
+      dataShare: null,
     };
     draft.effects.push({ kind: "prepare", peerId });
   }

@@ -52,6 +52,8 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       return;
     case "started":
       return current ? applyStarted(draft, member, report) : undefined;
+    case "loading":
+      return applyLoading(draft, member, report.share);
     case "progress":
       return; // told to people by the shell; nothing to decide
   }
@@ -82,6 +84,13 @@ function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, 
   if (!job.engines.includes(report.engine)) job.engines.push(report.engine);
   if (member.phase !== "preparing") return;
   draft.setPhase(member, "ready");
+}
+
+/** Who fetches data is alive, however long that takes: its time to become ready begins anew. */
+function applyLoading(draft: JobDraft, member: Member, share: number): void {
+  if (member.phase !== "preparing") return;
+  member.sinceMs = draft.world.nowMs;
+  member.dataShare = share;
 }
 
 function applyStarted(

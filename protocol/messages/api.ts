@@ -23,6 +23,9 @@ import { shardSchema } from "./serving.ts";
  *   GET    /api/deployments                     DeploymentView[]
  *   PUT    /api/deployments/:name               DeployRequest -> DeploymentView        (operator)
  *   DELETE /api/deployments/:name               -> {}                                  (operator)
+ *   GET    /api/datasets, /api/datasets/:n/versions/:v   DatasetView[], DatasetDetail
+ *   POST   /api/datasets                        DatasetRequest -> DatasetDetail        (operator)
+ *   DELETE /api/datasets/:n/versions/:v         -> {}                                  (operator)
  *   POST   /api/tokens                          TokenRequest -> {token}                (operator)
  *   GET    /api/observed                        Observed
  *   POST   /api/reachability                    ReachabilityRequest -> ReachabilityView  (operator)
@@ -80,6 +83,7 @@ export type GenerationView = z.infer<typeof generationViewSchema>;
 
 /** `code` is one of the table of errors, unless a newer agent said it. */
 export const jobFailureSchema = z.object({ code: z.string().max(64), message: z.string() });
+export type JobFailure = z.infer<typeof jobFailureSchema>;
 
 export const jobViewSchema = z.object({
   id: z.string(),

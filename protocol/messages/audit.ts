@@ -24,6 +24,8 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
   event("job-cancelled", { jobId: z.string() }),
   event("job-reported", { jobId: z.string(), report: z.string(), generation: z.number().int().nullable() }),
   event("job-looked-at", { jobId: z.string() }),
+  event("dataset-added", { dataset: z.string(), digest: z.string() }),
+  event("dataset-removed", { dataset: z.string() }),
   event("deployment-requested", {
     name: z.string(),
     version: z.number().int(),

@@ -135,6 +135,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     model: modelDescriptionSchema,
     totalSteps: z.number().int().nonnegative(),
   }),
+  /** The trainer is being opened and fetches data from peers; lossy. */
+  z.object({ kind: z.literal("loading"), ...reportBase, share: z.number().min(0).max(1) }),
   /** Links stand and the state is there, after healing if need be: this rank contributes from its next step on. */
   z.object({
     kind: z.literal("started"),

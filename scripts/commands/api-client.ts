@@ -23,6 +23,13 @@ import {
   versionViewSchema,
 } from "../../protocol/messages/api.ts";
 import { type AuditPage, type AuditQuery, auditPageSchema } from "../../protocol/messages/audit.ts";
+import {
+  type DatasetDetail,
+  type DatasetRequest,
+  type DatasetView,
+  datasetDetailSchema,
+  datasetViewSchema,
+} from "../../protocol/messages/dataset.ts";
 import { versionManifestSchema } from "../../protocol/messages/model.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
 import { readEventStream } from "./follow/event-stream.ts";
@@ -54,6 +61,10 @@ export interface ApiClient {
   deployments(): Promise<DeploymentView[]>;
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
+  datasets(): Promise<DatasetView[]>;
+  dataset(name: string, version: number): Promise<DatasetDetail>;
+  addDataset(request: DatasetRequest): Promise<DatasetDetail>;
+  removeDataset(name: string, version: number): Promise<void>;
   createToken(request: TokenRequest): Promise<string>;
   /** Asks the coordinator to dial this machine. */
   dialBack(request: ReachabilityRequest): Promise<ReachabilityView>;
@@ -109,6 +120,13 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
     deploy: (name, request) => call("PUT", `api/deployments/${segment(name)}`, deploymentViewSchema, request),
     async removeDeployment(name) {
       await call("DELETE", `api/deployments/${segment(name)}`, z.object({}));
+    },
+    datasets: () => call("GET", "api/datasets", z.array(datasetViewSchema)),
+    dataset: (name, version) =>
+      call("GET", `api/datasets/${segment(name)}/versions/${version}`, datasetDetailSchema),
+    addDataset: (request) => call("POST", "api/datasets", datasetDetailSchema, request),
+    async removeDataset(name, version) {
+      await call("DELETE", `api/datasets/${segment(name)}/versions/${version}`, z.object({}));
     },
     createToken: async (request) =>
       (await call("POST", "api/tokens", z.object({ token: z.string() }), request)).token,

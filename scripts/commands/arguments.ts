@@ -22,6 +22,13 @@ export function versionReference(text: string): VersionReference {
   return { name, version };
 }
 
+/** `digits`, a name by itself. */
+export function plainName(text: string): string {
+  const { name, version } = modelReference(text);
+  if (version !== undefined) throw new InvalidArgumentError("Give a name without a number.");
+  return name;
+}
+
 /** `digits` or `digits@3` */
 export function modelReference(text: string): { readonly name: string; readonly version?: number } {
   const match = /^([a-z0-9][a-z0-9._-]{0,62})(?:@([1-9][0-9]{0,8}))?$/.exec(text);

@@ -7,6 +7,8 @@ const shape = fc.record({
   exampleCount: fc.integer({ min: 1, max: 200 }),
   batchSize: fc.integer({ min: 1, max: 64 }),
   seed,
+  /** Of a data set in chunks; more than there are examples is one chunk. */
+  chunkExamples: fc.integer({ min: 1, max: 250 }),
 });
 
 /** What all ranks together train on in one step; each rank asks a sampler of its own, as each process does. */
@@ -106,4 +108,18 @@ test("shares cover the whole, in order, for any count and world", () => {
       expect(next).toBe(count);
     }),
   );
+});
+
+test("of a data set in chunks a batch needs few of them, and two ranks different ones", () => {
+  const options = { exampleCount: 64 * 100, chunkExamples: 100, batchSize: 50, seed: 3 };
+  const sampler = new Sampler(options);
+  const chunksOf = (indices: Uint32Array) => new Set([...indices].map((i) => Math.floor(i / 100)));
+  const perEpoch = [0, 1].map(() => new Set<number>());
+  for (let step = 0; step < sampler.stepsPerEpoch; step++) {
+    const parts = [0, 1].map((rank) => chunksOf(sampler.slice({ step, rank, worldSize: 2 })));
+    expect(new Set(parts.flatMap((part) => [...part])).size).toBeLessThanOrEqual(16);
+    for (const [rank, part] of parts.entries()) for (const chunk of part) perEpoch[rank]!.add(chunk);
+  }
+  // Half of 64 each, and the chunk in the middle of each window of eight for both.
+  expect(perEpoch.map(({ size }) => size).every((size) => size <= 48)).toBe(true);
 });

@@ -2,7 +2,7 @@ import type { AgentCredentials } from "../../../agent/membership/credentials-fil
 import { Membership } from "../../../agent/membership/membership.ts";
 import { TermFence } from "../../../agent/membership/term-fence.ts";
 import { JobRunner } from "../../../agent/training/job-runner.ts";
-import { toRingfoldError } from "../../../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import { protocolRange } from "../../../protocol/messages/membership.ts";
 import { placeShards } from "../../../protocol/messages/serving.ts";
@@ -81,6 +81,9 @@ export class Machine {
         engine: "cpu",
       },
       host: () => peerId,
+      fetchPart: async (_manifest, digest) => {
+        throw new RingfoldError("ARTEFACT_MISSING", "simulated jobs have data of their own", { digest });
+      },
       fork: () => {
         const program = new TrainerProgram(this.surroundings, life, 100 * this.#starts + this.#pids++);
         trainers.push(program);

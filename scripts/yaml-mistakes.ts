@@ -1,6 +1,5 @@
 import { type Document, isAlias, isMap, isScalar, isSeq, type LineCounter, type Node } from "yaml";
 import { z } from "zod";
-import { jobSpecSchema } from "../protocol/job-spec.ts";
 
 /** One thing to correct. Lines and columns count from 1; `key` is dotted, and empty for the file as a whole. */
 export interface Mistake {
@@ -21,9 +20,12 @@ type KeyPath = readonly PropertyKey[];
  */
 export function locateMistakes(
   issues: readonly Issue[],
-  document: Document.Parsed,
-  lines: LineCounter,
-  value: unknown,
+  schema: z.ZodType,
+  {
+    document,
+    lines,
+    value,
+  }: { readonly document: Document.Parsed; readonly lines: LineCounter; readonly value: unknown },
 ): Mistake[] {
   const at = (path: KeyPath, message: string): Mistake => ({
     ...positionAt(lines, offsetOf(document, path)),
@@ -32,7 +34,7 @@ export function locateMistakes(
   });
   return issues.flatMap((issue) => {
     if (issue.code !== "unrecognized_keys") return [at(issue.path, describe(issue, value))];
-    const allowed = allowedKeys(issue.path, value);
+    const allowed = allowedKeys(schema, issue.path, value);
     return issue.keys.map((key) => at([...issue.path, key], `unknown key (${suggest(key, allowed)})`));
   });
 }
@@ -97,15 +99,17 @@ function valueAt(value: unknown, path: KeyPath): unknown {
 interface ObjectSchema {
   readonly properties?: Readonly<Record<string, ObjectSchema>>;
   readonly oneOf?: readonly ObjectSchema[];
+  readonly items?: ObjectSchema;
   readonly const?: unknown;
 }
 
 /** The keys that may stand beside the last one of `path`, for the shape that the file has chosen. */
-function allowedKeys(path: KeyPath, value: unknown): string[] {
-  let schema: ObjectSchema | undefined = z.toJSONSchema(jobSpecSchema, { io: "input" }) as ObjectSchema;
+function allowedKeys(whole: z.ZodType, path: KeyPath, value: unknown): string[] {
+  let schema: ObjectSchema | undefined = z.toJSONSchema(whole, { io: "input" }) as ObjectSchema;
   let inner = value;
   for (const segment of path) {
-    schema = chosenShape(schema, inner)?.properties?.[String(segment)];
+    schema =
+      typeof segment === "number" ? schema?.items : chosenShape(schema, inner)?.properties?.[String(segment)];
     inner = valueAt(inner, [segment]);
   }
   return Object.keys(chosenShape(schema, inner)?.properties ?? {});

@@ -1,0 +1,209 @@
+import { createHash } from "node:crypto";
+import { encode } from "../protocol/codec.ts";
+import { RingfoldError } from "../protocol/errors.ts";
+import type { DataSpec, JobSpec } from "../protocol/job-spec.ts";
+import { limits } from "../protocol/limits.ts";
+import {
+  type DatasetDetail,
+  type DatasetRequest,
+  type DatasetView,
+  type HoldRequest,
+  holdDatasets,
+} from "../protocol/messages/dataset.ts";
+import type { CoordinatorContext } from "./context.ts";
+import type { DatasetRecord } from "./decide/dataset.ts";
+import type { Decision } from "./decide/decision.ts";
+import { decideReplicas } from "./decide/replication.ts";
+import { collections, padded } from "./state.ts";
+
+/** An agent that was asked to hold a data set and does not say so is asked again. */
+const askAgainMs = 5_000;
+/** Removed data sets that agents are still told of. */
+const forgottenMax = 1_000;
+
+type Instruction = Omit<HoldRequest, "term">;
+
+/** Registered data sets: numbered by name, never changed, held by several agents. */
+export class DatasetDesk {
+  readonly #context: CoordinatorContext;
+  readonly #records: Map<string, DatasetRecord>;
+  /** What each peer has confirmed, in which life of it. */
+  readonly #told = new Map<string, { readonly key: string; readonly atMs: number }>();
+  readonly #telling = new Set<string>();
+
+  constructor(context: CoordinatorContext) {
+    this.#context = context;
+    this.#records = new Map(
+      collections.datasets.readAll(context.store).map((record) => [referenceOf(record), record]),
+    );
+  }
+
+  views(): DatasetView[] {
+    return this.#present().map((record) => this.#view(record));
+  }
+
+  /** @throws RingfoldError NOT_FOUND */
+  view(name: string, version: number): DatasetDetail {
+    const record = this.#get(name, version);
+    return { ...this.#view(record), manifest: record.manifest };
+  }
+
+  /**
+   * Gives a data set its number. The same content under the same name keeps the number that it has.
+   * @throws RingfoldError REQUEST_INVALID when the digest is not that of the manifest
+   */
+  async add({ name, manifest, digest, addedBy }: DatasetRequest): Promise<DatasetDetail> {
+    const bytes = encode(manifest);
+    if (
+      bytes.byteLength > limits.datasetManifestBytes ||
+      createHash("sha256").update(bytes).digest("hex") !== digest
+    ) {
+      throw new RingfoldError(
+        "REQUEST_INVALID",
+        "the digest is not that of the manifest, or the manifest is too large",
+      );
+    }
+    const known = this.#present().find((record) => record.name === name && record.digest === digest);
+    if (known) return this.view(name, known.version);
+    const { clock } = this.#context;
+    const version = Math.max(0, ...this.#named(name).map((record) => record.version)) + 1;
+    const record = {
+      name,
+      version,
+      digest,
+      manifest,
+      addedBy,
+      createdAtMs: clock.nowMs(),
+      removedAtMs: null,
+    };
+    const reason = `added by ${addedBy}: ${manifest.train.count} training and ${manifest.test.count} test examples`;
+    await this.#commit(record, {
+      event: { kind: "dataset-added", dataset: referenceOf(record), digest },
+      reason,
+    });
+    return this.view(name, version);
+  }
+
+  /**
+   * Its number is never given again; agents free its chunks.
+   * @param isNeeded whether a job that is not over trains on this digest
+   * @throws RingfoldError NOT_FOUND | CONFLICT
+   */
+  async remove(name: string, version: number, isNeeded: (digest: string) => boolean): Promise<void> {
+    const record = this.#get(name, version);
+    if (isNeeded(record.digest)) {
+      const message = `a job that is not over trains on ${name}@${version}`;
+      throw new RingfoldError("CONFLICT", message, { remedy: "Cancel the job, or wait for its end." });
+    }
+    const { clock } = this.#context;
+    const removed = { ...record, removedAtMs: clock.nowMs() };
+    await this.#commit(removed, {
+      event: { kind: "dataset-removed", dataset: referenceOf(record) },
+      reason: "removed",
+    });
+  }
+
+  /**
+   * A job's data as its trainers take it: a name becomes the version that it means now, with its digest.
+   * @throws RingfoldError NOT_FOUND
+   */
+  resolve(spec: JobSpec): JobSpec {
+    return { ...spec, data: this.#resolveData(spec.data) };
+  }
+
+  /** Membership or what agents hold may have changed: brings every data set to as many agents as it should have. */
+  lookAround(): void {
+    const { peers, clock } = this.#context;
+    const nowMs = clock.nowMs();
+    const live = peers.all().filter((peer) => peers.isLive(peer, nowMs) && peer.roles.includes("worker"));
+    const keep = [...new Set(this.#present().map(({ digest }) => digest))];
+    const forget = [...this.#records.values()]
+      .filter(({ removedAtMs, digest }) => removedAtMs !== null && !keep.includes(digest))
+      .slice(-forgottenMax)
+      .map(({ digest }) => digest);
+    const agents = live.map(({ hello, artefacts }) => ({ peerId: hello.peerId, holds: new Set(artefacts) }));
+    const asked = decideReplicas(keep, agents, limits.dataReplicas);
+    for (const { hello } of live) {
+      const hold = asked.get(hello.peerId) ?? [];
+      if (hold.length === 0 && forget.length === 0) continue;
+      const key = JSON.stringify([hello.incarnation, hold, forget]);
+      const told = this.#told.get(hello.peerId);
+      const isDue = told?.key !== key || (hold.length > 0 && nowMs - told.atMs > askAgainMs);
+      if (isDue && !this.#telling.has(hello.peerId))
+        void this.#tell(hello.peerId, key, { hold, keep, forget });
+    }
+  }
+
+  async #tell(peerId: string, key: string, instruction: Instruction): Promise<void> {
+    const { network, term, clock, log } = this.#context;
+    this.#telling.add(peerId);
+    try {
+      await network.request(peerId, holdDatasets, { term, ...instruction });
+      this.#told.set(peerId, { key, atMs: clock.nowMs() });
+    } catch (error) {
+      log.debug({ err: error, peer: peerId }, "An agent did not hear which data to hold; it is told again");
+    } finally {
+      this.#telling.delete(peerId);
+    }
+  }
+
+  async #commit(record: DatasetRecord, told: Pick<Decision, "event" | "reason">): Promise<void> {
+    const id = `${record.name}/${padded(record.version)}`;
+    const decision = {
+      ...told,
+      who: { kind: "operator" },
+      subject: `data ${referenceOf(record)}`,
+      isNews: true,
+    } as const;
+    await this.#context.decisions.commit(decision, [collections.datasets.put(id, record)]);
+    this.#records.set(referenceOf(record), record);
+    this.#context.changed();
+  }
+
+  #resolveData(data: DataSpec): DataSpec {
+    if (data.source !== "dataset") return data;
+    const [name = "", number] = data.name.split("@");
+    const newest = this.#present()
+      .filter((record) => record.name === name)
+      .at(-1);
+    const record = number === undefined && newest ? newest : this.#get(name, Number(number ?? 1));
+    if (data.digest !== undefined && data.digest !== record.digest) {
+      throw new RingfoldError(
+        "NOT_FOUND",
+        `${referenceOf(record)} has another digest than the job names`,
+        {},
+      );
+    }
+    return { ...data, name: referenceOf(record), digest: record.digest };
+  }
+
+  #get(name: string, version: number): DatasetRecord {
+    const record = this.#records.get(`${name}@${version}`);
+    if (record && record.removedAtMs === null) return record;
+    throw new RingfoldError("NOT_FOUND", `there is no data set ${name}@${version}`, {
+      ...{ name, version },
+      remedy: "List what exists with `ringfold data`; add one with `ringfold data add`.",
+    });
+  }
+
+  #named(name: string): DatasetRecord[] {
+    return [...this.#records.values()].filter((record) => record.name === name);
+  }
+
+  #present(): DatasetRecord[] {
+    return [...this.#records.values()].filter(({ removedAtMs }) => removedAtMs === null);
+  }
+
+  #view({ name, version, digest, manifest, addedBy, createdAtMs }: DatasetRecord): DatasetView {
+    const { bytes, shape, train, test } = manifest;
+    const holders = this.#context.peers
+      .all()
+      .filter((peer) => peer.connected && peer.artefacts.includes(digest))
+      .map(({ hello }) => hello.peerId);
+    const counts = { bytes, trainExamples: train.count, testExamples: test.count };
+    return { name, version, digest, ...counts, shape, addedBy, createdAtMs, holders };
+  }
+}
+
+const referenceOf = ({ name, version }: Pick<DatasetRecord, "name" | "version">): string =>
+  `${name}@${version}`;

@@ -1,0 +1,16 @@
+import { z } from "zod";
+import { digestSchema, nameSchema } from "../../protocol/ids.ts";
+import { datasetManifestSchema } from "../../protocol/messages/dataset.ts";
+
+export const datasetRecordSchema = z.object({
+  name: nameSchema,
+  version: z.number().int().positive(),
+  /** SHA-256 of the manifest's msgpack bytes. */
+  digest: digestSchema,
+  manifest: datasetManifestSchema,
+  addedBy: z.string(),
+  createdAtMs: z.number(),
+  /** Its number is not given again, and agents that were away still hear of it. */
+  removedAtMs: z.number().nullable(),
+});
+export type DatasetRecord = z.infer<typeof datasetRecordSchema>;

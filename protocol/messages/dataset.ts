@@ -1,0 +1,154 @@
+import { z } from "zod";
+import { exampleShapeSchema } from "../data-schema.ts";
+import { digestSchema, nameSchema, peerIdSchema } from "../ids.ts";
+import { limits } from "../limits.ts";
+import type { Conversation } from "../ports.ts";
+import { preparationSchema } from "../preparation.ts";
+
+/** What a data set is, how it is registered, and who holds it. */
+
+const count = z.number().int().nonnegative();
+
+/** A part of an example, from a column as it is after the steps. */
+const encoderSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("number"), column: z.string() }),
+  /** 1 at the value's place, else zeros. */
+  z.object({ kind: z.literal("one-hot"), column: z.string(), values: z.array(z.string()) }),
+  /** 1 + the value's place; 0 is unknown. */
+  z.object({ kind: z.literal("index"), column: z.string(), values: z.array(z.string()) }),
+  z.object({ kind: z.literal("hashing"), column: z.string(), buckets: z.number().int().positive() }),
+  /** 0 is padding. */
+  z.object({ kind: z.literal("bytes"), column: z.string(), length: z.number().int().positive() }),
+  /** 0 is padding, 1 an unknown word. */
+  z.object({
+    kind: z.literal("words"),
+    column: z.string(),
+    length: z.number().int().positive(),
+    values: z.array(z.string()),
+  }),
+]);
+export type Encoder = z.infer<typeof encoderSchema>;
+
+/** A step with what it has learned from the training rows. Clips and scales are by column. */
+const fittedStepSchema = z.discriminatedUnion("do", [
+  z.object({ do: z.literal("fill"), values: z.record(z.string(), z.union([z.number(), z.string()])) }),
+  z.object({
+    do: z.literal("clip"),
+    bounds: z.record(z.string(), z.object({ low: z.number(), high: z.number() })),
+  }),
+  z.object({
+    do: z.literal("scale"),
+    /** (value - shift) / factor */
+    scales: z.record(z.string(), z.object({ shift: z.number(), factor: z.number() })),
+  }),
+  /** Rows that the training goes without; a prediction takes every row. */
+  z.object({
+    do: z.literal("drop"),
+    why: z.enum(["duplicates", "missing", "outliers"]),
+    columns: z.array(z.string()),
+    bounds: z.record(z.string(), z.object({ low: z.number(), high: z.number() })).optional(),
+    trainRows: count,
+    testRows: count,
+  }),
+]);
+export type FittedStep = z.infer<typeof fittedStepSchema>;
+
+const fittedPreparationSchema = z.object({
+  columns: z.array(z.object({ name: z.string(), kind: z.enum(["number", "category", "text"]) })),
+  steps: z.array(fittedStepSchema),
+  encoders: z.array(encoderSchema),
+  /** Of a target that is a class or binary: the label of each class. */
+  classes: z.array(z.string()).optional(),
+});
+export type FittedPreparation = z.infer<typeof fittedPreparationSchema>;
+
+/** Of the training rows, before any step. */
+const columnStatisticsSchema = z.object({
+  name: z.string(),
+  kind: z.enum(["number", "category", "text", "ignored"]),
+  count,
+  missing: count,
+  distinct: count,
+  mean: z.number().nullable(),
+  sd: z.number().nullable(),
+  /** min, 1%, 25%, 50%, 75%, 99%, max */
+  quantiles: z.array(z.number()).max(7),
+  top: z.array(z.object({ value: z.string(), count })).max(10),
+});
+export type ColumnStatistics = z.infer<typeof columnStatisticsSchema>;
+
+const splitContentSchema = z.object({
+  count,
+  /** Of each class, where there are classes. */
+  classCounts: z.array(count).optional(),
+  /** SHA-256 of each chunk, in order; all but the last hold `chunkExamples`. */
+  chunks: z.array(digestSchema).max(100_000),
+});
+export type SplitContent = z.infer<typeof splitContentSchema>;
+
+/**
+ * The data set itself, without its name: its digest (of the msgpack bytes in key order) is the same whoever prepares the
+ * same source in the same way.
+ */
+export const datasetManifestSchema = z.object({
+  format: z.literal(1),
+  source: z.object({ kind: z.string().max(32), bytes: count, digest: digestSchema }),
+  shape: exampleShapeSchema,
+  chunkExamples: z.number().int().positive(),
+  /** Of all chunks together. */
+  bytes: count,
+  train: splitContentSchema,
+  test: splitContentSchema,
+  preparation: preparationSchema,
+  fitted: fittedPreparationSchema,
+  statistics: z.array(columnStatisticsSchema).max(4_096),
+});
+export type DatasetManifest = z.infer<typeof datasetManifestSchema>;
+
+export const datasetRequestSchema = z.strictObject({
+  name: nameSchema,
+  manifest: datasetManifestSchema,
+  digest: digestSchema,
+  /** Who adds it, for people: user and machine. */
+  addedBy: z.string().max(255),
+});
+export type DatasetRequest = z.infer<typeof datasetRequestSchema>;
+
+export const datasetViewSchema = z.object({
+  name: nameSchema,
+  version: z.number().int().positive(),
+  /** Of the manifest. */
+  digest: digestSchema,
+  bytes: count,
+  trainExamples: count,
+  testExamples: count,
+  shape: exampleShapeSchema,
+  addedBy: z.string(),
+  createdAtMs: z.number(),
+  /** Live peers that hold all of it. */
+  holders: z.array(peerIdSchema),
+});
+export type DatasetView = z.infer<typeof datasetViewSchema>;
+export const datasetDetailSchema = datasetViewSchema.extend({ manifest: datasetManifestSchema });
+export type DatasetDetail = z.infer<typeof datasetDetailSchema>;
+
+const holdRequestSchema = z.object({
+  term: z.number().int().nonnegative(),
+  /** To fetch, and to hold from now on. */
+  hold: z.array(digestSchema).max(10_000),
+  /** Everything that is registered: chunks of these stay, */
+  keep: z.array(digestSchema).max(10_000),
+  /** while these may go. */
+  forget: z.array(digestSchema).max(10_000),
+});
+export type HoldRequest = z.infer<typeof holdRequestSchema>;
+
+/** coordinator -> agent: which data sets, by the digests of their manifests. Safe to repeat. */
+export const holdDatasets: Conversation<HoldRequest, { ok: true }> = {
+  protocol: "/ringfold/data/hold/1",
+  request: holdRequestSchema,
+  response: z.object({ ok: z.literal(true) }),
+  requestBytesMax: limits.controlMessageBytes,
+  responseBytesMax: 1_024,
+  timeoutMs: limits.requestTimeoutMs,
+};

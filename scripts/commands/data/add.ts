@@ -1,0 +1,107 @@
+import { existsSync } from "node:fs";
+import { hostname, userInfo } from "node:os";
+import { basename, join, resolve } from "node:path";
+import { openArtefactStore, sha256 } from "../../../agent/artefact/store.ts";
+import { prepareDataset } from "../../../agent/data/preparation/preparation.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import { nameSchema } from "../../../protocol/ids.ts";
+import { limits } from "../../../protocol/limits.ts";
+import type { DatasetDetail } from "../../../protocol/messages/dataset.ts";
+import { type Preparation, preparationSchema } from "../../../protocol/preparation.ts";
+import { readPreparationFile } from "../../preparation-file.ts";
+import { connectApi } from "../api-client.ts";
+import { type CommandContext, type CommandResult, ringfoldHome } from "../command.ts";
+import { datasetText } from "../present/dataset-text.ts";
+import { createPreparationProgress } from "./preparation-progress.ts";
+
+export interface AddOptions {
+  readonly name?: string;
+  readonly pipeline?: string;
+  readonly target?: string;
+  readonly agent?: string;
+}
+
+/**
+ * Prepares a source in this process, writes its chunks into the store of the agent on this machine, and registers the data
+ * set: the agent holds it from then on, and the coordinator brings it to another one. Nothing is registered before all is
+ * durable. Chunks that an interrupted run has written are found again by the next one.
+ *
+ * @throws RingfoldError FILE_NOT_FOUND | DATA_INVALID | STORE_FAILED | CONFIG_INVALID | CANCELLED, and those of the API
+ */
+export async function addDataset(
+  source: string,
+  context: CommandContext,
+  options: AddOptions,
+): Promise<CommandResult> {
+  const path = resolve(source);
+  const preparation = options.pipeline
+    ? await readPreparationFile(options.pipeline, options.target)
+    : defaultPreparation(options.target);
+  const name = options.name ?? nameOf(path);
+  const api = await connectApi(context);
+  await api.datasets(); // a coordinator that cannot be reached is known before the work, not after it
+  const store = openArtefactStore(storePath(context, options.agent));
+  const progress = createPreparationProgress(context);
+  const added: string[] = [];
+  try {
+    const put = async (bytes: Uint8Array): Promise<string> => {
+      if (store.stat(sha256(bytes)) === undefined) added.push(sha256(bytes));
+      return store.put(bytes, { listed: false });
+    };
+    const { manifest, bytes } = await prepareDataset(path, preparation, put, progress);
+    if (bytes.byteLength > limits.datasetManifestBytes) throw manifestTooLarge(bytes.byteLength);
+    const digest = await store.put(bytes);
+    progress.close();
+    const addedBy = `${userInfo().username} on ${hostname()}`;
+    const detail = await api.addDataset({ name, manifest, digest, addedBy });
+    return { json: detail, text: `${datasetText(detail)}\n\n${nextStep(detail)}` };
+  } catch (cause) {
+    // A source that cannot become a data set leaves nothing behind; an interrupted one goes on where it was.
+    if (!context.signal.aborted) for (const digest of added) await store.remove(digest);
+    else if (added.length > 0)
+      context.note(`interrupted: the same command goes on after ${added.length} chunks`);
+    throw cause;
+  } finally {
+    progress.close();
+    await store.close();
+  }
+}
+
+function defaultPreparation(target: string | undefined): Preparation {
+  if (target !== undefined) return preparationSchema.parse({ kind: "table", target: { column: target } });
+  throw new RingfoldError("USAGE", "a table needs a target: give --target COLUMN, or a pipeline with one");
+}
+
+function nameOf(path: string): string {
+  const name = basename(path)
+    .replace(/\.[^.]*$/, "")
+    .toLowerCase()
+    .replace(/[^a-z0-9._-]+/g, "-")
+    .replace(/^[^a-z0-9]+/, "")
+    .slice(0, 63);
+  if (nameSchema.safeParse(name).success) return name;
+  throw new RingfoldError("USAGE", `${path} makes no name for a data set: give --name NAME`);
+}
+
+function storePath({ io }: CommandContext, agent: string | undefined): string {
+  const folder = agent ?? join(ringfoldHome(io.env), "agent");
+  const path = join(folder, "artefacts");
+  if (existsSync(path)) return path;
+  throw new RingfoldError("CONFIG_INVALID", `there is no agent's data in ${folder}`, {
+    path: folder,
+    remedy:
+      "Run this on a machine with an agent (`ringfold up` or `ringfold agent`), or name its data folder with --agent.",
+  });
+}
+
+const manifestTooLarge = (bytes: number): RingfoldError =>
+  new RingfoldError(
+    "DATA_INVALID",
+    `the description of the data set is ${bytes} bytes, at most ${limits.datasetManifestBytes}`,
+    {
+      remedy: "Lower vocabularyMax or valuesMax in the pipeline, or add the data in parts.",
+    },
+  );
+
+const nextStep = ({ name, version }: DatasetDetail): string =>
+  `train on it with\n  data:\n    source: dataset\n    name: ${name}@${version}`;

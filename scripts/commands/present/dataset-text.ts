@@ -1,0 +1,133 @@
+import { shortPeer } from "../../../protocol/ids.ts";
+import type {
+  ColumnStatistics,
+  DatasetDetail,
+  DatasetView,
+  SplitContent,
+} from "../../../protocol/messages/dataset.ts";
+import { formatBytes, formatCount, formatPercent } from "./quantity.ts";
+import { formatFacts, formatTable } from "./table.ts";
+
+export const datasetTable = (views: readonly DatasetView[]): string =>
+  formatTable(
+    ["data set", "training", "test", "input", "target", "bytes", "holders", "added by", "created"],
+    views.map((view) => [
+      `${view.name}@${view.version}`,
+      formatCount(view.trainExamples),
+      formatCount(view.testExamples),
+      view.shape.inputShape.join("x"),
+      targetText(view.shape.target),
+      formatBytes(view.bytes),
+      String(view.holders.length),
+      view.addedBy,
+      new Date(view.createdAtMs).toISOString(),
+    ]),
+  );
+
+/** Everything about one data set: what it is, what its columns hold, how it was prepared. */
+export function datasetText(detail: DatasetDetail): string {
+  const { manifest } = detail;
+  const { source, shape, train, test, fitted } = manifest;
+  const facts = formatFacts([
+    ["data set", `${detail.name}@${detail.version}`],
+    ["manifest", detail.digest],
+    ["source", `${source.kind}, ${formatBytes(source.bytes)}, ${source.digest}`],
+    ["examples", `${train.count} for training, ${test.count} for the test`],
+    [
+      "chunks",
+      `${train.chunks.length + test.chunks.length} of up to ${manifest.chunkExamples} examples, ${formatBytes(detail.bytes)}`,
+    ],
+    ["input", `${shape.inputShape.join("x")} from ${fitted.encoders.length} columns`],
+    ["target", targetText(shape.target)],
+    ["added", `${new Date(detail.createdAtMs).toISOString()} by ${detail.addedBy}`],
+    ["held by", detail.holders.map(shortPeer).join(" ") || "no live peer yet"],
+  ]);
+  const parts = [
+    facts,
+    balanceTable(train, test, fitted.classes),
+    columnTable(manifest.statistics),
+    pipelineText(detail),
+  ];
+  return parts.filter((part) => part !== "").join("\n\n");
+}
+
+function targetText(target: DatasetView["shape"]["target"]): string {
+  if (target.kind === "class") return `one of ${target.classCount} classes`;
+  if (target.kind === "tokens") return `${target.length} tokens of ${target.classCount}`;
+  return target.kind === "binary" ? "yes or no" : "a number";
+}
+
+function balanceTable(
+  train: SplitContent,
+  test: SplitContent,
+  classes: readonly string[] | undefined,
+): string {
+  if (!train.classCounts) return "";
+  const share = ({ classCounts = [], count }: SplitContent, place: number) =>
+    `${classCounts[place] ?? 0} (${formatPercent(count === 0 ? 0 : (classCounts[place] ?? 0) / count)})`;
+  return formatTable(
+    ["class", "label", "training", "test"],
+    train.classCounts.map((_, place) => [
+      String(place),
+      classes?.[place] ?? String(place),
+      share(train, place),
+      share(test, place),
+    ]),
+  );
+}
+
+function columnTable(statistics: readonly ColumnStatistics[]): string {
+  if (statistics.length === 0) return "";
+  const number = (value: number | null | undefined) =>
+    value === null || value === undefined ? "-" : String(Number(value.toPrecision(4)));
+  return formatTable(
+    [
+      "column",
+      "holds",
+      "values",
+      "missing",
+      "distinct",
+      "mean",
+      "sd",
+      "min",
+      "25%",
+      "50%",
+      "75%",
+      "max",
+      "most common",
+    ],
+    statistics.map(({ name, kind, count, missing, distinct, mean, sd, quantiles, top }) => [
+      ...[name, kind, String(count), String(missing), String(distinct), number(mean), number(sd)],
+      ...[0, 2, 3, 4, 6].map((place) => number(quantiles[place])),
+      top
+        .slice(0, 3)
+        .map(({ value, count: times }) => `${value} (${times})`)
+        .join(", ")
+        .slice(0, 60),
+    ]),
+  );
+}
+
+function pipelineText({ manifest: { fitted, preparation } }: DatasetDetail): string {
+  const lines = [`split: test share ${preparation.split.testShare}, seed ${preparation.split.seed}`];
+  for (const step of fitted.steps) {
+    if (step.do === "drop") lines.push(`drops ${step.trainRows + step.testRows} rows: ${step.why}`);
+    else if (step.do === "fill") lines.push(`fills ${listed(step.values, (value) => String(value))}`);
+    else if (step.do === "clip")
+      lines.push(`clips ${listed(step.bounds, ({ low, high }) => `${low}..${high}`)}`);
+    else lines.push(`scales ${listed(step.scales, ({ shift, factor }) => `(x - ${shift}) / ${factor}`)}`);
+  }
+  const encoders = fitted.encoders.map((encoder) => {
+    if ("values" in encoder) return `${encoder.column} ${encoder.kind} of ${encoder.values.length}`;
+    return `${encoder.column} ${encoder.kind}`;
+  });
+  return [...lines, `encodes ${shortList(encoders)}`].join("\n");
+}
+
+const listed = <T>(values: Readonly<Record<string, T>>, tell: (value: T) => string): string =>
+  shortList(Object.entries(values).map(([name, value]) => `${name}: ${tell(value)}`));
+
+const shortList = (entries: readonly string[]): string =>
+  entries.length <= 8
+    ? entries.join(", ")
+    : `${entries.slice(0, 8).join(", ")} and ${entries.length - 8} more`;

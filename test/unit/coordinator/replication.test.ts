@@ -1,0 +1,25 @@
+import { expect, test } from "vitest";
+import { decideReplicas } from "../../../coordinator/decide/replication.ts";
+
+const agent = (peerId: string, ...holds: string[]) => ({ peerId, holds: new Set(holds) });
+
+test("a data set with one holder goes to one more, the one with the least", () => {
+  const agents = [agent("a", "d1", "d2"), agent("b", "d2"), agent("c")];
+  expect(decideReplicas(["d1", "d2"], agents, 2)).toEqual(new Map([["c", ["d1"]]]));
+});
+
+test("several new data sets are spread over the agents", () => {
+  const asked = decideReplicas(["d1", "d2"], [agent("a", "d1", "d2"), agent("b"), agent("c")], 2);
+  expect([...asked.values()].flat().sort()).toEqual(["d1", "d2"]);
+  expect(asked.size).toBe(2);
+});
+
+test("nobody is asked for what nobody has, nor for more than there are agents", () => {
+  expect(decideReplicas(["d1"], [agent("a"), agent("b")], 2).size).toBe(0);
+  expect(decideReplicas(["d1"], [agent("a", "d1")], 2).size).toBe(0);
+});
+
+test("as long as the agents are the same, so is the choice", () => {
+  const agents = [agent("c"), agent("b"), agent("a", "d1")];
+  expect(decideReplicas(["d1"], agents, 2)).toEqual(decideReplicas(["d1"], agents.toReversed(), 2));
+});
