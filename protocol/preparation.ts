@@ -87,5 +87,50 @@ const tableSchema = z.strictObject({
 });
 export type TablePreparation = z.infer<typeof tableSchema>;
 
-export const preparationSchema = z.discriminatedUnion("kind", [tableSchema]);
+const tokenMethod = z.enum(["bytes", "words"]).default("bytes");
+const tokenLength = positiveInteger.max(65_536).default(128);
+const vocabularyMax = positiveInteger.max(2 ** 20).default(10_000);
+/** Of sources whose examples have no columns to choose a key from. */
+const plainSplitSchema = splitSchema.omit({ by: true }).default(defaultSplit);
+
+/** For language models: the target of each token is the next one. */
+const textSchema = z.strictObject({
+  kind: z.literal("text"),
+  method: tokenMethod,
+  length: tokenLength,
+  vocabularyMax,
+  split: plainSplitSchema,
+});
+export type TextPreparation = z.infer<typeof textSchema>;
+
+/** For models that read one text and write another. */
+const pairsSchema = z.strictObject({
+  kind: z.literal("pairs"),
+  source: columnName,
+  target: columnName,
+  method: tokenMethod,
+  sourceLength: tokenLength,
+  targetLength: tokenLength,
+  vocabularyMax,
+  delimiter: z.string().length(1).default(","),
+  split: plainSplitSchema,
+});
+export type PairsPreparation = z.infer<typeof pairsSchema>;
+
+const imageSide = positiveInteger.max(4_096);
+const imagesSchema = z.strictObject({
+  kind: z.literal("images"),
+  /** That of the first image, which all must then have, unless told. */
+  size: z.strictObject({ height: imageSide, width: imageSide }).optional(),
+  channels: z.union([z.literal(1), z.literal(3)]).default(3),
+  split: plainSplitSchema,
+});
+export type ImagePreparation = z.infer<typeof imagesSchema>;
+
+export const preparationSchema = z.discriminatedUnion("kind", [
+  tableSchema,
+  textSchema,
+  pairsSchema,
+  imagesSchema,
+]);
 export type Preparation = z.infer<typeof preparationSchema>;

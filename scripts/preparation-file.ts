@@ -16,6 +16,7 @@ export const readPreparationFile = (path: string, target: string | undefined): P
 
 function withTarget(value: unknown, column: string | undefined): unknown {
   if (column === undefined || typeof value !== "object" || value === null) return value;
-  const { target } = value as { readonly target?: object };
+  const { kind, target } = value as { readonly kind?: unknown; readonly target?: object };
+  if (kind !== "table") return value;
   return { ...value, target: { ...target, column } };
 }

@@ -17,13 +17,19 @@ const encoderSchema = z.discriminatedUnion("kind", [
   /** 1 + the value's place; 0 is unknown. */
   z.object({ kind: z.literal("index"), column: z.string(), values: z.array(z.string()) }),
   z.object({ kind: z.literal("hashing"), column: z.string(), buckets: z.number().int().positive() }),
-  /** 0 is padding. */
-  z.object({ kind: z.literal("bytes"), column: z.string(), length: z.number().int().positive() }),
+  /** 0 is padding. Marked: a beginning and an end have tokens of their own, below those of the bytes. */
+  z.object({
+    kind: z.literal("bytes"),
+    column: z.string(),
+    length: z.number().int().positive(),
+    marked: z.literal(true).optional(),
+  }),
   /** 0 is padding, 1 an unknown word. */
   z.object({
     kind: z.literal("words"),
     column: z.string(),
     length: z.number().int().positive(),
+    marked: z.literal(true).optional(),
     values: z.array(z.string()),
   }),
 ]);

@@ -13,7 +13,7 @@ export function register(program: Command, io: CommandIo): void {
 
   data
     .command("add")
-    .argument("<source>", "a CSV, JSONL or Parquet file")
+    .argument("<source>", "a CSV, JSONL, Parquet or text file, or a folder of images")
     .description("prepare a source, keep it in this machine's agent and register it")
     .option("--name <name>", "of the data set; the name of the source unless told", plainName)
     .option("--pipeline <file>", "YAML, see docs/data.md")

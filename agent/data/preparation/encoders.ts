@@ -5,7 +5,7 @@ import type { PreparationStep } from "../../../protocol/preparation.ts";
 import type { TypedColumn } from "./column-kinds.ts";
 import { misfit, pick } from "./steps.ts";
 import { type Cell, own, quoted, type Tables } from "./tables.ts";
-import { splitWords } from "./words.ts";
+import { commonWords, tokenCount, tokeniser } from "./tokens.ts";
 
 type EncodeStep = Extract<PreparationStep, { do: "encode" }>;
 type TokeniseStep = Extract<PreparationStep, { do: "tokenise" }>;
@@ -48,7 +48,8 @@ async function fitEncoder(
   if (tokenise) {
     const { length } = tokenise;
     if (tokenise.method === "bytes") return { kind: "bytes", column: name, length };
-    return { kind: "words", column: name, length, values: await commonWords(tables, name, tokenise) };
+    const values = commonWords(await trainTexts(tables, name), tokenise.vocabularyMax);
+    return { kind: "words", column: name, length, values };
   }
   if (kind === "text") {
     throw misfit(`column ${name} holds texts: add a step \`do: tokenise\`, or name the column in \`ignore\``);
@@ -65,19 +66,11 @@ async function fitEncoder(
   return { kind: method, column: name, values: values.map(([value]) => String(value)) };
 }
 
-async function commonWords(tables: Tables, name: string, { vocabularyMax }: TokeniseStep): Promise<string[]> {
-  const counts = new Map<string, number>();
-  const column = quoted(name);
-  for await (const rows of tables.stream(
-    `SELECT ${column} FROM typed WHERE NOT ${own.isTest} AND ${column} IS NOT NULL`,
-  )) {
-    for (const [cell] of rows)
-      for (const word of splitWords(String(cell))) counts.set(word, (counts.get(word) ?? 0) + 1);
-  }
-  return [...counts]
-    .sort(([a, countOfA], [b, countOfB]) => countOfB - countOfA || (a < b ? -1 : 1))
-    .slice(0, vocabularyMax)
-    .map(([word]) => word);
+async function trainTexts(tables: Tables, name: string): Promise<string[]> {
+  const rows = await tables.rows(
+    `SELECT ${quoted(name)} FROM typed WHERE NOT ${own.isTest} AND ${quoted(name)} IS NOT NULL`,
+  );
+  return rows.map(([cell]) => String(cell));
 }
 
 export function featureOf(encoder: Encoder, name: string): Feature {
@@ -91,9 +84,8 @@ export function featureOf(encoder: Encoder, name: string): Feature {
     case "hashing":
       return { name, shape: [], kind: "category", cardinality: encoder.buckets };
     case "bytes":
-      return { name, shape: [encoder.length], kind: "category", cardinality: 257 };
     case "words":
-      return { name, shape: [encoder.length], kind: "category", cardinality: encoder.values.length + 2 };
+      return { name, shape: [encoder.length], kind: "category", cardinality: tokenCount(encoder) };
   }
 }
 
@@ -125,16 +117,9 @@ export function cellWriter(encoder: Encoder): CellWriter {
         row[offset] = digest.readUInt32BE(0) % encoder.buckets;
       };
     case "bytes":
-      return (cell, row, offset) => {
-        const bytes = Buffer.from(String(cell ?? "")).subarray(0, encoder.length);
-        for (const [i, byte] of bytes.entries()) row[offset + i] = 1 + byte;
-      };
     case "words": {
-      const places = placesOf(encoder.values);
-      return (cell, row, offset) => {
-        const words = splitWords(String(cell ?? "")).slice(0, encoder.length);
-        for (const [i, word] of words.entries()) row[offset + i] = 2 + (places.get(word) ?? -1);
-      };
+      const tokenise = tokeniser(encoder);
+      return (cell, row, offset) => row.set(tokenise(String(cell ?? "")).slice(0, encoder.length), offset);
     }
   }
 }

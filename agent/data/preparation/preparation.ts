@@ -1,16 +1,20 @@
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { encode } from "../../../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { type DatasetManifest, datasetManifestSchema } from "../../../protocol/messages/dataset.ts";
 import type { Preparation } from "../../../protocol/preparation.ts";
 import type { ChunkSink } from "../chunk-writer.ts";
+import { prepareImages } from "./image-preparation.ts";
+import { preparePairs } from "./pairs-preparation.ts";
 import type { PreparationWatch } from "./preparation-watch.ts";
 import type { TableFormat } from "./source-table.ts";
-import { prepareTable } from "./table-preparation.ts";
+import { type PreparedContent, prepareTable } from "./table-preparation.ts";
+import { prepareText } from "./text-preparation.ts";
 
-const formats: Readonly<Record<string, TableFormat>> = {
+const tableFormats: Readonly<Record<string, TableFormat>> = {
   csv: "csv",
   tsv: "csv",
   jsonl: "jsonl",
@@ -19,7 +23,7 @@ const formats: Readonly<Record<string, TableFormat>> = {
 };
 
 /**
- * Makes a data set of a file: writes its chunks, and answers with its manifest and the bytes that name it.
+ * Makes a data set of a file or a folder: writes its chunks, and answers with its manifest and the bytes that name it.
  * @throws RingfoldError FILE_NOT_FOUND | DATA_INVALID | ENGINE_UNAVAILABLE; the reason of the watch's signal
  */
 export async function prepareDataset(
@@ -28,35 +32,73 @@ export async function prepareDataset(
   put: ChunkSink,
   watch: PreparationWatch,
 ): Promise<{ manifest: DatasetManifest; bytes: Uint8Array }> {
-  const format = formats[/\.([a-z0-9]+)$/i.exec(path)?.[1]?.toLowerCase() ?? ""];
-  if (!format) {
-    throw new RingfoldError(
-      "DATA_INVALID",
-      `${path}: its name does not end as one of ${Object.keys(formats).join(", ")}`,
-      {
-        path,
-      },
-    );
-  }
-  const source = await identify(path, format, watch.signal);
-  const content = await prepareTable({ path, format }, preparation, put, watch);
+  const source = await identify(path, preparation.kind, watch.signal);
+  const content = await prepare(path, preparation, put, watch);
   // Parsed once, so that keys stand in the order of the schema and the digest is everybody's.
   const manifest = datasetManifestSchema.parse({ format: 1, source, preparation, ...content });
   return { manifest, bytes: encode(manifest) };
 }
 
-async function identify(path: string, kind: string, signal: AbortSignal): Promise<DatasetManifest["source"]> {
-  const facts = await stat(path).catch((cause) => {
-    throw toRingfoldError(cause, "DATA_INVALID");
-  });
-  if (facts.isDirectory())
-    throw new RingfoldError("DATA_INVALID", `${path} is a folder, not a ${kind} file`, { path });
+function prepare(
+  path: string,
+  preparation: Preparation,
+  put: ChunkSink,
+  watch: PreparationWatch,
+): Promise<PreparedContent> {
+  switch (preparation.kind) {
+    case "table":
+      return prepareTable({ path, format: tableFormat(path) }, preparation, put, watch);
+    case "pairs":
+      return preparePairs({ path, format: tableFormat(path) }, preparation, put, watch);
+    case "text":
+      return prepareText(path, preparation, put, watch);
+    case "images":
+      return prepareImages(path, preparation, put, watch);
+  }
+}
+
+function tableFormat(path: string): TableFormat {
+  const format = tableFormats[/\.([a-z0-9]+)$/i.exec(path)?.[1]?.toLowerCase() ?? ""];
+  if (format) return format;
+  const known = Object.keys(tableFormats).join(", ");
+  throw new RingfoldError("DATA_INVALID", `${path}: its name does not end as one of ${known}`, { path });
+}
+
+/** Kind, size and SHA-256 of a source; of a folder over the names and contents of its files. */
+async function identify(
+  path: string,
+  kind: Preparation["kind"],
+  signal: AbortSignal,
+): Promise<DatasetManifest["source"]> {
   const hash = createHash("sha256");
   try {
-    for await (const piece of createReadStream(path, { signal })) hash.update(piece as Buffer);
+    const isFolder = (await stat(path)).isDirectory();
+    if (isFolder !== (kind === "images")) {
+      const found = isFolder ? "a folder, and no file" : "a file, and no folder of images";
+      throw new RingfoldError("DATA_INVALID", `${path} is ${found}`, { path });
+    }
+    if (!isFolder) return { kind, bytes: await hashFile(hash, path, signal), digest: hash.digest("hex") };
+    let bytes = 0;
+    const entries = await readdir(path, { recursive: true, withFileTypes: true });
+    const files = entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name));
+    for (const file of files.sort()) {
+      hash.update(`${relative(path, file)}\0`);
+      bytes += await hashFile(hash, file, signal);
+    }
+    return { kind, bytes, digest: hash.digest("hex") };
   } catch (cause) {
     signal.throwIfAborted();
     throw toRingfoldError(cause, "DATA_INVALID");
   }
-  return { kind, bytes: facts.size, digest: hash.digest("hex") };
+}
+
+async function hashFile(hash: Hash, path: string, signal: AbortSignal): Promise<number> {
+  let bytes = 0;
+  for await (const piece of createReadStream(path, { signal })) {
+    hash.update(piece as Buffer);
+    bytes += (piece as Buffer).length;
+  }
+  return bytes;
 }

@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
+import { stat } from "node:fs/promises";
 import { hostname, userInfo } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { openArtefactStore, sha256 } from "../../../agent/artefact/store.ts";
 import { prepareDataset } from "../../../agent/data/preparation/preparation.ts";
-import { RingfoldError } from "../../../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { nameSchema } from "../../../protocol/ids.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { DatasetDetail } from "../../../protocol/messages/dataset.ts";
@@ -36,7 +37,7 @@ export async function addDataset(
   const path = resolve(source);
   const preparation = options.pipeline
     ? await readPreparationFile(options.pipeline, options.target)
-    : defaultPreparation(options.target);
+    : await defaultPreparation(path, options.target);
   const name = options.name ?? nameOf(path);
   const api = await connectApi(context);
   await api.datasets(); // a coordinator that cannot be reached is known before the work, not after it
@@ -67,7 +68,15 @@ export async function addDataset(
   }
 }
 
-function defaultPreparation(target: string | undefined): Preparation {
+async function defaultPreparation(path: string, target: string | undefined): Promise<Preparation> {
+  const isFolder = await stat(path).then(
+    (facts) => facts.isDirectory(),
+    (cause: unknown) => {
+      throw toRingfoldError(cause, "FILE_NOT_FOUND");
+    },
+  );
+  if (isFolder) return preparationSchema.parse({ kind: "images" });
+  if (/\.txt$/i.test(path)) return preparationSchema.parse({ kind: "text" });
   if (target !== undefined) return preparationSchema.parse({ kind: "table", target: { column: target } });
   throw new RingfoldError("USAGE", "a table needs a target: give --target COLUMN, or a pipeline with one");
 }

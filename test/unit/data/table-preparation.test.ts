@@ -1,59 +1,25 @@
-import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { decodeChunk } from "../../../agent/data/chunk-format.ts";
-import { prepareDataset } from "../../../agent/data/preparation/preparation.ts";
-import type { DatasetManifest, SplitContent } from "../../../protocol/messages/dataset.ts";
-import { preparationSchema } from "../../../protocol/preparation.ts";
+import type { SplitContent } from "../../../protocol/messages/dataset.ts";
 import { loansCsv } from "../../fixtures/loans.ts";
+import { type Prepared, prepareSource, readSplit, sha256 } from "../../fixtures/prepared-data.ts";
 import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
 
-const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
-
-interface Prepared {
-  readonly manifest: DatasetManifest;
-  readonly bytes: Uint8Array;
-  readonly chunks: ReadonlyMap<string, Uint8Array>;
-}
-
-async function prepare(
+function prepare(
   content: string | Uint8Array,
   pipeline: object,
   { name = "table.csv" }: { readonly name?: string } = {},
 ): Promise<Prepared> {
   const path = join(temporaryFolder(), name);
   writeFileSync(path, content);
-  const chunks = new Map<string, Uint8Array>();
-  const put = async (bytes: Uint8Array) => {
-    chunks.set(sha256(bytes), bytes);
-    return sha256(bytes);
-  };
-  const watch = { signal: new AbortController().signal, stage: () => {}, progress: () => {} };
-  const preparation = preparationSchema.parse({ kind: "table", ...pipeline });
-  return { ...(await prepareDataset(path, preparation, put, watch)), chunks };
+  return prepareSource(path, { kind: "table", ...pipeline });
 }
 
-/** All examples of a split: rows of inputs, and targets. */
-function read(
-  { manifest, chunks }: Prepared,
-  split: SplitContent,
-): { inputs: number[][]; targets: number[] } {
-  const width = manifest.shape.inputShape[0]!;
-  const inputs: number[][] = [];
-  const targets: number[] = [];
-  for (const digest of split.chunks) {
-    const chunk = decodeChunk(manifest.shape, chunks.get(digest)!);
-    for (let i = 0; i < chunk.count; i++) {
-      const row = new Float32Array(width);
-      const target = new Float32Array(1);
-      chunk.write(i, row, 0, target, 0);
-      inputs.push([...row]);
-      targets.push(target[0]!);
-    }
-  }
-  return { inputs, targets };
-}
+const read = (prepared: Prepared, split: SplitContent) => {
+  const { inputs, targets } = readSplit(prepared, split);
+  return { inputs, targets: targets.map(([label]) => label) };
+};
 
 const loans = { target: { column: "repaid" }, ignore: ["id"] };
 const filled = {
