@@ -9,7 +9,7 @@ import { jobSpecSchema } from "../../../protocol/job-spec.ts";
 import { readJobFile } from "../../../scripts/job-file.ts";
 import { runRingfold } from "./ringfold-process.ts";
 
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: 120_000 });
 
 const readDocument = (name: string) => readFile(new URL(`../../../docs/${name}`, import.meta.url), "utf8");
 
@@ -27,26 +27,39 @@ describe("docs/cli.md", () => {
 
   test("describes every command that the help lists, with every option", async () => {
     const text = await readDocument("cli.md");
-    for (const path of await commandPaths([])) {
-      const { stdout } = await runRingfold([...path, "--help"]);
+    for (const { path, help } of await commandHelps([])) {
       expect(text, `no \`ringfold ${path.join(" ")}\``).toContain(`ringfold ${path.join(" ")}`);
-      for (const [option] of stdout.matchAll(/(?<=^ .*)--[a-z-]+/gm)) {
+      for (const [option] of help.matchAll(/(?<=^ .*)--[a-z-]+/gm)) {
         expect(text, `${path.join(" ")} ${option}`).toContain(option);
       }
     }
   });
 });
 
-/** The commands below one, and those below them, as its help lists them. */
-async function commandPaths(above: readonly string[]): Promise<string[][]> {
-  const { stdout } = await runRingfold([...above, "--help"]);
-  const [, list = ""] = stdout.split("\nCommands:\n");
+interface CommandHelp {
+  readonly path: readonly string[];
+  readonly help: string;
+}
+
+/** The commands below one, and those below them, each with its help; every process is started once, two at a time. */
+async function commandHelps(above: readonly string[], helpAbove?: string): Promise<CommandHelp[]> {
+  const help = helpAbove ?? (await runRingfold(["--help"])).stdout;
+  const [, list = ""] = help.split("\nCommands:\n");
   const names = [...list.matchAll(/^ {2}([a-z]+)/gm)].flatMap(([, name]) => name ?? []);
-  const paths: string[][] = [];
-  for (const name of names.filter((found) => found !== "help")) {
-    paths.push([...above, name], ...(await commandPaths([...above, name])));
+  const paths = names.filter((found) => found !== "help").map((name) => [...above, name]);
+  const helps: CommandHelp[] = [];
+  for (let i = 0; i < paths.length; i += 2) {
+    helps.push(
+      ...(await Promise.all(
+        paths
+          .slice(i, i + 2)
+          .map(async (path) => ({ path, help: (await runRingfold([...path, "--help"])).stdout })),
+      )),
+    );
   }
-  return paths;
+  const below: CommandHelp[] = [];
+  for (const each of helps) below.push(each, ...(await commandHelps(each.path, each.help)));
+  return below;
 }
 
 interface ObjectSchema {
