@@ -139,6 +139,19 @@ const synchronizationSchema = z.discriminatedUnion("kind", [
 ]);
 export type SynchronizationSpec = z.infer<typeof synchronizationSchema>;
 
+const augmentShift = z.number().int().min(0).max(1_024).default(0);
+/** Of training examples, anew in each epoch. */
+export const augmentSchema = z.strictObject({
+  flip: z.enum(["none", "horizontal", "vertical", "both"]).default("none"),
+  /** Pixels to each side at most. */
+  shift: augmentShift,
+  /** Rows and columns that a random crop leaves out. */
+  crop: augmentShift,
+  /** Standard deviation. */
+  noise: z.number().min(0).max(1_000).default(0),
+});
+export type AugmentSpec = z.infer<typeof augmentSchema>;
+
 const topKSchema = z.strictObject({ fraction: z.number().positive().max(0.5) });
 
 const jobObjectSchema = z.strictObject({
@@ -146,6 +159,7 @@ const jobObjectSchema = z.strictObject({
   name: nameSchema,
   model: modelSpecSchema,
   data: dataSpecSchema,
+  augment: augmentSchema.optional(),
   optimizer: optimizerSpecSchema.default({
     kind: "adam",
     learningRate: 0.001,

@@ -1,4 +1,5 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
+import { Augmentation } from "../data/augmentation.ts";
 import { BatchBuffer, type Dataset } from "../data/dataset.ts";
 import type { BatchResult, TrainableModel } from "../engine/port.ts";
 import { evaluationBatch } from "./evaluation.ts";
@@ -16,11 +17,12 @@ export class Workload {
   readonly #sampler: Sampler;
   readonly #microBatchSize: number;
   readonly #batch: BatchBuffer;
+  readonly #augmentation: Augmentation | undefined;
   /** f32 [parameterCount], of one part; none where a slice is never cut. */
   readonly #part: Float32Array;
 
   constructor(options: {
-    readonly spec: Pick<JobSpec, "batchSize" | "microBatchSize" | "seed">;
+    readonly spec: Pick<JobSpec, "batchSize" | "microBatchSize" | "seed" | "augment">;
     readonly data: Dataset;
     readonly model: TrainableModel;
   }) {
@@ -33,6 +35,7 @@ export class Workload {
       batchSize: spec.batchSize,
       seed: spec.seed,
     });
+    this.#augmentation = spec.augment && new Augmentation(spec.augment, data.shape.inputShape, spec.seed);
     this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
     this.#microBatchSize = Math.min(spec.batchSize, spec.microBatchSize ?? spec.batchSize);
     const isCut = this.#microBatchSize < spec.batchSize;
@@ -65,7 +68,9 @@ export class Workload {
     const slice = this.#sampler.slice(at);
     const part = async (from: number) => {
       const examples = slice.subarray(from, from + this.#microBatchSize);
-      return { ...(await this.#batch.gather(this.#data.train, examples, signal)), step: at.step, examples };
+      const batch = await this.#batch.gather(this.#data.train, examples, signal);
+      this.#augmentation?.apply(batch.inputs, examples, Math.floor(at.step / this.stepsPerEpoch));
+      return { ...batch, step: at.step, examples };
     };
     const sums = { ...(await this.#model.gradient(await part(0), into)), exampleCount: slice.length };
     for (let from = this.#microBatchSize; from < slice.length; from += this.#microBatchSize) {

@@ -75,7 +75,7 @@ async function prepareFolder(
 ): Promise<PreparedContent> {
   const { split, channels } = preparation;
   const files = await listImages(path);
-  const classes = [...new Set(files.map(({ label }) => label))].sort();
+  const classes = [...new Set(files.map(({ label }) => label))].sort((a, b) => (a < b ? -1 : 1));
   if (classes.length < 2) {
     throw invalid(
       path,
