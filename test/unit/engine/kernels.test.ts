@@ -1,56 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { kernelFlags, loadKernels } from "../../../agent/engine/kernels/module.ts";
-
-/**
- * Both builds of the kernels on a memory of their own. A guard band around each tensor shows a write that leaves it; the
- * band is 64 bytes of a pattern, more than any vector store reaches.
- */
-const pages = 64;
-const guard = 16;
-const pattern = -12_345;
-
-interface Memory {
-  readonly buffer: ArrayBuffer;
-}
-const { Memory } = (globalThis as unknown as { WebAssembly: { Memory: new (size: object) => Memory } })
-  .WebAssembly;
-
-async function bench(build: "relaxed" | "simd") {
-  const memory = new Memory({ initial: pages });
-  const kernels = await loadKernels(build, memory);
-  const floats = new Float32Array(memory.buffer);
-  const integers = new Int32Array(memory.buffer);
-  let next = guard;
-  return {
-    kernels,
-    /** Lays values out behind a guard band; returns the byte offset and a view. */
-    place(values: ArrayLike<number>, isInteger = false): { pointer: number; view: Float32Array } {
-      const at = next;
-      next += values.length + guard;
-      (isInteger ? integers : floats).set(values, at);
-      return { pointer: 4 * at, view: floats.subarray(at, at + values.length) };
-    },
-    clear() {
-      floats.fill(pattern);
-      next = guard;
-    },
-    /** Checks every guard band up to the last tensor that was placed. */
-    expectGuards(
-      placed: readonly { readonly pointer: number; readonly view: { readonly length: number } }[],
-    ) {
-      const isInside = (i: number) =>
-        placed.some(({ pointer, view }) => i >= pointer / 4 && i < pointer / 4 + view.length);
-      for (let i = 0; i < next; i++) if (!isInside(i)) expect(floats[i]).toBe(pattern);
-    },
-  };
-}
+import { kernelFlags } from "../../../agent/engine/kernels/module.ts";
+import { kernelBench } from "../../fixtures/kernel-bench.ts";
 
 const value = fc.float({ min: -4, max: 4, noNaN: true });
 const values = (length: number) => fc.array(value, { minLength: length, maxLength: length });
 
 describe.each(["relaxed", "simd"] as const)("kernels, %s build", async (build) => {
-  const { kernels, place, clear, expectGuards } = await bench(build);
+  const { kernels, place, clear, expectGuards } = await kernelBench(build);
 
   it("multiplies any shapes, adds the bias, applies ReLU, and writes nowhere else", () => {
     const length = fc.integer({ min: 1, max: 30 });
