@@ -65,7 +65,7 @@ export async function openAgent(
     const { claims } = credentials;
     const privateKey = await loadIdentity(joinPath(config.dataPath, "identity.key"));
     const engine = await probeEngine(config.engine, clock, signal);
-    const capabilities = machineCapabilities(engine);
+    const capabilities = machineCapabilities(engine, config.python !== undefined);
     log.info({ engine: engine.name, gpu: engine.gpu, candidates: engine.candidates }, engine.reason);
 
     const artefactPath = joinPath(config.dataPath, "artefacts");
@@ -109,6 +109,9 @@ export async function openAgent(
         artefactPath,
         logLevel: config.logLevel,
         engine: config.engine,
+        ...(config.python === undefined
+          ? {}
+          : { torch: { python: config.python, folder: joinPath(config.dataPath, "scripts") } }),
       },
       host: () => host,
       log,

@@ -13,6 +13,8 @@ export interface AgentConfig {
   /** Needed at the first start only. */
   readonly token: string | undefined;
   readonly engine: EngineName;
+  /** The Python that runs jobs' scripts; undefined where none may run. */
+  readonly python: string | undefined;
   readonly logLevel: string;
   /** How long the first joining may take; a member that was in before waits for ever. */
   readonly joinTimeoutMs: number;

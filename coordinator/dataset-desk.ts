@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
-import type { DataSpec, JobSpec } from "../protocol/job-spec.ts";
+import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
 import {
   type DatasetDetail,
@@ -160,7 +160,7 @@ export class DatasetDesk {
     this.#context.changed();
   }
 
-  #resolveData(data: DataSpec): DataSpec {
+  #resolveData(data: JobSpec["data"]): JobSpec["data"] {
     if (data.source !== "dataset") return data;
     const [name = "", number] = data.name.split("@");
     const newest = this.#present()

@@ -1,3 +1,4 @@
+import { RingfoldError } from "../protocol/errors.ts";
 import { shortPeer } from "../protocol/ids.ts";
 import { limits } from "../protocol/limits.ts";
 import type { DeploymentView, DeployRequest } from "../protocol/messages/api.ts";
@@ -50,7 +51,13 @@ export class DeploymentDesk {
    */
   async deploy(name: string, request: DeployRequest): Promise<DeploymentView> {
     const { versions, store } = this.#context;
-    const ranges = cutIntoShards(versions.get(name, request.version).manifest.model.layers, request.shards);
+    const { model } = versions.get(name, request.version).manifest;
+    if (model.topology.framework === "torch") {
+      const message = `${name}@${request.version} holds the weights of a PyTorch model, which agents cannot serve`;
+      const remedy = "Serve a model that `ringfold train` has trained; load these weights with PyTorch.";
+      throw new RingfoldError("REQUEST_INVALID", message, { remedy });
+    }
+    const ranges = cutIntoShards(model.layers, request.shards);
     const deployment = (collections.counters.read(store, "deployment") ?? 0) + 1;
     const decided = await this.#handle(
       { kind: "requested", deployment, name, request, ranges },

@@ -214,6 +214,7 @@ export class JobDesk {
   #peerFacts(jobId: string): ReadonlyMap<string, PeerFact> {
     const { peers, clock } = this.#context;
     const nowMs = clock.nowMs();
+    const { spec } = this.#get(jobId);
     const busy = new Set(
       [...this.#jobs.values()]
         .filter((job) => job.id !== jobId && !isOver(job))
@@ -222,7 +223,9 @@ export class JobDesk {
     return new Map(
       peers.all().map((peer) => {
         const { peerId, name, incarnation } = peer.hello;
-        const eligible = peer.roles.includes("worker") && peers.isLive(peer, nowMs) && !busy.has(peerId);
+        const mayRun = spec.engine !== "torch" || peer.hello.capabilities.scripts;
+        const eligible =
+          peer.roles.includes("worker") && peers.isLive(peer, nowMs) && !busy.has(peerId) && mayRun;
         const connected = !["left", "dead"].includes(peers.state(peer, nowMs));
         const silentMs = nowMs - peer.lastSeenMs;
         const flapping = peers.isFlapping(peerId, nowMs);
@@ -233,13 +236,16 @@ export class JobDesk {
   }
 
   #view(job: JobRecord): JobView {
-    const { id, spec, state, reason, submittedAtMs, startedAtMs, endedAtMs, version, failure } = job;
+    const { id, state, reason, submittedAtMs, startedAtMs, endedAtMs, version, failure } = job;
     const generations = { generations: job.generations, generationCount: generationCount(job) };
     const checkpoints = job.checkpoints.map(({ step, hash, peers }) => ({ step, hash, ranks: peers.length }));
     const progress = this.#live.get(id)?.progress ?? null;
     const evaluation = job.result?.evaluation ?? null;
     const times = { submittedAtMs, startedAtMs, endedAtMs };
     const outcome = { checkpoints, evaluation, version, failure };
+    // A script is as large as hundreds of views; its digest says which one it is.
+    const { script } = job.spec;
+    const spec = script ? { ...job.spec, script: { ...script, source: "" } } : job.spec;
     return { id, spec, state, reason, ...times, progress, ...generations, ...outcome };
   }
 

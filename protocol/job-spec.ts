@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { digestSchema, nameSchema } from "./ids.ts";
 import { limits } from "./limits.ts";
+import { scriptSpecSchema } from "./script-spec.ts";
 import { optimizerSpecSchema, scheduleSchema } from "./training-spec.ts";
 
 /** What a job trains, on what, and how. This is the content of a job file; docs/job-file.md is its manual. */
@@ -114,6 +115,9 @@ export type DataSpec = z.infer<typeof dataSpecSchema>;
 export const engineNameSchema = z.enum(["auto", "tensorflow", "webgpu", "wasm", "cpu"]);
 export type EngineName = z.infer<typeof engineNameSchema>;
 
+/** `torch` is no engine of an agent: it is what a job with a script runs on. */
+const jobEngineSchema = z.enum([...engineNameSchema.options, "torch"]);
+
 /** How gradients travel between the ranks; bf16 and int8 are lossy, and carry error feedback. */
 export const wireSchema = z.enum(["f32", "bf16", "int8"]);
 export type Wire = z.infer<typeof wireSchema>;
@@ -154,11 +158,15 @@ export type AugmentSpec = z.infer<typeof augmentSchema>;
 
 const topKSchema = z.strictObject({ fraction: z.number().positive().max(0.5) });
 
+/** Whatever the job's script builds, and whatever it reads. */
+const scriptModelSchema = z.strictObject({ architecture: z.literal("script") });
+const scriptDataSchema = z.strictObject({ source: z.literal("script") });
+
 const jobObjectSchema = z.strictObject({
   /** Also the name of the version that the job registers. */
   name: nameSchema,
-  model: modelSpecSchema,
-  data: dataSpecSchema,
+  model: z.discriminatedUnion("architecture", [...modelSpecSchema.options, scriptModelSchema]),
+  data: z.discriminatedUnion("source", [...dataSpecSchema.options, scriptDataSchema]),
   augment: augmentSchema.optional(),
   optimizer: optimizerSpecSchema.default({
     kind: "adam",
@@ -187,7 +195,9 @@ const jobObjectSchema = z.strictObject({
     .default({ min: 1, max: 4, spares: 0 }),
   seed: z.number().int().min(0).max(0xffff_ffff).default(1),
   checkpoint: z.strictObject({ everySteps: positiveInteger.default(200) }).default({ everySteps: 200 }),
-  engine: engineNameSchema.default("auto"),
+  engine: jobEngineSchema.default("auto"),
+  /** Of engine torch: the program that each rank runs. */
+  script: scriptSpecSchema.optional(),
   /** `measured` leaves slow links out of the ring where it can; `as-joined` does not look at links. */
   ringOrder: z.enum(["measured", "as-joined"]).default("measured"),
   /** `plaintext` is for a trusted LAN and must be asked for. */
@@ -211,6 +221,22 @@ export const jobSpecSchema = jobObjectSchema
   .refine(({ allReduce, wire, topK }) => allReduce !== "doubling" || (wire === "f32" && !topK), {
     path: ["allReduce"],
     message: "doubling sums exact f32: leave wire at f32 and topK out, or allReduce at auto",
+  })
+  .refine(({ engine, script }) => (engine === "torch") === (script !== undefined), {
+    path: ["engine"],
+    message: "engine torch and script go together",
+  })
+  .refine(
+    ({ engine, model, data }) =>
+      [model.architecture === "script", data.source === "script"].every((is) => is === (engine === "torch")),
+    {
+      path: ["model"],
+      message: "with engine torch the script brings model and data; without it they must be named",
+    },
+  )
+  .refine(({ engine, synchronization }) => engine !== "torch" || synchronization.kind === "every-step", {
+    path: ["synchronization"],
+    message: "with engine torch the ranks meet at every step",
   });
 
 export type JobSpec = z.infer<typeof jobSpecSchema>;

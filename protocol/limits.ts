@@ -47,6 +47,14 @@ export const limits = {
   requestTimeoutMs: 10_000,
   /** Starting a trainer process: Node, TF.js, data and an engine self-test; 2-4 s on an idle core, more on a busy one. */
   prepareTimeoutMs: 120_000,
+  /** A script imports torch and loads its data in this time; less than the coordinator waits, so that the cause is named. */
+  scriptReadyTimeoutMs: 110_000,
+  /** What a script does after its last step; then its rank has finished without it. */
+  scriptEndTimeoutMs: 60_000,
+  /** A script's log on its machine; what comes after is counted, not kept. */
+  scriptLogBytes: 64 * mib,
+  scriptSourceBytes: 512 * kib,
+  scriptMessageBytes: 4 * mib,
   dialTimeoutMs: 5_000,
   /** A peer that sends, or takes, no whole frame for this long is stalled; the socket answers sooner if it died. */
   hopTimeoutMs: 15_000,

@@ -1,5 +1,6 @@
 import { dirname, resolve } from "node:path";
-import { type DataSpec, type JobSpec, jobSpecSchema } from "../protocol/job-spec.ts";
+import { type JobSpec, jobSpecSchema } from "../protocol/job-spec.ts";
+import { readScript } from "./script-file.ts";
 import { readYamlFile } from "./yaml-file.ts";
 
 /**
@@ -8,11 +9,24 @@ import { readYamlFile } from "./yaml-file.ts";
  * @throws RingfoldError FILE_NOT_FOUND | JOB_INVALID; the latter names every mistake as `file:line:column key: what`
  */
 export async function readJobFile(path: string): Promise<JobSpec> {
-  const spec = await readYamlFile(path, { schema: jobSpecSchema, code: "JOB_INVALID" });
-  return { ...spec, data: resolveData(spec.data, dirname(resolve(path))) };
+  const folder = dirname(resolve(path));
+  const complete = (value: unknown) => withScript(value, folder);
+  const spec = await readYamlFile(path, { schema: jobSpecSchema, code: "JOB_INVALID", complete });
+  return { ...spec, data: resolveData(spec.data, folder) };
 }
 
-function resolveData(data: DataSpec, folder: string): DataSpec {
+/** A script is named by its path in the file and travels as what it says; model and data are its own. */
+async function withScript(value: unknown, folder: string): Promise<unknown> {
+  if (typeof value !== "object" || value === null || !("script" in value)) return value;
+  const { script } = value;
+  const { path, ...rest } =
+    typeof script === "object" && script !== null && "path" in script ? script : { path: script };
+  if (typeof path !== "string") return value;
+  const source = { ...(await readScript(resolve(folder, path))), ...rest };
+  return { model: { architecture: "script" }, data: { source: "script" }, ...value, script: source };
+}
+
+function resolveData(data: JobSpec["data"], folder: string): JobSpec["data"] {
   if (data.source !== "idx") return data;
   return {
     ...data,

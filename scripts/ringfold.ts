@@ -15,6 +15,7 @@ import * as jobs from "./commands/jobs.ts";
 import * as models from "./commands/models.ts";
 import * as peers from "./commands/peers.ts";
 import * as predict from "./commands/predict.ts";
+import * as run from "./commands/run.ts";
 import * as token from "./commands/token.ts";
 import * as train from "./commands/train.ts";
 import * as up from "./commands/up.ts";
@@ -30,6 +31,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   agent,
   data,
   train,
+  run,
   jobs,
   peers,
   models,

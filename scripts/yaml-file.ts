@@ -16,7 +16,7 @@ export interface YamlKind<T> {
   readonly code: ErrorCode;
   readonly remedy?: string;
   /** Completes what the file says before it is checked. */
-  readonly complete?: (value: unknown) => unknown;
+  readonly complete?: (value: unknown) => unknown | Promise<unknown>;
 }
 
 /**
@@ -35,7 +35,7 @@ export async function readYamlFile<T>(path: string, kind: YamlKind<T>): Promise<
     );
   }
   const plain = toPlainValue(document, lines, invalid);
-  const value = kind.complete ? kind.complete(plain) : plain;
+  const value = kind.complete ? await kind.complete(plain) : plain;
   const result = kind.schema.safeParse(value);
   if (result.success) return result.data;
   throw invalid(locateMistakes(result.error.issues, kind.schema, { document, lines, value }));

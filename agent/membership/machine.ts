@@ -2,7 +2,7 @@ import os from "node:os";
 import type { Capabilities } from "../../protocol/messages/membership.ts";
 import type { EngineFacts } from "../engine/probe.ts";
 
-export function machineCapabilities(engine: EngineFacts): Capabilities {
+export function machineCapabilities(engine: EngineFacts, scripts: boolean): Capabilities {
   const cpus = os.cpus();
   return {
     hostname: os.hostname(),
@@ -14,6 +14,7 @@ export function machineCapabilities(engine: EngineFacts): Capabilities {
     engine: engine.name,
     engineReason: engine.reason,
     gflops: engine.gflops,
+    scripts,
   };
 }
 

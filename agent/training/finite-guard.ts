@@ -59,6 +59,12 @@ export class FiniteGuard {
     return this.#finding === undefined;
   }
 
+  /** What a script has found in its own numbers. @param name of a parameter, or `loss` */
+  find(name: string, step: number): void {
+    const place = this.#layout.findIndex((slot) => slot.name === name);
+    this.#finding ??= { place: place === -1 ? this.#layout.length : place, step };
+  }
+
   /** Before the sum: a rank that found something takes its numbers back, and says so. */
   vote(values: Float32Array, totals: Float32Array): void {
     totals[tail.nonFiniteVotes] = this.#finding ? 1 : 0;

@@ -10,7 +10,7 @@ import type { DigestState, StateSource } from "./healing/state-source.ts";
 import type { StateThread } from "./healing/state-thread.ts";
 import { ProgressMeter } from "./progress-meter.ts";
 import { type Healing, joinGeneration } from "./rendezvous.ts";
-import type { StepReport, Trainee } from "./trainee.ts";
+import { isEndOfScript, type StepReport, type Trainee } from "./trainee.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
 /** One job on one agent: runs the generations that the coordinator plans, one after the other. */
@@ -216,6 +216,7 @@ export class GenerationRunner implements TrainerSession {
     const { setup, send, log, trainer } = this.#parts;
     const at = { jobId: setup.jobId, generation: plan.generation };
     log.warn({ err: error, ...at, step: trainer.point().step }, "Generation ended");
+    if (isEndOfScript(error)) return; // its session has told the coordinator
     if (error.code === "NOT_FINITE" || error.code === "DATA_INVALID") {
       // Another ring would meet the same data. Of numbers that are not finite every rank knows whose they were.
       const culprit = plan.ranks.find(({ rank }) => rank === error.data.rank)?.peerId;

@@ -1,3 +1,4 @@
+import type { RingfoldError } from "../../protocol/errors.ts";
 import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
@@ -36,6 +37,10 @@ export interface Trainee {
   /** Evaluates the held-out set, each rank its share; all ranks get the same answer. */
   evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation>;
 }
+
+/** Whether this error says that a script is over: who has started it tells the coordinator, and nobody else needs to. */
+export const isEndOfScript = ({ code }: RingfoldError): boolean =>
+  code === "SCRIPT_FAILED" || code === "SCRIPT_SILENT" || code === "TRAINER_DIED";
 
 export interface StepReport {
   /** Completed steps, those of this round included. */

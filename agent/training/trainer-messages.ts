@@ -16,6 +16,8 @@ export interface TrainerSetup {
   /** The agent's own choice; a job that names an engine overrides it. */
   readonly engine: EngineName;
   readonly artefactPath: string;
+  /** Where the owner allows scripts: the Python that runs them, and where they and their logs are kept. */
+  readonly torch?: { readonly python: string; readonly folder: string };
   readonly logLevel: string;
 }
 

@@ -1,6 +1,7 @@
 import { flushCompileCache } from "node:module";
 import pino from "pino";
 import type { Log } from "../../protocol/ports.ts";
+import { openTorchSession } from "../torch/torch-session.ts";
 import { AgentFetch } from "./agent-fetch.ts";
 import { TrainerHost } from "./trainer-host.ts";
 import type { FetchAnswer, FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";
@@ -25,7 +26,9 @@ const host = new TrainerHost({
   send,
   logFor,
   open: async (setup, signal) => {
-    const session = await openTrainerSession(setup, { send, log: logFor(setup), agent }, signal);
+    const parts = { send, log: logFor(setup), agent };
+    const open = setup.spec.engine === "torch" ? openTorchSession : openTrainerSession;
+    const session = await open(setup, parts, signal);
     flushCompileCache(); // the process may be killed; what it has compiled serves the next one
     return session;
   },

@@ -1,5 +1,6 @@
 import { totalmem } from "node:os";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import { systemClock } from "../../protocol/ports.ts";
 import { openArtefactStore } from "../artefact/store.ts";
@@ -28,6 +29,8 @@ export async function openTrainerSession(
   signal: AbortSignal,
 ): Promise<TrainerSession> {
   const { spec } = setup;
+  if (spec.engine === "torch" || spec.model.architecture === "script")
+    throw new RingfoldError("JOB_INVALID", "the model of a script is the script's");
   const store = openArtefactStore(setup.artefactPath);
   const data = await openData(setup, { store, send, agent }, signal);
   const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
@@ -75,11 +78,13 @@ function machineMemoryBytes(): number {
 }
 
 /** The job's data: this machine's own files, or a registered data set, of which the agent brings what is not here. */
-function openData(
+async function openData(
   { jobId, spec }: TrainerSetup,
   { store, send, agent }: Pick<SessionParts, "store" | "send"> & { readonly agent: AgentFetch },
   signal: AbortSignal,
 ): Promise<Dataset> {
+  if (spec.data.source === "script")
+    throw new RingfoldError("JOB_INVALID", "the data of a script are the script's");
   if (spec.data.source !== "dataset") return openDataset(spec.data);
   let toldAtMs = 0;
   const tell = (share: number) => {

@@ -1,7 +1,7 @@
 import type { GenerationView } from "../../protocol/messages/api.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { JobDraft, JobEffect } from "./job-draft.ts";
-import { reformGraceMs, releaseLeavers } from "./job-members.ts";
+import { finishGraceMs, reformGraceMs, releaseLeavers } from "./job-members.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
 
 /** So many generations may start at one step without a pause between them. */
@@ -16,7 +16,7 @@ export function advance(draft: JobDraft): void {
   if (isOver(job)) return;
   const inPlan = Object.values(job.members).filter(({ peerId }) => draft.planned(peerId));
   const running = inPlan.filter(({ phase }) => phase === "running");
-  if (job.result && (running.length === 0 || draft.world.nowMs - job.result.atMs > reformGraceMs(job)))
+  if (job.result && (running.length === 0 || draft.world.nowMs - job.result.atMs > finishGraceMs(job)))
     return succeed(draft);
   if (job.plan && job.interruptedAtMs === null && running.length === job.plan.ranks.length) {
     job.state = "running";
@@ -160,11 +160,12 @@ const withNewest = (
 ];
 
 function succeed(draft: JobDraft): void {
-  const { accuracy, loss, metrics } = draft.job.result!.evaluation;
+  const { accuracy, loss, metrics, examples } = draft.job.result!.evaluation;
   const quality = [
     accuracy === null ? `loss ${loss.toPrecision(4)}` : `accuracy ${(100 * accuracy).toFixed(2)}%`,
     ...Object.entries(metrics).map(([name, value]) => `${name} ${value.toPrecision(4)}`),
   ];
-  draft.end("succeeded", `${quality.join(", ")} on the held-out examples`);
+  const told = `${quality.join(", ")} on the held-out examples`;
+  draft.end("succeeded", examples === 0 ? "all steps are done" : told); // a script need not evaluate
   draft.effects.push({ kind: "register" });
 }

@@ -8,6 +8,9 @@ import { isOver, type JobRecord } from "./job-record.ts";
  */
 export const reformGraceMs = ({ stepMs }: JobRecord): number =>
   Math.max(grace.leastMs, grace.steps * (stepMs ?? 0));
+/** After one rank has finished: a script does what it likes after its last step, a file of its own for one. */
+export const finishGraceMs = (job: JobRecord): number =>
+  job.spec.engine === "torch" ? limits.scriptEndTimeoutMs + reformGraceMs(job) : reformGraceMs(job);
 const grace = { leastMs: 2_000, steps: 4 } as const;
 /** Who has not reported after this long is given up in any case: a fresh trainer would not have taken longer. */
 const stalledMs = limits.prepareTimeoutMs;

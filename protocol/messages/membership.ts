@@ -19,6 +19,8 @@ export const capabilitiesSchema = z.object({
   engineReason: z.string().max(1_000),
   /** Multiply-adds of a fixed small matrix product, measured at start: GFLOP/s. */
   gflops: z.number().nonnegative(),
+  /** Whether its owner lets jobs bring scripts. */
+  scripts: z.boolean().default(false),
 });
 export type Capabilities = z.infer<typeof capabilitiesSchema>;
 

@@ -11,6 +11,8 @@ interface AgentOptions {
   readonly listen: Endpoint;
   readonly gateway: Endpoint;
   readonly engine: string;
+  readonly allowTorch: boolean;
+  readonly python: string;
   readonly joinTimeout: number;
 }
 
@@ -30,6 +32,12 @@ export function register(program: Command, io: CommandIo): void {
       port: 7080,
     })
     .option("--engine <engine>", "auto, tensorflow, webgpu, wasm or cpu", "auto")
+    .option(
+      "--allow-torch",
+      "let jobs bring PyTorch scripts, which may do here whatever this user may",
+      false,
+    )
+    .option("--python <path>", "the Python that has torch", "python3")
     .option("--join-timeout <seconds>", "how long the first joining may take", positiveInteger, 30)
     .action((_options: unknown, command: Command) =>
       runCommand<AgentOptions>(command, io, async ({ common, signal, note }, options) => {
@@ -56,6 +64,7 @@ export function register(program: Command, io: CommandIo): void {
           gateway: options.gateway,
           token: options.join ?? io.env.RINGFOLD_JOIN,
           engine: validate(options.engine, engineNameSchema, "--engine"),
+          python: options.allowTorch ? options.python : undefined,
           logLevel,
           joinTimeoutMs: 1_000 * options.joinTimeout,
         };

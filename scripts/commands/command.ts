@@ -97,6 +97,7 @@ export async function runCommand<Options extends object>(
 
 /** `jobs shwo`: a command that lists by itself and has others below it must not take a slip for nothing. */
 function assertNoStranger(command: Command): void {
+  if (command.registeredArguments.at(-1)?.variadic) return;
   const stranger = command.args[command.registeredArguments.length];
   if (stranger === undefined) return;
   const known = command.commands.map((below) => below.name()).join(", ");

@@ -24,8 +24,16 @@ export function register(program: Command, io: CommandIo): void {
 
 async function train(path: string, context: CommandContext, options: TrainOptions): Promise<CommandResult> {
   const { readJobFile } = await import("../job-file.ts");
+  return submitAndFollow(await withEngine(await readJobFile(path), options.engine), context, options);
+}
+
+/** Submits a job and shows it until it ends. @throws RingfoldError as `followToEnd` */
+export async function submitAndFollow(
+  spec: JobSpec,
+  context: CommandContext,
+  options: { readonly detach: boolean },
+): Promise<CommandResult> {
   const { connectApi } = await import("./api-client.ts");
-  const spec = await withEngine(await readJobFile(path), options.engine);
   const api = await connectApi(context);
   const job = await api.submitJob(spec);
   if (options.detach) {
@@ -42,6 +50,8 @@ async function withEngine(spec: JobSpec, name: string | undefined): Promise<JobS
   if (name === undefined) return spec;
   const { engineNameSchema } = await import("../../protocol/job-spec.ts");
   const engine = engineNameSchema.safeParse(name);
+  if (spec.engine === "torch")
+    throw new RingfoldError("USAGE", "--engine: this job brings a script, which runs on torch alone");
   if (engine.success) return { ...spec, engine: engine.data };
   throw new RingfoldError("USAGE", `--engine ${name}: choose one of ${engineNameSchema.options.join(", ")}`);
 }

@@ -9,6 +9,8 @@ interface UpOptions {
   readonly listen: Endpoint;
   readonly gateway: Endpoint;
   readonly engine: string;
+  readonly allowTorch: boolean;
+  readonly python: string;
 }
 
 export function register(program: Command, io: CommandIo): void {
@@ -23,6 +25,12 @@ export function register(program: Command, io: CommandIo): void {
     })
     .option("--gateway <host:port>", "HTTP predictions", hostAndPort, { host: "127.0.0.1", port: 7080 })
     .option("--engine <engine>", "auto, tensorflow, webgpu, wasm or cpu", "auto")
+    .option(
+      "--allow-torch",
+      "let jobs bring PyTorch scripts, which may do here whatever this user may",
+      false,
+    )
+    .option("--python <path>", "the Python that has torch", "python3")
     .action((_options: unknown, command: Command) => runCommand<UpOptions>(command, io, up));
 }
 
@@ -46,6 +54,7 @@ async function up({ io, common, signal, note }: CommandContext, options: UpOptio
     const agent = await startAgentProcess({
       parameters: [
         ...["--data", join(home, "agent"), "--engine", options.engine],
+        ...(options.allowTorch ? ["--allow-torch", "--python", options.python] : []),
         ...["--listen", `${options.listen.host}:0`],
         ...["--gateway", `${options.gateway.host}:${options.gateway.port}`],
       ],

@@ -36,6 +36,8 @@ export interface LocalClusterOptions {
   readonly engine?: string;
   /** For the Node of each process. */
   readonly nodeOptions?: readonly string[];
+  /** Agents may run scripts, with this Python. */
+  readonly python?: string;
 }
 
 /**
@@ -66,10 +68,11 @@ export class LocalCluster {
 
   /** Starts an agent, or starts it again with the identity that it had. */
   async startAgent(name: string): Promise<AgentProcess> {
-    const { engine = "auto" } = this.#options;
+    const { engine = "auto", python } = this.#options;
+    const scripts = python === undefined ? [] : ["--allow-torch", "--python", python];
     const ports = ["--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0"];
     const agent = await this.#start(
-      ["agent", "--name", name, "--engine", engine, ...ports],
+      ["agent", "--name", name, "--engine", engine, ...scripts, ...ports],
       name,
       agentReadySchema,
     );

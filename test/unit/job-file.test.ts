@@ -116,7 +116,7 @@ describe("mistakes are named with line, column and key", () => {
   test("a shape that does not exist", async () => {
     expect(await mistakesOf(minimal.replace("cnn", "transformer"))).toEqual([
       expect.stringMatching(
-        /^job\.yaml:3:3 model\.architecture: "transformer": choose one of cnn, mlp, .*layers$/,
+        /^job\.yaml:3:3 model\.architecture: "transformer": choose one of cnn, mlp, .*layers, .*script$/,
       ),
     ]);
     expect(await mistakesOf(`${minimal}optimizer:\n  learningRate: 1\n`)).toEqual([
@@ -141,7 +141,7 @@ engine: gpu
       "job.yaml:5:1 batchSize: must be >0",
       'job.yaml:6:1 epochs: must be of type number, and is "3"',
       "job.yaml:7:1 seed: must be >=0",
-      'job.yaml:8:1 engine: "gpu": choose one of auto, tensorflow, webgpu, wasm, cpu',
+      'job.yaml:8:1 engine: "gpu": choose one of auto, tensorflow, webgpu, wasm, cpu, torch',
     ]);
   });
 

@@ -115,7 +115,13 @@ function measures(job: JobView, progress: NonNullable<JobView["progress"]>): str
 
 /** From the measured speed: cli-progress would count the time in which the ring re-formed as training time. */
 function remaining(job: JobView, progress: NonNullable<JobView["progress"]>): string {
+  const stepsLeft = progress.totalSteps - progress.step;
+  if (job.spec.engine === "torch") {
+    // The batch is the script's, so from the time of a step.
+    const { communicationMs, communicationShare } = progress;
+    return communicationShare > 0 ? formatDuration((stepsLeft * communicationMs) / communicationShare) : "-";
+  }
   if (progress.samplesPerSecond <= 0) return "-";
-  const samples = (progress.totalSteps - progress.step) * job.spec.batchSize;
+  const samples = stepsLeft * job.spec.batchSize;
   return formatDuration((samples / progress.samplesPerSecond) * 1_000);
 }

@@ -88,6 +88,7 @@ export function evaluationText({
   metrics,
   examples,
 }: NonNullable<JobView["evaluation"]>): string {
+  if (examples === 0) return "not evaluated";
   const figures = [
     ...Object.entries(metrics).map(([name, value]) => `${name} ${formatMetric(value)}`),
     ...(accuracy === null ? [] : [`accuracy ${formatPercent(accuracy, 2)}`]),

@@ -90,7 +90,8 @@ export class Audit {
       ...machines,
     ])
       if (pendingTimers > timersMax) world.violate("nothing leaks", `${name} has ${pendingTimers} timers`);
-    const { trainExamples = 0 } = this.#spec.data;
+    const { data } = this.#spec;
+    const trainExamples = (data.source === "mnist" && data.trainExamples) || 0;
     const stepsPerEpoch = Math.ceil(trainExamples / this.#spec.batchSize);
     if (record.result.point.step !== stepsPerEpoch * this.#spec.epochs)
       world.violate("all steps are done", `ended at step ${record.result.point.step}`);

@@ -171,7 +171,8 @@ export class Machine {
         gatewayUrl: null,
         capabilities: {
           ...{ hostname: this.name, platform: "simulated", cpuModel: "simulated", cpuCount: 1 },
-          ...{ memoryBytes: 0, gpu: null, engine: "cpu", engineReason: "simulated", gflops: 1 },
+          ...{ memoryBytes: 0, gpu: null, engine: "cpu", engineReason: "simulated" },
+          ...{ gflops: 1, scripts: false },
         },
       }),
       artefacts: () => disk.open(life).list().slice(0, 512),

@@ -76,6 +76,7 @@ export class TrainerProgram extends EventEmitter {
     const { world, planes, disk, witness, peerId } = this.#surroundings;
     const { random } = world;
     const { life } = this;
+    const { data } = setup.spec;
     await life.pause(random.skewed(bootMs.min, bootMs.max));
     const plane = planes.open(peerId, life);
     this.#closePlane = plane.crash;
@@ -96,7 +97,7 @@ export class TrainerProgram extends EventEmitter {
       nowMs: () => life.monotonicMs(),
       nextTurn: () => life.pause(random.real(0.01, 0.2)),
       digestState: async (state) => sha256(state),
-      data: syntheticDataset(setup.spec.data.trainExamples ?? 1),
+      data: syntheticDataset(data.source === "mnist" ? (data.trainExamples ?? 1) : 1),
       engineName: "cpu",
       store: disk.open(life),
       closeModel: () => model.close(),

@@ -97,6 +97,7 @@ export const peerView = (changes: Partial<PeerView> = {}): PeerView => ({
     engine: "wasm",
     engineReason: "no GPU",
     gflops: 12.34,
+    scripts: false,
   },
   load: { cpu: 0.5, residentBytes: 250e6 },
   links: [],

@@ -4,7 +4,11 @@ import { capabilitiesSchema } from "../../../protocol/messages/membership.ts";
 
 test("what a machine says of itself fits the message", () => {
   const engine = { name: "cpu", gpu: null, reason: "asked for", gflops: 1, candidates: [] } as const;
-  expect(capabilitiesSchema.parse(machineCapabilities(engine))).toMatchObject({ engine: "cpu", gpu: null });
+  expect(capabilitiesSchema.parse(machineCapabilities(engine, true))).toMatchObject({
+    engine: "cpu",
+    gpu: null,
+    scripts: true,
+  });
 });
 
 test("load is never negative, nor not a number, however short the interval", () => {

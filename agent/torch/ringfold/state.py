@@ -1,0 +1,147 @@
+"""The whole state of a training as bytes, and back: safetensors, without pickles.
+
+Tensors of the model and of the optimizers travel under their names; numbers, lists and words of optimizers and schedulers
+as JSON in the metadata. Every rank that stands at the same place writes the same bytes.
+Format: github.com/huggingface/safetensors, "Format".
+"""
+
+import ctypes
+import json
+import struct
+
+import torch
+
+_names = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_types = {name: dtype for dtype, name in _names.items()}
+
+
+class State:
+    """What a model, its optimizers and anything else with a `state_dict()` hold after `step` completed steps."""
+
+    def __init__(self, model, optimizers, extra):
+        self.model = model
+        self.optimizers = optimizers
+        self.extra = extra
+        self.step = 0
+        # Written at the top of each step: a forward pass moves running averages and the like before the step counts.
+        self.buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+
+    def keep_buffers(self):
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                self.buffers[name].copy_(buffer)
+
+    def take_buffers_back(self):
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(self.buffers[name])
+
+    def chunks(self):
+        """Bytes-like pieces. The state at the top of the step that is under way."""
+        tensors = [(f"model/{name}", value) for name, value in self._model_tensors()]
+        optimizers = []
+        for place, optimizer in enumerate(self.optimizers):
+            packed = optimizer.state_dict()
+            scalars = {}
+            for index in sorted(packed["state"]):
+                for slot, value in sorted(packed["state"][index].items()):
+                    if torch.is_tensor(value):
+                        tensors.append((f"optimizer.{place}/{index}/{slot}", value))
+                    else:
+                        scalars.setdefault(str(index), {})[slot] = value
+            optimizers.append({"groups": packed["param_groups"], "scalars": scalars})
+        numbers = {
+            "step": self.step,
+            "optimizers": optimizers,
+            "extra": [part.state_dict() for part in self.extra],
+        }
+        try:
+            text = json.dumps(numbers, sort_keys=True)
+        except TypeError as cause:
+            raise TypeError(f"the state of an optimizer or scheduler must be numbers, words and lists: {cause}") from None
+        return encode(tensors, {"ringfold": text})
+
+    def weights(self):
+        return encode([(name, value) for name, value in self._model_tensors()], {})
+
+    def restore(self, data):
+        """Replaces everything. @raises ValueError when the bytes are of another model; then nothing has changed"""
+        tensors, metadata = decode(data)
+        numbers = json.loads(metadata.get("ringfold", "null"))
+        expected = {f"model/{name}": value for name, value in self._model_tensors()}
+        for name, value in expected.items():
+            if name not in tensors or tensors[name].shape != value.shape:
+                raise ValueError(f"the state does not fit: {name}")
+        if not isinstance(numbers, dict) or len(numbers["optimizers"]) != len(self.optimizers):
+            raise ValueError("the state does not fit: it is of other optimizers")
+        self.model.load_state_dict({name[len("model/") :]: tensors[name] for name in expected})
+        for place, (optimizer, packed) in enumerate(zip(self.optimizers, numbers["optimizers"])):
+            slots = {int(index): dict(values) for index, values in packed["scalars"].items()}
+            prefix = f"optimizer.{place}/"
+            for name, value in tensors.items():
+                if name.startswith(prefix):
+                    index, slot = name[len(prefix) :].split("/", 1)
+                    slots.setdefault(int(index), {})[slot] = value
+            optimizer.load_state_dict({"state": slots, "param_groups": packed["groups"]})
+        for part, packed in zip(self.extra, numbers["extra"]):
+            part.load_state_dict(packed)
+        self.step = numbers["step"]
+        self.keep_buffers()
+
+    def _model_tensors(self):
+        for name, value in self.model.state_dict().items():
+            yield name, self.buffers.get(name, value)
+
+
+def encode(tensors, metadata):
+    """Pieces of a safetensors file; the tensors' own memory where they lie in this machine's."""
+    header = {"__metadata__": metadata} if metadata else {}
+    held = []
+    offset = 0
+    for name, tensor in tensors:
+        tensor = tensor.detach().to("cpu").contiguous()
+        if tensor.dtype not in _names:
+            raise TypeError(f"{name} is of {tensor.dtype}, which safetensors cannot hold")
+        count = tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, offset + count]}
+        held.append((tensor, count))
+        offset += count
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text))
+    yield text
+    for tensor, count in held:
+        if count > 0:
+            yield memoryview((ctypes.c_char * count).from_address(tensor.data_ptr())).cast("B")
+
+
+def decode(data):
+    """({name: tensor}, metadata), copied out of `data`. @raises ValueError on anything that is not such a file"""
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > len(data) - 8:
+        raise ValueError(f"a safetensors header of {length} bytes in {len(data)}")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in header.items():
+        first, end = entry["data_offsets"]
+        if not 0 <= first <= end <= len(data) - 8 - length or entry["dtype"] not in _types:
+            raise ValueError(f"tensor {name} does not fit into the file")
+        dtype = _types[entry["dtype"]]
+        if first == end:
+            tensors[name] = torch.empty(entry["shape"], dtype=dtype)
+        else:
+            raw = bytearray(data[8 + length + first : 8 + length + end])
+            tensors[name] = torch.frombuffer(raw, dtype=dtype).reshape(entry["shape"])
+    return tensors, metadata

@@ -1,0 +1,89 @@
+import { z } from "zod";
+import { digestSchema } from "../../protocol/ids.ts";
+
+/**
+ * Between an agent and a script beside it (ringfold/channel.py is the other end): JSON over a Unix socket, with 4 bytes of
+ * length (little-endian) ahead. They take turns: a script sends one message, then waits and does what it is asked.
+ */
+
+export const scriptProtocol = 1;
+
+const step = z.number().int().nonnegative();
+const amount = z.number();
+
+export const fromScriptSchema = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("hello"),
+    protocol: z.number().int(),
+    python: z.string().max(64),
+    /** Release of torch; null where there is none. */
+    torch: z.string().max(64).nullable(),
+  }),
+  /** The model stands and the loop begins: what travels, in order, and where the state stands. */
+  z.object({
+    kind: z.literal("ready"),
+    layout: z
+      .array(
+        z.object({
+          name: z.string().max(512),
+          shape: z.array(z.number().int().nonnegative()).max(16),
+          elementCount: z.number().int().nonnegative(),
+        }),
+      )
+      .max(65_536),
+    totalSteps: step,
+    stepsPerEpoch: z.number().int().positive(),
+    device: z.string().max(64),
+    step,
+    hash: digestSchema,
+  }),
+  /** Its gradients lie in the shared memory; of a ring of one they stay where they are. */
+  z.object({
+    kind: z.literal("reduce"),
+    step,
+    totals: z.object({ lossSum: amount, correctCount: amount, exampleCount: amount }),
+    /** The parameter whose gradient is not finite, or `loss`. */
+    nonFinite: z.string().max(512).nullable(),
+    wantsCheckpoint: z.boolean(),
+  }),
+  /** No step is under way: after a pause, or after the last step with the sums over this rank's share. */
+  z.object({
+    kind: z.literal("boundary"),
+    step,
+    evaluation: z.object({ lossSum: amount, correctCount: amount, exampleCount: amount }).nullable(),
+  }),
+  /** Answers point, save, weights and load. */
+  z.object({
+    kind: z.literal("state"),
+    step,
+    hash: digestSchema,
+    bytes: z.number().int().nonnegative(),
+  }),
+  /** Answers load: the state is of another model. */
+  z.object({ kind: z.literal("refused"), message: z.string().max(1_000) }),
+  z.object({ kind: z.literal("failed"), reason: z.string().max(1_000), torchMissing: z.boolean() }),
+]);
+export type FromScript = z.infer<typeof fromScriptSchema>;
+
+export type ToScript =
+  | {
+      readonly kind: "begin";
+      readonly generation: number;
+      readonly rank: number;
+      readonly worldSize: number;
+    }
+  | {
+      readonly kind: "reduced";
+      readonly exampleCount: number;
+      readonly pauses: boolean;
+      readonly skipped: boolean;
+    }
+  /** Say where the state stands. */
+  | { readonly kind: "point" }
+  /** Write the state, or a version's weights, to the shared file. */
+  | { readonly kind: "save" }
+  | { readonly kind: "weights" }
+  /** Take the state from the shared file. */
+  | { readonly kind: "load" }
+  /** All steps are done everywhere. */
+  | { readonly kind: "end" };

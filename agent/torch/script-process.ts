@@ -1,0 +1,225 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { RingfoldError } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
+import type { Clock, Log } from "../../protocol/ports.ts";
+import type { ScriptSpec } from "../../protocol/script-spec.ts";
+import { ScriptChannel } from "./script-channel.ts";
+import { type FromScript, scriptProtocol, type ToScript } from "./script-messages.ts";
+
+export interface ScriptOptions {
+  readonly jobId: string;
+  readonly script: ScriptSpec;
+  readonly python: string;
+  readonly seed: number;
+  /** Where scripts and their logs are kept. */
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * A PyTorch program in its own process group beside the trainer, which feeds it and waits for it. Its end, however it comes,
+ * is one error that all who wait get.
+ */
+export class ScriptProcess {
+  /** The private folder with the socket and the shared memory. */
+  readonly sharedPath: string;
+  readonly logPath: string;
+  /** The first line of its own failure, or that it is over; settles when the process is gone. */
+  readonly ended: Promise<RingfoldError | undefined>;
+  readonly #child: ChildProcess;
+  readonly #channel: ScriptChannel;
+  readonly #clock: Clock;
+  #failed: Extract<FromScript, { kind: "failed" }> | undefined;
+  /** It may end by itself: all steps are done, or it was told to. */
+  #mayEnd = false;
+
+  /** Starts the script and shakes hands. @throws RingfoldError ENGINE_UNAVAILABLE | SCRIPT_FAILED | SCRIPT_SILENT */
+  static async start(options: ScriptOptions): Promise<ScriptProcess> {
+    const sharedPath = mkdtempSync(join(sharedMemoryFolder(), "ringfold-"));
+    let script: ScriptProcess | undefined;
+    try {
+      const channel = await ScriptChannel.listen(join(sharedPath, "socket"));
+      script = new ScriptProcess(options, sharedPath, channel);
+      const hello = await script.expect("hello", limits.scriptReadyTimeoutMs);
+      if (hello.protocol !== scriptProtocol)
+        throw script.#failure(`its ringfold package speaks protocol ${hello.protocol}`);
+      options.log.info({ jobId: options.jobId, python: hello.python, torch: hello.torch }, "Script started");
+      return script;
+    } catch (cause) {
+      await script?.close();
+      rmSync(sharedPath, { recursive: true, force: true });
+      throw cause;
+    }
+  }
+
+  private constructor(options: ScriptOptions, sharedPath: string, channel: ScriptChannel) {
+    const { jobId, script, python, clock } = options;
+    this.sharedPath = sharedPath;
+    this.#channel = channel;
+    this.#clock = clock;
+    const folder = join(options.folder, jobId);
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const scriptPath = join(folder, script.name);
+    writeFileSync(scriptPath, script.source);
+    this.logPath = join(folder, "output.log");
+    this.#child = spawn(python, ["-u", "-m", "ringfold", scriptPath, ...script.args], {
+      cwd: folder,
+      detached: true, // a process group of its own: its data loaders end with it, and a Ctrl-C is not meant for it
+      stdio: ["ignore", "pipe", "pipe"],
+      env: environment({ sharedPath, seed: options.seed }),
+    });
+    const keep = openLog(this.logPath);
+    this.#child.stdout?.on("data", keep.write);
+    this.#child.stderr?.on("data", keep.write);
+    this.ended = new Promise((resolve) => {
+      let spawnFailure: NodeJS.ErrnoException | undefined;
+      this.#child.once("error", (error) => {
+        spawnFailure = error;
+        finish(null, null);
+      });
+      // `close`, not `exit`: its last words are still in the pipe when it is gone.
+      this.#child.once("close", (code, signal) => finish(code, signal));
+      let isOver = false; // after `error` comes `close`
+      const finish = (code: number | null, signal: NodeJS.Signals | null) => {
+        if (isOver) return;
+        isOver = true;
+        keep.close();
+        rmSync(sharedPath, { recursive: true, force: true });
+        const error = this.#describe(code, signal, { python, spawnFailure });
+        channel.fail(error ?? new RingfoldError("CANCELLED", "the script has ended"));
+        resolve(error);
+      };
+    });
+  }
+
+  send(message: ToScript): void {
+    this.#channel.send(message);
+  }
+
+  /** The next message, however long the script computes; its failure is why it ends. @throws as `ended` says */
+  async receive(): Promise<FromScript> {
+    const message = await this.#channel.receive();
+    if (message.kind !== "failed") return message;
+    this.#failed = message;
+    throw (await this.ended) ?? this.#failure(message.reason);
+  }
+
+  /** The next message, which must be of this kind. @throws RingfoldError SCRIPT_SILENT after the deadline | SCRIPT_FAILED */
+  async expect<Kind extends FromScript["kind"]>(
+    kind: Kind,
+    timeoutMs: number,
+  ): Promise<Extract<FromScript, { kind: Kind }>> {
+    const cancelTimer = this.#clock.after(timeoutMs, () => {
+      const seconds = Math.round(timeoutMs / 1_000);
+      const message = `the script has not come to ringfold.steps() within ${seconds} s; its log: ${this.logPath}`;
+      this.#channel.fail(new RingfoldError("SCRIPT_SILENT", message));
+      this.#kill("SIGKILL");
+    });
+    try {
+      const message = await this.receive();
+      if (message.kind === kind) return message as Extract<FromScript, { kind: Kind }>;
+      throw this.#failure(`it sent ${message.kind} where ${kind} was due`);
+    } finally {
+      cancelTimer();
+    }
+  }
+
+  /** It may leave its loop and end. @throws RingfoldError SCRIPT_FAILED when it fails after its last step */
+  async finish(): Promise<void> {
+    this.#mayEnd = true;
+    this.send({ kind: "end" });
+    const cancelTimer = this.#clock.after(limits.scriptEndTimeoutMs, () => this.#kill("SIGKILL"));
+    const error = await this.ended;
+    cancelTimer();
+    if (error?.code === "SCRIPT_FAILED") throw error;
+  }
+
+  async close(): Promise<void> {
+    this.#mayEnd = true;
+    this.#channel.fail(new RingfoldError("CANCELLED", "the trainer ends"));
+    this.#kill("SIGTERM");
+    const cancelTimer = this.#clock.after(limits.childExitTimeoutMs / 2, () => this.#kill("SIGKILL"));
+    await this.ended;
+    cancelTimer();
+  }
+
+  /** The whole group: what the script has started ends with it. */
+  #kill(signal: NodeJS.Signals): void {
+    if (this.#child.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null)
+      return;
+    try {
+      process.kill(-this.#child.pid, signal);
+    } catch {
+      // gone meanwhile
+    }
+  }
+
+  #describe(
+    code: number | null,
+    signal: NodeJS.Signals | null,
+    { python, spawnFailure }: { python: string; spawnFailure: NodeJS.ErrnoException | undefined },
+  ): RingfoldError | undefined {
+    if (spawnFailure) {
+      const message = `${python} cannot be started: ${spawnFailure.code ?? spawnFailure.message}`;
+      return new RingfoldError("ENGINE_UNAVAILABLE", message, { remedy: torchRemedy });
+    }
+    if (this.#failed?.torchMissing) {
+      const message = `${python} has no torch: apt-get install python3-torch, or name another Python`;
+      return new RingfoldError("ENGINE_UNAVAILABLE", message, { remedy: torchRemedy });
+    }
+    if (this.#failed) return this.#failure(this.#failed.reason);
+    if (this.#mayEnd) return undefined;
+    if (signal) return new RingfoldError("TRAINER_DIED", `the script was ended by ${signal}`, { signal });
+    if (code === 0) return this.#failure("it ended before its training: is there a ringfold.steps() loop?");
+    return this.#failure(`exit code ${code}`);
+  }
+
+  #failure(reason: string): RingfoldError {
+    const message = `the script failed: ${reason}; its log: ${this.logPath}`;
+    return new RingfoldError("SCRIPT_FAILED", message, { log: this.logPath });
+  }
+}
+
+const torchRemedy =
+  "Install it (apt-get install python3-torch), or name the Python that has it: ringfold agent --python PATH.";
+
+/** Memory that two processes share by a file; elsewhere than on Linux a file like any other. */
+function sharedMemoryFolder(): string {
+  return process.platform === "linux" ? "/dev/shm" : tmpdir();
+}
+
+/** The agent's environment without its secrets, and where the script finds us. */
+function environment({ sharedPath, seed }: { sharedPath: string; seed: number }): NodeJS.ProcessEnv {
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => name !== "NODE_OPTIONS" && !name.startsWith("RINGFOLD_"),
+  );
+  const packagePath = fileURLToPath(new URL(".", import.meta.url));
+  return {
+    ...Object.fromEntries(inherited),
+    PYTHONPATH: [packagePath, ...(process.env.PYTHONPATH ? [process.env.PYTHONPATH] : [])].join(":"),
+    PYTHONDONTWRITEBYTECODE: "1", // the package's folder may be read-only, and is not ours to fill
+    RINGFOLD_FOLDER: sharedPath,
+    RINGFOLD_SEED: String(seed),
+  };
+}
+
+/** A file of its own for each life of a script, up to a bound. */
+function openLog(path: string): { write: (bytes: Uint8Array) => void; close: () => void } {
+  const file = openSync(path, "a", 0o600);
+  let written = 0;
+  return {
+    write: (bytes) => {
+      if (written < limits.scriptLogBytes) writeSync(file, bytes);
+      written += bytes.length;
+    },
+    close: () => {
+      if (written >= limits.scriptLogBytes) writeSync(file, `\n[${written} bytes were written in all]\n`);
+      closeSync(file);
+    },
+  };
+}

@@ -1,0 +1,119 @@
+import { createHash } from "node:crypto";
+import { RingfoldError } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
+import type { JobReport } from "../../protocol/messages/job.ts";
+import { type Log, systemClock } from "../../protocol/ports.ts";
+import { openArtefactStore } from "../artefact/store.ts";
+import { openDataPlane } from "../network/data-plane/data-plane.ts";
+import { Checkpointer } from "../training/checkpointer.ts";
+import { GenerationRunner, type TrainerSession } from "../training/generation-runner.ts";
+import { digestState } from "../training/healing/digest-state.ts";
+import { StateSource } from "../training/healing/state-source.ts";
+import { openStateThread } from "../training/healing/state-thread.ts";
+import type { StepReport } from "../training/trainee.ts";
+import type { TrainerSetup } from "../training/trainer-messages.ts";
+import { ScriptProcess } from "./script-process.ts";
+import { TorchTrainer } from "./torch-trainer.ts";
+
+/**
+ * Starts a job's script and everything around it on this machine, then says `ready`.
+ * @throws RingfoldError SCRIPT_REFUSED | SCRIPT_FAILED | SCRIPT_SILENT | ENGINE_UNAVAILABLE | STORE_FAILED
+ */
+export async function openTorchSession(
+  setup: TrainerSetup,
+  { send, log }: { readonly send: (report: JobReport) => void; readonly log: Log },
+  signal: AbortSignal,
+): Promise<TrainerSession> {
+  const { spec, jobId } = setup;
+  const source = allowedScript(setup);
+  const nowMs = () => performance.now();
+  const script = await ScriptProcess.start({
+    ...{ jobId, script: source, seed: spec.seed, clock: systemClock, log },
+    python: source.python ?? setup.torch!.python,
+    folder: setup.torch!.folder,
+  });
+  const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
+  const undo: (() => Promise<void> | void)[] = [() => script.close()];
+  const onAbort = () => void script.close();
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    const trainer = await TorchTrainer.open({
+      ...{ spec, script, nowMs },
+      onStep: (report) => observer.onStep(report),
+    });
+    undo.push(() => trainer.close());
+    const store = openArtefactStore(setup.artefactPath);
+    undo.push(() => store.close());
+    const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
+    undo.push(() => plane.close());
+    const checkpointer = new Checkpointer({ jobId, store, everySteps: spec.checkpoint.everySteps });
+    await checkpointer.restore(trainer);
+    const stateThread = await stateThreadOf(setup, trainer.parameterCount);
+    const runner = new GenerationRunner({
+      ...{ setup, send, log, clock: systemClock, nowMs, plane, store, digestState, trainer, checkpointer },
+      ...(stateThread ? { stateThread } : {}),
+      stateSource: stateThread ?? new StateSource({ plane, digestState }),
+      engineName: `torch (${trainer.device})`.slice(0, 64),
+      facts: {
+        // What all ranks must have in common; the script looks after its data itself.
+        dataDigest: createHash("sha256")
+          .update(source.digest)
+          .update(JSON.stringify(source.args))
+          .digest("hex"),
+        model: {
+          topology: { framework: "torch", script: source.name, digest: source.digest },
+          ...{ inputShape: [], outputShape: [], parameterCount: trainer.parameterCount, layers: [] },
+        },
+      },
+      closeModel: async () => trainer.close(),
+    });
+    observer.onStep = (report) => runner.onStep(report);
+    void script.ended.then((error) => {
+      if (!error) return;
+      const { code, message } = error;
+      send({
+        kind: "failed",
+        jobId,
+        code,
+        message: message.slice(0, 2_000),
+        fatal: code === "SCRIPT_FAILED",
+      });
+    });
+    runner.announce();
+    return {
+      start: (plan) => {
+        trainer.generation = plan.generation;
+        runner.start(plan);
+      },
+      quiesce: (generation) => runner.quiesce(generation),
+      announce: () => runner.announce(),
+      close: async () => {
+        await script.close(); // first: a generation that waits for a script that computes ends with it
+        await runner.close();
+      },
+    };
+  } catch (cause) {
+    for (const step of undo.reverse()) await step();
+    throw cause;
+  }
+}
+
+/** @throws RingfoldError SCRIPT_REFUSED where the owner of this agent has not allowed scripts, or it is not the one named */
+function allowedScript({ spec, torch }: TrainerSetup) {
+  const { script } = spec;
+  if (!script) throw new RingfoldError("JOB_INVALID", "engine torch needs a script");
+  if (!torch) throw new RingfoldError("SCRIPT_REFUSED", "this agent does not run scripts");
+  const digest = createHash("sha256").update(script.source).digest("hex");
+  if (digest === script.digest) return script;
+  throw new RingfoldError("SCRIPT_REFUSED", `${script.name} has the digest ${digest}, not ${script.digest}`);
+}
+
+function stateThreadOf(setup: TrainerSetup, parameterCount: number) {
+  if (4 * parameterCount < limits.stateThreadBytes) return undefined;
+  const { peerId, certificate, listenHost, spec, logLevel } = setup;
+  return openStateThread({
+    plane: { peerId, certificate, host: listenHost, transport: spec.transport },
+    logLevel,
+  });
+}

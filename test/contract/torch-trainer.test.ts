@@ -1,0 +1,233 @@
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { ScriptProcess } from "../../agent/torch/script-process.ts";
+import { TorchTrainer } from "../../agent/torch/torch-trainer.ts";
+import { CatchUp } from "../../agent/training/healing/catch-up.ts";
+import type { Entry } from "../../agent/training/healing/entry.ts";
+import type { StepReport } from "../../agent/training/trainee.ts";
+import { systemClock } from "../../protocol/ports.ts";
+import { exampleSpec } from "../fixtures/messages.ts";
+import { silentLog } from "../fixtures/silent-log.ts";
+import { temporaryFolder } from "../fixtures/temporary-folder.ts";
+import { memoryRings } from "../fixtures/trainers.ts";
+
+/**
+ * Real scripts in real processes, on rings in memory. The script needs Python alone, so that the bridge is checked wherever
+ * that is; with PyTorch it is checked in test/e2e/torch.test.ts.
+ */
+const python = "python3";
+const hasPython = spawnSync(python, ["--version"]).status === 0;
+const source = readFileSync(new URL("../fixtures/counting-script.py", import.meta.url), "utf8");
+const script = (...args: string[]) => ({
+  ...{ name: "counting-script.py", source, args },
+  digest: createHash("sha256").update(source).digest("hex"),
+});
+const never = new AbortController().signal;
+
+async function openScript(args: string[], options: { readonly python?: string } = {}) {
+  const folder = temporaryFolder();
+  const process = await ScriptProcess.start({
+    ...{
+      jobId: "job-1",
+      script: script(...args),
+      seed: 1,
+      folder,
+      clock: systemClock,
+      log: silentLog,
+      python,
+    },
+    ...options,
+  });
+  onTestFinished(() => process.close());
+  return process;
+}
+
+async function openRank(args: string[], nonFinite: "stop" | "skip" = "stop") {
+  const reports: StepReport[] = [];
+  const rank = { reports, onStep: async (_report: StepReport): Promise<void> => {} };
+  const process = await openScript(args);
+  const trainer = await TorchTrainer.open({
+    spec: exampleSpec({ nonFinite }),
+    script: process,
+    nowMs: () => performance.now(),
+    onStep: async (report) => {
+      reports.push(report);
+      await rank.onStep(report);
+    },
+  });
+  onTestFinished(() => trainer.close());
+  return Object.assign(rank, { trainer, process });
+}
+
+const openRanks = (count: number, ...args: Parameters<typeof openRank>) =>
+  Promise.all(Array.from({ length: count }, () => openRank(...args)));
+
+/** What each element of the script's state is after these steps in a world of this size. */
+const expected = (steps: number, worldSize: number): number => {
+  let value = 0;
+  for (let step = 0; step < steps; step++) value += worldSize * step + (worldSize * (worldSize - 1)) / 2;
+  return value;
+};
+const valuesOf = (state: Uint8Array) => new Float32Array(state.slice(64).buffer);
+
+describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)", () => {
+  test("gradients are summed, every rank stands at the same place, and steps are told in order", async () => {
+    const ranks = await openRanks(2, ["5"]);
+    const rings = memoryRings(2);
+    const outcomes = await Promise.all(ranks.map(({ trainer }, i) => trainer.run(rings[i]!, never)));
+    expect(outcomes).toEqual(["done", "done"]);
+    expect(ranks[0]!.trainer.point()).toEqual(ranks[1]!.trainer.point());
+    expect(ranks[0]!.trainer.point().step).toBe(5);
+    for (const { reports } of ranks) {
+      expect(reports.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5]);
+      expect(reports[0]).toMatchObject({ examples: 8, loss: 0.5, accuracy: 0.25 });
+      expect(reports.map(({ wantsCheckpoint }) => wantsCheckpoint)).toEqual([
+        false,
+        true,
+        false,
+        false,
+        false,
+      ]);
+    }
+    const evaluations = await Promise.all(ranks.map(({ trainer }, i) => trainer.evaluate(rings[i]!, never)));
+    expect(evaluations).toEqual(Array(2).fill({ examples: 8, loss: 0.25, accuracy: 0.75, metrics: {} }));
+    const weights = await Promise.all(ranks.map(({ trainer }) => trainer.encodeWeights()));
+    expect(new Set(new Float32Array(weights[0]!.slice().buffer))).toEqual(new Set([expected(5, 2)]));
+    expect(Buffer.compare(weights[0]!, weights[1]!)).toBe(0);
+    for (const { process } of ranks) {
+      expect(await process.ended).toBeUndefined();
+      expect(readFileSync(process.logPath, "utf8")).toBe("done at 5\n");
+      expect(existsSync(process.sharedPath)).toBe(false);
+    }
+  });
+
+  test("all pause after the same step, a checkpoint comes back to the bit, and the next ring goes on", async () => {
+    const [first, second] = await openRanks(2, ["6"]);
+    first!.onStep = async ({ step }) => {
+      if (step === 2) first!.trainer.requestPause();
+    };
+    const rings = memoryRings(2);
+    const outcomes = await Promise.all(
+      [first!, second!].map(({ trainer }, i) => trainer.run(rings[i]!, never)),
+    );
+    expect(outcomes).toEqual(["paused", "paused"]);
+    const point = first!.trainer.point();
+    expect(second!.trainer.point()).toEqual(point);
+    const state = await first!.trainer.encodeState();
+    expect(new Set(valuesOf(state))).toEqual(new Set([expected(point.step, 2)]));
+    expect(createHash("sha256").update(state).digest("hex")).toBe(point.hash);
+
+    const third = await openRank(["6"]);
+    await third.trainer.restoreState(state);
+    expect(third.trainer.point()).toEqual(point);
+    expect(await third.trainer.run(memoryRings(1)[0]!, never)).toBe("done");
+    expect(third.trainer.point().step).toBe(6);
+  });
+
+  test("a state that does not fit is refused and changes nothing", async () => {
+    const rank = await openRank(["3"]);
+    const before = rank.trainer.point();
+    await expect(rank.trainer.restoreState(new Uint8Array(100))).rejects.toMatchObject({
+      code: "ARTEFACT_CORRUPT",
+      message: "a state of 100 bytes does not fit",
+    });
+    expect(await rank.trainer.run(memoryRings(1)[0]!, never)).toBe("done");
+    expect(before.step).toBe(0);
+  });
+
+  test("a script that is killed breaks the ring; the other takes its step again, from where it stands", async () => {
+    const [first, second] = await openRanks(2, ["5"]);
+    second!.onStep = async ({ step }) => {
+      if (step === 3) await second!.process.close();
+    };
+    const rings = memoryRings(2);
+    const [survivor, killed] = await Promise.allSettled([
+      first!.trainer.run(rings[0]!, never),
+      second!.trainer.run(rings[1]!, never).finally(() => rings[1]!.destroy()),
+    ]);
+    expect(killed).toMatchObject({ status: "rejected" });
+    expect(survivor).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
+    const { step } = first!.trainer.point();
+    expect([3, 4]).toContain(step);
+    expect(new Set(valuesOf(await first!.trainer.encodeState()))).toEqual(new Set([expected(step, 2)]));
+    expect(await first!.trainer.run(memoryRings(1)[0]!, never)).toBe("done");
+    expect(first!.trainer.point().step).toBe(5);
+  });
+
+  test("a rank that comes later heals first, and the others wait for it", async () => {
+    const [first, late] = await openRanks(2, ["4"]);
+    first!.onStep = async ({ step }) => {
+      if (step === 1) first!.trainer.requestPause();
+    };
+    await first!.trainer.run(memoryRings(1)[0]!, never);
+    first!.onStep = async () => {};
+    const state = await first!.trainer.encodeState();
+    const { step } = first!.trainer.point();
+    const arrival = Promise.withResolvers<Uint8Array>();
+    const told: string[] = [];
+    const entry = (catchUp?: CatchUp): Entry => ({
+      ...{ step, healingCount: 1, place: { rank: 0, worldSize: 1 } },
+      restore: (bytes) => late!.trainer.restoreState(bytes),
+      onHealed: () => told.push("healed"),
+      onAllHealed: () => told.push("all healed"),
+      ...(catchUp ? { catchUp } : {}),
+    });
+    const rings = memoryRings(2);
+    const runs = [
+      first!.trainer.run(rings[0]!, never, entry()),
+      late!.trainer.run(rings[1]!, never, entry(new CatchUp(arrival.promise))),
+    ];
+    arrival.resolve(state);
+    expect(await Promise.all(runs)).toEqual(["done", "done"]);
+    expect(told).toEqual(["healed", "all healed", "all healed"]);
+    expect(first!.trainer.point()).toEqual(late!.trainer.point());
+  });
+
+  test("a number that is not finite: stop names rank, parameter and step; skip leaves the update out everywhere", async () => {
+    const stopping = await openRanks(2, ["4", "diverges"]);
+    const rings = memoryRings(2);
+    const outcomes = await Promise.allSettled(
+      stopping.map(({ trainer }, i) => trainer.run(rings[i]!, never)),
+    );
+    for (const outcome of outcomes)
+      expect(outcome).toMatchObject({
+        reason: { code: "NOT_FINITE", message: "the gradient of second is not finite on rank 1 at step 2" },
+      });
+    const skipping = await openRanks(2, ["4", "diverges"], "skip");
+    const others = memoryRings(2);
+    await Promise.all(skipping.map(({ trainer }, i) => trainer.run(others[i]!, never)));
+    const [first, second] = skipping;
+    expect(first!.trainer.point()).toEqual(second!.trainer.point());
+    expect(first!.trainer.skippedCount).toBe(1);
+    const sumOfStep2 = expected(3, 2) - expected(2, 2);
+    expect(new Set(valuesOf(await first!.trainer.encodeState()))).toEqual(
+      new Set([expected(4, 2) - sumOfStep2]),
+    );
+  });
+
+  test.each([
+    [
+      "throws",
+      /^the script failed: ValueError: no such luck \(counting-script\.py:\d+\); its log: .*output\.log$/,
+    ],
+    ["exits", /^the script failed: sys\.exit\(3\)/],
+    ["leaves", /it ended before its training: is there a ringfold\.steps\(\) loop\?/],
+    ["babbles", /sends what is no message/],
+  ])("a script that %s is named", async (mood, message) => {
+    const before = readdirSync("/dev/shm").filter((name) => name.startsWith("ringfold-"));
+    const process = await openScript(["3", mood]);
+    await expect(process.expect("ready", 10_000)).rejects.toMatchObject({ code: "SCRIPT_FAILED", message });
+    await process.close();
+    expect(readdirSync("/dev/shm").filter((name) => name.startsWith("ringfold-"))).toEqual(before);
+  });
+
+  test("no Python, and a Python that does not know torch", async () => {
+    await expect(openScript(["3"], { python: join(temporaryFolder(), "python") })).rejects.toMatchObject({
+      code: "ENGINE_UNAVAILABLE",
+      remedy: expect.stringContaining("apt-get install python3-torch"),
+    });
+  });
+});

@@ -1,0 +1,116 @@
+import { spawnSync } from "node:child_process";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { jobSpecSchema } from "../../protocol/job-spec.ts";
+import type { JobView } from "../../protocol/messages/api.ts";
+import { readScript } from "../../scripts/script-file.ts";
+import { openTestCluster, showLogsOnFailure, type TestCluster } from "../fixtures/local-cluster.ts";
+import { runRingfold } from "../unit/cli/ringfold-process.ts";
+
+const python = "/usr/bin/python3";
+const hasTorch = spawnSync(python, ["-c", "import torch"]).status === 0;
+if (!hasTorch) console.warn("test/e2e/torch.test.ts is skipped: apt-get install python3-torch");
+
+const names = ["agent-1", "agent-2"];
+const scriptPath = fileURLToPath(new URL("../fixtures/torch-script.py", import.meta.url));
+let cluster: TestCluster;
+
+describe.skipIf(!hasTorch)("a PyTorch script on real agents", () => {
+  beforeAll(async () => {
+    cluster = await openTestCluster(names, { engine: "cpu", python });
+  }, 60_000);
+  afterAll(async () => {
+    await cluster?.close();
+  }, 60_000);
+  beforeEach(() => showLogsOnFailure(cluster, names));
+
+  async function submit(args: readonly string[], workers: { min: number; max: number }): Promise<string> {
+    const { id } = await cluster.api().submitJob(
+      jobSpecSchema.parse({
+        ...{ name: "linear", engine: "torch", seed: 7, workers, checkpoint: { everySteps: 20 } },
+        ...{ model: { architecture: "script" }, data: { source: "script" } },
+        script: { ...(await readScript(scriptPath)), args },
+      }),
+    );
+    return id;
+  }
+  const over = (job: JobView) => job.state === "succeeded" || job.state === "failed";
+  /** What the script has said at its end, by rank that came so far. */
+  async function saidBy(id: string, word: string): Promise<string[]> {
+    const logs = await Promise.all(
+      names.map((name) =>
+        readFile(join(cluster.folder, name, "scripts", id, "output.log"), "utf8").catch(() => ""),
+      ),
+    );
+    return logs.flatMap((log) =>
+      [...log.matchAll(new RegExp(`^${word} (.*)$`, "gm"))].flatMap(([, rest]) => rest ?? []),
+    );
+  }
+
+  test("two ranks learn what one learns, up to the order of sums, and end with the same bits", async () => {
+    const alone = await cluster.untilJob(await submit(["60", "0", "plain"], { min: 1, max: 1 }), over);
+    const together = await cluster.untilJob(await submit(["60", "0", "plain"], { min: 2, max: 2 }), over);
+    expect([alone.reason, together.reason]).toEqual(["all steps are done", "all steps are done"]);
+    const hashes = await saidBy(together.id, "hash");
+    expect(hashes).toHaveLength(2);
+    expect(new Set(hashes).size).toBe(1);
+    const [one] = await saidBy(alone.id, "norm");
+    const [two] = await saidBy(together.id, "norm");
+    expect(Number(two)).toBeCloseTo(Number(one), 4);
+    expect(together.checkpoints.map(({ step, ranks }) => ({ step, ranks }))).toEqual(
+      [20, 40, 60].map((step) => ({ step, ranks: 2 })),
+    );
+    expect(together.spec.script).toMatchObject({ name: "torch-script.py", source: "" });
+    await expect(
+      cluster.api().deploy("linear", { version: 2, shards: 1, replicas: 1 }),
+    ).rejects.toMatchObject({
+      code: "REQUEST_INVALID",
+      message: expect.stringContaining("PyTorch"),
+    });
+  }, 120_000);
+
+  test("a script that is killed with SIGKILL comes back, heals, and both ranks end with the same bits", async () => {
+    const id = await submit(["300", "0.03"], { min: 1, max: 2 });
+    await cluster.untilJob(id, (job) => (job.progress?.step ?? 0) >= 30);
+    process.kill(await scriptPidOf(id), "SIGKILL");
+    const job = await cluster.untilJob(id, over);
+    expect(job.state).toBe("succeeded");
+    expect(job.generations.map(({ ranks }) => ranks.length)).toEqual([2, 1, 2]);
+    expect(job.generations.at(-1)!.healed).toHaveLength(1);
+    const hashes = await saidBy(id, "hash");
+    expect(hashes).toHaveLength(2);
+    expect(new Set(hashes).size).toBe(1);
+  }, 120_000);
+
+  test("a script that throws fails the job with the line, and the agents go on", async () => {
+    const path = join(cluster.folder, "broken.py");
+    await writeFile(path, await readFile(scriptPath));
+    const { httpUrl, operatorToken } = cluster.processes.coordinator.ready;
+    const env = { RINGFOLD_COORDINATOR: httpUrl, RINGFOLD_OPERATOR_TOKEN: operatorToken };
+    const { exitCode, stderr } = await runRingfold(
+      ["run", path, "--workers", "2", "--", "60", "0", "throws"],
+      {
+        env,
+      },
+    );
+    expect(stderr).toMatch(/ValueError: no such luck \(broken\.py:\d+\); its log: .*output\.log/);
+    expect(exitCode).toBe(1);
+    expect(cluster.processes.liveAgents()).toHaveLength(2);
+  }, 120_000);
+});
+
+/** The Python process of a job on any agent of this machine. */
+async function scriptPidOf(jobId: string): Promise<number> {
+  for (const entry of await readdir("/proc")) {
+    const command = await readFile(`/proc/${entry}/cmdline`, "utf8").catch(() => "");
+    if (
+      command.includes("ringfold") &&
+      command.includes(`${cluster.folder}/`) &&
+      command.includes(`/${jobId}/`)
+    )
+      return Number(entry);
+  }
+  throw new Error(`no script of ${jobId} runs`);
+}
