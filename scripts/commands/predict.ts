@@ -8,6 +8,7 @@ import type { PredictionInput } from "./inference/prediction-input.ts";
 interface PredictOptions {
   readonly input?: string;
   readonly mnistTest?: IndexRange;
+  readonly table?: string;
   readonly gateway?: string;
 }
 
@@ -27,6 +28,12 @@ export function register(program: Command, io: CommandIo): void {
       ),
     )
     .option("--mnist-test <range>", "images of the MNIST test set, for example 0..9", indexRange)
+    .addOption(
+      new Option("--table <file>", "CSV, JSONL or Parquet, prepared as the training data was").conflicts([
+        "input",
+        "mnistTest",
+      ]),
+    )
     .option("--gateway <url>", "ask this gateway and not one that the coordinator names")
     .action((reference: ModelReference, _options: unknown, command: Command) =>
       runCommand<PredictOptions>(command, io, (context, options) => predict(reference, context, options)),
@@ -38,7 +45,7 @@ async function predict(
   context: CommandContext,
   options: PredictOptions,
 ): Promise<CommandResult> {
-  const input = await readInput(context, options);
+  const input = await readInput(reference, context, options);
   const { infer } = await import("./inference/open-inference.ts");
   const { Gateways } = await import("./inference/gateways.ts");
   const gateways = await Gateways.find(context, options.gateway);
@@ -58,13 +65,21 @@ async function predict(
 }
 
 async function readInput(
+  reference: ModelReference,
   context: CommandContext,
-  { input, mnistTest }: PredictOptions,
+  { input, mnistTest, table }: PredictOptions,
 ): Promise<PredictionInput> {
   const { readMnistTestImages, readPredictionInput } = await import("./inference/prediction-input.ts");
+  if (table !== undefined) {
+    const { readTableInput } = await import("./inference/table-input.ts");
+    return readTableInput(table, reference, context);
+  }
   if (mnistTest) return readMnistTestImages(mnistTest);
   if (input !== undefined) return readPredictionInput(input, context.io.stdin);
-  throw new RingfoldError("USAGE", "nothing to predict: give --input FILE or --mnist-test 0..9");
+  throw new RingfoldError(
+    "USAGE",
+    "nothing to predict: give --input FILE, --table FILE or --mnist-test 0..9",
+  );
 }
 
 function* batchesOf(input: PredictionInput): Generator<PredictionInput> {

@@ -73,4 +73,20 @@ test("a CSV that one agent holds trains on two: the other fetches it, and become
   await expect
     .poll(async () => (await cluster.api().datasets())[0]?.holders.length, { timeout: 20_000 })
     .toBe(2);
-}, 90_000);
+
+  // Raw rows are prepared as the training rows were, and answered by the served version.
+  await cluster.api().deploy("loans", { version: version!.version, shards: 1, replicas: 1 });
+  await cluster.until(({ deployments }) => deployments.find(({ state }) => state === "ready"));
+  await writeFile(
+    join(cluster.folder, "new.csv"),
+    "id,Income (k),region\n1,79,north\n2,,south\n3,21,north\n",
+  );
+  const { httpUrl } = cluster.processes.coordinator.ready;
+  const { stdout, stderr, exitCode } = await runRingfold(
+    ["predict", "loans", "--table", join(cluster.folder, "new.csv"), "--json"],
+    { env: { RINGFOLD_COORDINATOR: httpUrl } },
+  );
+  expect(exitCode, stdout + stderr).toBe(0);
+  const { predictions } = JSON.parse(stdout) as { predictions: { class: number }[] };
+  expect(predictions.map((prediction) => prediction.class)).toEqual([1, expect.any(Number), 0]);
+}, 120_000);

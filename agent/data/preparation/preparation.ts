@@ -10,17 +10,9 @@ import type { ChunkSink } from "../chunk-writer.ts";
 import { prepareImages } from "./image-preparation.ts";
 import { preparePairs } from "./pairs-preparation.ts";
 import type { PreparationWatch } from "./preparation-watch.ts";
-import type { TableFormat } from "./source-table.ts";
+import { tableFormat } from "./source-table.ts";
 import { type PreparedContent, prepareTable } from "./table-preparation.ts";
 import { prepareText } from "./text-preparation.ts";
-
-const tableFormats: Readonly<Record<string, TableFormat>> = {
-  csv: "csv",
-  tsv: "csv",
-  jsonl: "jsonl",
-  ndjson: "jsonl",
-  parquet: "parquet",
-};
 
 /**
  * Makes a data set of a file or a folder: writes its chunks, and answers with its manifest and the bytes that name it.
@@ -55,13 +47,6 @@ function prepare(
     case "images":
       return prepareImages(path, preparation, put, watch);
   }
-}
-
-function tableFormat(path: string): TableFormat {
-  const format = tableFormats[/\.([a-z0-9]+)$/i.exec(path)?.[1]?.toLowerCase() ?? ""];
-  if (format) return format;
-  const known = Object.keys(tableFormats).join(", ");
-  throw new RingfoldError("DATA_INVALID", `${path}: its name does not end as one of ${known}`, { path });
 }
 
 /** Kind, size and SHA-256 of a source; of a folder over the names and contents of its files. */

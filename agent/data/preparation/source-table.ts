@@ -5,6 +5,22 @@ import { quoted, type Tables, text } from "./tables.ts";
 
 export type TableFormat = "csv" | "jsonl" | "parquet";
 
+const tableFormats: Readonly<Record<string, TableFormat>> = {
+  csv: "csv",
+  tsv: "csv",
+  jsonl: "jsonl",
+  ndjson: "jsonl",
+  parquet: "parquet",
+};
+
+/** By the end of its name. @throws RingfoldError DATA_INVALID for another one */
+export function tableFormat(path: string): TableFormat {
+  const format = tableFormats[/\.([a-z0-9]+)$/i.exec(path)?.[1]?.toLowerCase() ?? ""];
+  if (format) return format;
+  const known = Object.keys(tableFormats).join(", ");
+  throw new RingfoldError("DATA_INVALID", `${path}: its name does not end as one of ${known}`, { path });
+}
+
 /** A cell that is larger than this is a mistake of quoting, or no table. */
 const lineBytesMax = 16 * 1024 * 1024;
 

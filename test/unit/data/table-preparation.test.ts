@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { prepareRows } from "../../../agent/data/preparation/raw-rows.ts";
 import type { SplitContent } from "../../../protocol/messages/dataset.ts";
 import { loansCsv } from "../../fixtures/loans.ts";
 import { type Prepared, prepareSource, readSplit, sha256 } from "../../fixtures/prepared-data.ts";
@@ -96,6 +97,22 @@ async function heldOutIds(lines: readonly string[], { split }: { split: object }
   const prepared = await prepare(lines.join("\n"), pipeline);
   return new Set(read(prepared, prepared.manifest.test).inputs.map(([id]) => String(id)));
 }
+
+test("raw rows become the inputs that the training rows are, without their target", async () => {
+  const content = loansCsv(300);
+  const prepared = await prepare(content, { ...filled, split: { testShare: 0 } });
+  const path = join(temporaryFolder(), "new.csv");
+  const lines = content.trimEnd().split("\n");
+  writeFileSync(path, lines.map((line) => line.slice(0, line.lastIndexOf(","))).join("\n"));
+  const { count, data } = await prepareRows(path, prepared.manifest, new AbortController().signal);
+  expect(count).toBe(300);
+  const rows = Array.from({ length: count }, (_, i) => data.subarray(4 * i, 4 * i + 4).join());
+  expect(rows.sort()).toEqual(
+    read(prepared, prepared.manifest.train)
+      .inputs.map((row) => row.join())
+      .sort(),
+  );
+});
 
 test("rows that share the key of the split are on one side", async () => {
   const rows = Array.from({ length: 200 }, (_, i) => `${i % 20},${i},${i % 2}`);
