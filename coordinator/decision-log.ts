@@ -25,8 +25,8 @@ export interface DecisionLogModules {
   readonly kept?: number;
 }
 
-/** So many entries at once go over into the snapshot: a few milliseconds, once in as many decisions. */
-const foldedAtOnce = 64;
+/** So many entries at once go over into the snapshot; with the records that they touch one transaction of etcd takes them. */
+const foldedAtOnce = 16;
 /** Entries that one answer looks at. */
 const scannedMax = 2_000;
 const snapshotPrefix = "snapshot/";

@@ -1,8 +1,9 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { openLmdbStore } from "../../coordinator/store/lmdb-store.ts";
 import type { Store, StoreWrite } from "../../protocol/ports.ts";
+import { EtcdCluster, etcdIsInstalled, openLeadingStore } from "../fixtures/etcd-cluster.ts";
 import { killWriterAfter } from "../fixtures/killed-writer.ts";
 import { batchOf } from "../fixtures/store-content.ts";
 import { temporaryFolder } from "../fixtures/temporary-folder.ts";
@@ -13,8 +14,15 @@ const put = (key: string, value = key): StoreWrite => ({ key, value: new TextEnc
 const remove = (key: string): StoreWrite => ({ key, value: undefined });
 const keysOf = (store: Store, prefix: string) => [...store.list(prefix)].map(({ key }) => key);
 
+let etcd: EtcdCluster | undefined;
+beforeAll(async () => {
+  if (etcdIsInstalled) etcd = await EtcdCluster.start(1);
+});
+afterAll(() => etcd?.close());
+let etcdPrefixes = 0;
+
 /** Each call of `reopen` opens the same disk anew. */
-const disks = {
+const disks: Record<string, () => () => Promise<Store>> = {
   lmdb: () => {
     const path = join(temporaryFolder(), "store");
     return () => openLmdbStore(path);
@@ -23,6 +31,12 @@ const disks = {
     const disk: MemoryDisk = new Map();
     return async () => openMemoryStore(disk);
   },
+  ...(etcdIsInstalled && {
+    etcd: () => {
+      const prefix = `test-${++etcdPrefixes}/`;
+      return () => openLeadingStore(etcd!, prefix);
+    },
+  }),
 };
 
 describe.each(Object.entries(disks))("the store port: %s", (_name, newDisk) => {

@@ -76,7 +76,7 @@ test("the log is bounded: old decisions go over into the snapshot, and replaying
     ]);
     expect(replayLog(store)).toEqual(recordedState(store));
   }
-  expect([...store.list("decision/")].length).toBeLessThan(10 + 64);
+  expect([...store.list("decision/")].length).toBeLessThanOrEqual(10 + 16);
   const [first] = log.page(everything).entries;
   expect(first!.sequence).toBe(200 - [...store.list("decision/")].length + 1);
   expect(openLog(store, 10).news()).toEqual(log.news().filter(({ sequence }) => sequence >= first!.sequence));

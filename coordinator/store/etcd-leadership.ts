@@ -1,0 +1,126 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { z } from "zod";
+import { RingfoldError } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
+import { type EtcdClient, fromBase64, toBase64 } from "./etcd-client.ts";
+
+/** One coordinator's turn: as long as its lease lives, nobody else leads. */
+export interface Leadership {
+  /** The leader's key and the revision that made it: every write is compared with it, so a deposed leader writes nothing. */
+  readonly key: string;
+  readonly revision: string;
+  /** Aborts when the turn is over, by itself or by `resign`. */
+  readonly lost: AbortSignal;
+  /** Lets the next one lead at once. */
+  resign(): Promise<void>;
+}
+
+const grantSchema = z.object({ ID: z.string(), TTL: z.string() });
+const keepAliveSchema = z.object({ result: z.object({ TTL: z.string().default("0") }) });
+const leaderSchema = z.object({
+  succeeded: z.boolean().default(false),
+  header: z.object({ revision: z.string() }),
+  responses: z
+    .array(
+      z.object({
+        response_range: z.object({ kvs: z.array(z.object({ value: z.string() })).default([]) }).optional(),
+      }),
+    )
+    .default([]),
+});
+const anything = z.unknown();
+
+/**
+ * Waits until this coordinator leads: the key under `prefix` is made by one of them, with a lease that the others wait out.
+ * @param self told to who asks for the leader
+ * @param onStandby called with what the present leader says of itself, when that changes
+ */
+export async function campaign(
+  client: EtcdClient,
+  options: {
+    readonly prefix: string;
+    readonly self: string;
+    readonly signal: AbortSignal;
+    readonly onStandby?: (leader: string) => void;
+  },
+): Promise<Leadership> {
+  const key = `${options.prefix}leader`;
+  let leader: string | undefined;
+  let lease: string | undefined;
+  try {
+    for (;;) {
+      options.signal.throwIfAborted();
+      const answer = await tryToLead(client, key, options, lease).catch((cause: unknown) => {
+        options.signal.throwIfAborted();
+        if (!(cause instanceof RingfoldError)) throw cause;
+        return undefined; // etcd is between leaders itself, or our lease has run out
+      });
+      lease = answer?.lease;
+      if (answer?.revision !== undefined) return holdOn(client, key, answer.revision, answer.lease);
+      if (answer?.leader !== undefined && answer.leader !== leader) {
+        leader = answer.leader;
+        options.onStandby?.(leader);
+      }
+      await delay(limits.leaderLookMs, undefined, { signal: options.signal });
+    }
+  } catch (cause) {
+    if (lease !== undefined) await revoke(client, lease);
+    throw cause;
+  }
+}
+
+async function tryToLead(
+  client: EtcdClient,
+  key: string,
+  { self, signal }: { readonly self: string; readonly signal: AbortSignal },
+  lease?: string,
+): Promise<{ lease: string; revision?: string; leader?: string }> {
+  const ID =
+    lease ?? (await client.call("lease/grant", { TTL: limits.leaseSeconds }, grantSchema, signal)).ID;
+  const { result } = await client.call("lease/keepalive", { ID }, keepAliveSchema, signal);
+  if (Number(result.TTL) === 0) throw new RingfoldError("STORE_FAILED", "the lease has run out");
+  const range = { request_range: { key: toBase64(key) } };
+  const txn = {
+    compare: [{ key: toBase64(key), target: "CREATE", result: "EQUAL", create_revision: "0" }],
+    success: [{ request_put: { key: toBase64(key), value: toBase64(self), lease: ID } }],
+    failure: [range],
+  };
+  const answer = await client.call("kv/txn", txn, leaderSchema, signal);
+  if (answer.succeeded) return { lease: ID, revision: answer.header.revision };
+  const value = answer.responses[0]?.response_range?.kvs[0]?.value;
+  return { lease: ID, ...(value !== undefined && { leader: Buffer.from(fromBase64(value)).toString() }) };
+}
+
+function holdOn(client: EtcdClient, key: string, revision: string, lease: string): Leadership {
+  const lost = new AbortController();
+  const leaseMs = 1_000 * limits.leaseSeconds;
+  const keep = async () => {
+    let renewedMs = performance.now();
+    while (!lost.signal.aborted) {
+      await delay(leaseMs / 4, undefined, { signal: lost.signal, ref: false });
+      const askedMs = performance.now();
+      const left = await client.call("lease/keepalive", { ID: lease }, keepAliveSchema, lost.signal).then(
+        ({ result }) => Number(result.TTL),
+        () => undefined,
+      );
+      if (left !== undefined && left > 0) renewedMs = askedMs;
+      // Who cannot renew it must believe that it is gone before others may.
+      if (left === 0 || performance.now() - renewedMs > leaseMs) lost.abort();
+    }
+  };
+  keep().catch(() => lost.abort());
+  return {
+    key,
+    revision,
+    lost: lost.signal,
+    resign: async () => {
+      if (lost.signal.aborted) return;
+      lost.abort();
+      await revoke(client, lease);
+    },
+  };
+}
+
+/** Where it fails, the lease runs out by itself. */
+const revoke = (client: EtcdClient, lease: string): Promise<unknown> =>
+  client.call("lease/revoke", { ID: lease }, anything).catch(() => undefined);

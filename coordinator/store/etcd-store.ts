@@ -1,0 +1,118 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { z } from "zod";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
+import type { Store, StoreWrite } from "../../protocol/ports.ts";
+import { afterPrefix, type EtcdClient, fromBase64, toBase64 } from "./etcd-client.ts";
+import type { Leadership } from "./etcd-leadership.ts";
+import { adoptStore } from "./format.ts";
+
+const rangeSchema = z.object({
+  header: z.object({ revision: z.string() }),
+  kvs: z.array(z.object({ key: z.string(), value: z.string().default("") })).default([]),
+  more: z.boolean().default(false),
+});
+const txnSchema = z.object({ succeeded: z.boolean().default(false) });
+const pageKeys = 500;
+const retryMs = 100;
+
+/**
+ * A store in etcd, for the one that leads: what it holds is read once and kept in memory, as nobody else writes; each write
+ * is one transaction that fails when the leader is another by now. A write whose answer was lost is made again: it holds
+ * whole values and its order is kept, so once and twice are the same.
+ * @throws RingfoldError STORE_FAILED | STORE_NEWER | STALE_TERM
+ */
+export async function openEtcdStore(
+  client: EtcdClient,
+  { prefix, leadership }: { readonly prefix: string; readonly leadership: Leadership },
+): Promise<Store> {
+  const root = `${prefix}state/`;
+  const values = await readAll(client, root, leadership.lost);
+  let tail: Promise<unknown> = Promise.resolve();
+  let isOpen = true;
+  const write = async (writes: readonly StoreWrite[]): Promise<void> => {
+    await commit(client, leadership, root, lastOfEach(writes));
+    for (const { key, value } of writes) {
+      if (value === undefined) values.delete(key);
+      else values.set(key, value.slice());
+    }
+  };
+  const store: Store = {
+    get: (key) => values.get(key)?.slice(),
+    list: function* (prefix) {
+      const keys = [...values.keys()].filter((key) => key.startsWith(prefix));
+      keys.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+      for (const key of keys) {
+        const value = values.get(key);
+        if (value !== undefined) yield { key, value: value.slice() };
+      }
+    },
+    write: (writes) => {
+      if (!isOpen) return Promise.reject(new RingfoldError("STORE_FAILED", "the store is closed"));
+      const turn = tail.then(() => write(writes));
+      tail = turn.catch(() => {}); // its caller hears of it
+      return turn;
+    },
+    close: async () => {
+      isOpen = false;
+      await tail;
+    },
+  };
+  await adoptStore(store, `etcd ${prefix}`);
+  return store;
+}
+
+/** etcd takes 128 operations in one transaction unless told otherwise (`--max-txn-ops`). */
+const lastOfEach = (writes: readonly StoreWrite[]): StoreWrite[] =>
+  [...new Map(writes.map(({ key, value }) => [key, value]))].map(([key, value]) => ({ key, value }));
+
+async function commit(
+  client: EtcdClient,
+  { key, revision, lost }: Leadership,
+  root: string,
+  writes: readonly StoreWrite[],
+): Promise<void> {
+  const txn = {
+    compare: [{ key: toBase64(key), target: "CREATE", result: "EQUAL", create_revision: revision }],
+    success: writes.map(({ key, value }) =>
+      value === undefined
+        ? { request_delete_range: { key: toBase64(root + key) } }
+        : { request_put: { key: toBase64(root + key), value: toBase64(value) } },
+    ),
+  };
+  while (!lost.aborted) {
+    try {
+      const { succeeded } = await client.call("kv/txn", txn, txnSchema, lost);
+      if (succeeded) return;
+      break;
+    } catch (cause) {
+      if (lost.aborted) break;
+      if (toRingfoldError(cause).data.refused) throw cause;
+      await delay(retryMs); // no endpoint, for now; the lease says for how long that may go on
+    }
+  }
+  throw new RingfoldError("STALE_TERM", "another coordinator leads by now");
+}
+
+/** Everything under `root` as of one revision. */
+async function readAll(
+  client: EtcdClient,
+  root: string,
+  signal: AbortSignal,
+): Promise<Map<string, Uint8Array>> {
+  const values = new Map<string, Uint8Array>();
+  let revision: string | undefined;
+  for (let from = root; ; ) {
+    const body = { key: toBase64(from), range_end: toBase64(afterPrefix(root)), limit: String(pageKeys) };
+    const page = await client.call(
+      "kv/range",
+      { ...body, ...(revision && { revision }) },
+      rangeSchema,
+      signal,
+    );
+    revision = page.header.revision;
+    for (const { key, value } of page.kvs)
+      values.set(Buffer.from(fromBase64(key)).toString().slice(root.length), fromBase64(value));
+    if (!page.more) return values;
+    from = `${Buffer.from(fromBase64(page.kvs.at(-1)!.key)).toString()}\0`;
+  }
+}

@@ -1,0 +1,100 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { DecisionLog, recordedState, replayLog } from "../../coordinator/decision-log.ts";
+import { createEtcdClient } from "../../coordinator/store/etcd-client.ts";
+import { campaign, type Leadership } from "../../coordinator/store/etcd-leadership.ts";
+import { openEtcdStore } from "../../coordinator/store/etcd-store.ts";
+import { systemClock } from "../../protocol/ports.ts";
+import { decisionOf, decisionsKept } from "../../scripts/crash-points/content.ts";
+import { EtcdCluster, etcdIsInstalled } from "../fixtures/etcd-cluster.ts";
+import { silentLog } from "../fixtures/silent-log.ts";
+
+describe.skipIf(!etcdIsInstalled)("coordinators on three nodes of etcd", () => {
+  let etcd: EtcdCluster;
+  beforeAll(async () => {
+    etcd = await EtcdCluster.start(3);
+  });
+  afterAll(() => etcd?.close());
+  let prefixes = 0;
+  const newPrefix = () => `cluster-${++prefixes}/`;
+
+  async function lead(prefix: string, self: string, onStandby?: (leader: string) => void) {
+    const ended = new AbortController();
+    onTestFinished(() => ended.abort());
+    const client = createEtcdClient(etcd.endpoints);
+    const leadership = await campaign(client, {
+      prefix,
+      self,
+      signal: ended.signal,
+      ...(onStandby && { onStandby }),
+    });
+    onTestFinished(() => leadership.resign());
+    const store = await openEtcdStore(client, { prefix, leadership });
+    return { leadership, store, log: logOver(store) };
+  }
+  const logOver = (store: Awaited<ReturnType<typeof openEtcdStore>>) =>
+    new DecisionLog({ store, clock: systemClock, log: silentLog, term: 1, kept: decisionsKept });
+  const decide = (log: DecisionLog, number: number) => {
+    const { decision, writes } = decisionOf(number);
+    return log.commit(decision, writes);
+  };
+
+  test("one leads and the others wait, and know who; when it resigns, the next one leads with all that was decided", async () => {
+    const prefix = newPrefix();
+    const first = await lead(prefix, "first");
+    for (let i = 1; i <= 70; i++) await decide(first.log, i);
+    const told = Promise.withResolvers<string>();
+    const second = lead(prefix, "second", told.resolve);
+    expect(await told.promise).toBe("first");
+    await first.leadership.resign();
+    const { store } = await second;
+    expect(recordedState(store).get("counter/newest")).toBe(70);
+    expect(replayLog(store)).toEqual(recordedState(store));
+  });
+
+  test("a deposed leader that does not know it yet writes nothing", async () => {
+    const prefix = newPrefix();
+    const first = await lead(prefix, "first");
+    await decide(first.log, 1);
+    // As if its process had been stopped: its lease ends, and nobody tells it.
+    const asleep: Leadership = { ...first.leadership, lost: new AbortController().signal };
+    const sleeper = await openEtcdStore(createEtcdClient(etcd.endpoints), { prefix, leadership: asleep });
+    await first.leadership.resign();
+    const second = await lead(prefix, "second");
+    await decide(second.log, 2);
+    await expect(decide(logOver(sleeper), 2)).rejects.toMatchObject({ code: "STALE_TERM" });
+    await expect(decide(first.log, 2)).rejects.toMatchObject({ code: "STALE_TERM" });
+    await decide(second.log, 3);
+    expect(replayLog(second.store)).toEqual(recordedState(second.store));
+    expect(recordedState(second.store).get("counter/newest")).toBe(3);
+  });
+
+  test("a node of etcd dies and one is cut off: decisions go on while two are left, each once", async () => {
+    const { store, log, leadership } = await lead(newPrefix(), "first");
+    for (let i = 1; i <= 10; i++) await decide(log, i);
+    await etcd.kill(0);
+    for (let i = 11; i <= 20; i++) await decide(log, i);
+    etcd.startNode(0);
+    await etcd.ready();
+    etcd.signal(1, "SIGSTOP");
+    for (let i = 21; i <= 30; i++) await decide(log, i);
+    etcd.signal(1, "SIGCONT");
+    for (let i = 31; i <= 40; i++) await decide(log, i);
+    expect(leadership.lost.aborted).toBe(false);
+    expect(log.page({ after: 0, sinceMs: 0, limit: 1_000 }).last).toBe(40);
+    expect(replayLog(store)).toEqual(recordedState(store));
+  });
+
+  test("without a majority nothing is acknowledged, and the leader steps back", async () => {
+    const { log, leadership } = await lead(newPrefix(), "first");
+    await decide(log, 1);
+    etcd.signal(0, "SIGSTOP");
+    etcd.signal(2, "SIGSTOP");
+    onTestFinished(async () => {
+      etcd.signal(0, "SIGCONT");
+      etcd.signal(2, "SIGCONT");
+      await etcd.ready();
+    });
+    await expect(decide(log, 2)).rejects.toMatchObject({ code: "STALE_TERM" });
+    expect(leadership.lost.aborted).toBe(true);
+  });
+});
