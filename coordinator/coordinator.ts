@@ -61,6 +61,8 @@ export interface CoordinatorModules {
   readonly clock: Clock;
   readonly log: Log;
   readonly release: string;
+  /** Multiaddrs, without a peer id, of coordinators that may lead after this one. */
+  readonly otherAddresses?: () => Promise<string[]>;
   /** Entries of the log of decisions that stay as they were written; `limits.decisionsKept` unless told. */
   readonly decisionLog?: { readonly kept: number };
   /** The simulator has its own. */
@@ -207,12 +209,12 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     addDataset: (request) => queue.run(() => datasets.add(request)),
     removeDataset: (name, version) =>
       queue.run(() => datasets.remove(name, version, (digest) => jobs.trainsOn(digest))),
-    createToken: ({ role, expiresInSeconds, addresses }) =>
+    createToken: async ({ role, expiresInSeconds, addresses }) =>
       issueToken(credentials.authority, {
         role,
         swarmKey: credentials.swarmKey,
         coordinator: network.peerId,
-        addresses: addresses ? [...network.addresses()] : [],
+        addresses: addresses ? await reachableAddresses(modules) : [],
         expiresAtMs: clock.nowMs() + 1_000 * expiresInSeconds,
       }),
     close: async () => {
@@ -223,6 +225,13 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       jobs.close();
     },
   };
+}
+
+/** Of whoever leads, now or later; a token holds 32. */
+async function reachableAddresses({ network, otherAddresses }: CoordinatorModules): Promise<string[]> {
+  const others = (await otherAddresses?.()) ?? [];
+  const all = [...network.addresses(), ...others.map((address) => `${address}/p2p/${network.peerId}`)];
+  return [...new Set(all)].slice(0, 32);
 }
 
 const holdersOf = ({ peers }: CoordinatorContext, { weights }: VersionManifest): string[] =>

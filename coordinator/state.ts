@@ -53,8 +53,15 @@ export const credentialsSchema = z.object({
   publicJwk: z.record(z.string(), z.unknown()),
 });
 
+const sharedSecretsSchema = z.object({
+  identityKey: z.instanceof(Uint8Array) as z.ZodType<Uint8Array>,
+  operatorToken: z.string(),
+});
+
 export const collections = {
   credentials: collection("credentials", credentialsSchema),
+  /** With several coordinators: what makes them one peer to the agents, and one to operators. */
+  shared: collection("shared", sharedSecretsSchema),
   counters: collection("counter", z.number().int()),
   members: collection("member", memberRecordSchema),
   jobs: collection("job", jobRecordSchema),

@@ -65,6 +65,7 @@ export const errorRules = {
     "Start one with `ringfold coordinator`, or name its address.",
     true,
   ),
+  COORDINATOR_STANDBY: rule("peer", 503, 69, "Ask the coordinator that leads.", true),
   PEER_UNREACHABLE: rule("peer", 503, 69, "Check that the peer runs and that its port is open.", true),
   REQUEST_TIMEOUT: rule("peer", 504, 75, "The peer is slow or gone; try again.", true),
   PEER_REFUSED: rule("peer", 502, 76, "The message says why the peer refused."),

@@ -75,7 +75,7 @@ export class Membership {
     let lastError = new RingfoldError("COORDINATOR_UNREACHABLE", "not tried yet");
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
-        await this.#joinOnce(signal);
+        await this.#joinOnce(attempt, signal);
         this.#start();
         return;
       } catch (cause) {
@@ -143,9 +143,12 @@ export class Membership {
     this.#cancelBeat?.();
   }
 
-  async #joinOnce(signal: AbortSignal): Promise<void> {
+  async #joinOnce(attempt: number, signal: AbortSignal): Promise<void> {
     const { network, credentials, hello, onReached, onJoined } = this.#modules;
-    const { coordinator, addresses } = credentials.claims;
+    const { coordinator, addresses: told } = credentials.claims;
+    // One of several coordinators leads; an address that swallows a dial must not keep us from the next.
+    const first = told.length > 0 ? attempt % told.length : 0;
+    const addresses = [...told.slice(first), ...told.slice(0, first)];
     if (!network.connectedPeers().includes(coordinator)) await this.#reach(coordinator, addresses, signal);
     await onReached();
     const request = { hello: hello(), token: credentials.token, membership: this.#membership };

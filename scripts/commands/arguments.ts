@@ -80,3 +80,15 @@ export function pointInTime(text: string): number {
   const atMs = Date.parse(text);
   return Number.isNaN(atMs) ? Date.now() - 1_000 * duration(text) : atMs;
 }
+
+/** `etcd://10.0.0.1:2379,10.0.0.2:2379/lab`, or `etcds://` for TLS; the prefix of all keys is `ringfold/` unless told. */
+export function etcdLocation(text: string): { readonly endpoints: string[]; readonly prefix: string } {
+  const match = /^etcd(s?):\/\/([^/]+)(?:\/([a-z0-9._-]+)\/?)?$/.exec(text);
+  const hosts = match?.[2]?.split(",") ?? [];
+  if (!match || !hosts.every((host) => /^[a-zA-Z0-9.-]+:[0-9]{1,5}$/.test(host)))
+    throw new InvalidArgumentError("Give etcd://HOST:PORT[,HOST:PORT...][/PREFIX].");
+  return {
+    endpoints: hosts.map((host) => `http${match[1]}://${host}`),
+    prefix: `${match[3] ?? "ringfold"}/`,
+  };
+}

@@ -1,6 +1,8 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { type Endpoint, hostAndPort, positiveInteger } from "./arguments.ts";
+import type { EtcdLocation } from "../run/run-candidate.ts";
+import type { RunningCoordinator } from "../run/run-coordinator.ts";
+import { type Endpoint, etcdLocation, hostAndPort, positiveInteger } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface CoordinatorOptions {
@@ -9,6 +11,7 @@ interface CoordinatorOptions {
   readonly listen: Endpoint;
   readonly http: Endpoint;
   readonly keepDecisions?: number;
+  readonly store?: EtcdLocation;
 }
 
 export function register(program: Command, io: CommandIo): void {
@@ -19,6 +22,11 @@ export function register(program: Command, io: CommandIo): void {
     .option("--name <name>", "name of the cluster, when it is made", "ringfold")
     .option("--listen <host:port>", "where agents reach it", hostAndPort, { host: "0.0.0.0", port: 7071 })
     .option("--http <host:port>", "API and dashboard", hostAndPort, { host: "127.0.0.1", port: 7070 })
+    .option(
+      "--store <url>",
+      "etcd://host:port,host:port[/prefix] for several coordinators; else a folder of its own",
+      etcdLocation,
+    )
     .option("--keep-decisions <count>", "decisions that the log keeps; 10,000 unless told", positiveInteger)
     .action((_options: unknown, command: Command) =>
       runCommand<CoordinatorOptions>(command, io, async ({ common, signal, note }, options) => {
@@ -27,23 +35,32 @@ export function register(program: Command, io: CommandIo): void {
         const { untilStopped } = await import("../run/until-stopped.ts");
         const { nameSchema } = await import("../../protocol/ids.ts");
         const { validate } = await import("../../protocol/codec.ts");
-        const running = await runCoordinator(
-          {
-            dataPath: options.data ?? join(ringfoldHome(io.env), "coordinator"),
-            clusterName: validate(options.name, nameSchema, "--name"),
-            listen: options.listen,
-            http: options.http,
-            decisionsKept: options.keepDecisions,
-          },
-          createLog("coordinator", io.env.RINGFOLD_LOG ?? "info"),
-        );
-        if (common.json) {
-          const { close: _, ...ready } = running;
-          io.stdout.write(`${JSON.stringify({ ready: true, ...ready })}\n`);
-        } else {
-          note(`Cluster ${running.clusterName}: dashboard at ${running.httpUrl}`);
-          note(`To add a machine, run there:\n  ringfold agent --join ${running.joinToken}`);
+        const config = {
+          dataPath: options.data ?? join(ringfoldHome(io.env), "coordinator"),
+          clusterName: validate(options.name, nameSchema, "--name"),
+          listen: options.listen,
+          http: options.http,
+          decisionsKept: options.keepDecisions,
+        };
+        const log = createLog("coordinator", io.env.RINGFOLD_LOG ?? "info");
+        const onLeading = ({ close: _, ...ready }: RunningCoordinator) => {
+          if (common.json) return void io.stdout.write(`${JSON.stringify({ ready: true, ...ready })}\n`);
+          note(`Cluster ${ready.clusterName}: dashboard at ${ready.httpUrl}`);
+          note(`To add a machine, run there:\n  ringfold agent --join ${ready.joinToken}`);
+        };
+        if (options.store) {
+          const { runCandidate } = await import("../run/run-candidate.ts");
+          const onStandby = (leader: string) => {
+            if (common.json) io.stdout.write(`${JSON.stringify({ standby: true, leader })}\n`);
+            else note(`Stands by; ${leader} leads`);
+          };
+          const stopped = new AbortController();
+          void untilStopped(signal).then(() => stopped.abort());
+          await runCandidate(config, options.store, { log, signal: stopped.signal, onLeading, onStandby });
+          return undefined;
         }
+        const running = await runCoordinator(config, log);
+        onLeading(running);
         await untilStopped(signal);
         await running.close();
         return undefined;

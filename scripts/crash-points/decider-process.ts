@@ -12,16 +12,28 @@ import { decisionOf, decisionsKept } from "./content.ts";
  */
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
+/** Returns when it is said: a full pipe is waited for. */
+function say(line: string): void {
+  for (;;) {
+    try {
+      writeSync(1, `${line}\n`);
+      return;
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== "EAGAIN") throw cause;
+    }
+  }
+}
+
 try {
   const store = await openLmdbStore(argv[2]!);
   const log = new DecisionLog({ store, clock: systemClock, log: quiet, term: 1, kept: decisionsKept });
   let { last } = log.page({ after: 0, sinceMs: 0, limit: 1 });
-  writeSync(1, "open\n");
+  say("open");
   for (;;) {
     const { decision, writes } = decisionOf(++last);
     await log.commit(decision, writes);
-    writeSync(1, `${last}\n`); // at once: what is said was acknowledged, and what was acknowledged is said
+    say(`${last}`); // at once: what is said was acknowledged, and what was acknowledged is said
   }
 } catch (cause) {
-  writeSync(1, `${cause instanceof RingfoldError ? cause.code : String(cause)}\n`);
+  say(cause instanceof RingfoldError ? cause.code : String(cause));
 }

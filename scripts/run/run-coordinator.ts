@@ -1,11 +1,9 @@
-import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { serveStatic } from "@hono/node-server/serve-static";
 import type { Hono } from "hono";
-import { loadIdentity, writePrivateFile } from "../../agent/network/identity.ts";
+import { loadIdentity } from "../../agent/network/identity.ts";
 import { openNetwork } from "../../agent/network/network.ts";
 import { createSwarmKey } from "../../agent/network/swarm-key.ts";
 import { release } from "../../agent/release.ts";
@@ -13,8 +11,9 @@ import { createApi } from "../../coordinator/api/app.ts";
 import { openCoordinator } from "../../coordinator/coordinator.ts";
 import { loadCredentials } from "../../coordinator/credentials.ts";
 import { openLmdbStore } from "../../coordinator/store/lmdb-store.ts";
-import { type Log, systemClock } from "../../protocol/ports.ts";
+import { type Log, type Store, systemClock } from "../../protocol/ports.ts";
 import { listenHttp } from "./http-listener.ts";
+import { identityPath, loadOperatorToken } from "./shared-secrets.ts";
 
 export interface CoordinatorConfig {
   readonly dataPath: string;
@@ -41,18 +40,30 @@ export interface RunningCoordinator {
  * Assembles a coordinator with its store, network, HTTP API and dashboard, in order; closes in reverse.
  * @throws RingfoldError PORT_IN_USE | STORE_FAILED | STORE_NEWER | CONFIG_INVALID
  */
-export async function runCoordinator(config: CoordinatorConfig, log: Log): Promise<RunningCoordinator> {
+export const runCoordinator = (config: CoordinatorConfig, log: Log): Promise<RunningCoordinator> =>
+  assembleCoordinator(config, log, { openStore: () => openLmdbStore(join(config.dataPath, "store")) });
+
+/** The same over any store. @throws RingfoldError as runCoordinator, and of the store */
+export async function assembleCoordinator(
+  config: CoordinatorConfig,
+  log: Log,
+  surroundings: {
+    readonly openStore: () => Promise<Store>;
+    /** Multiaddrs, without a peer id, of coordinators that may lead after this one. */
+    readonly otherAddresses?: () => Promise<string[]>;
+  },
+): Promise<RunningCoordinator> {
   const undo: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const step of undo.splice(0).reverse()) await step();
   };
   try {
-    const store = await openLmdbStore(join(config.dataPath, "store"));
+    const store = await surroundings.openStore();
     undo.push(() => store.close());
     const credentials = await loadCredentials(store, { clusterName: config.clusterName, createSwarmKey });
     const { clusterName } = credentials.authority;
     const network = await openNetwork({
-      privateKey: await loadIdentity(join(config.dataPath, "identity.key")),
+      privateKey: await loadIdentity(identityPath(config.dataPath)),
       swarmKey: credentials.swarmKey,
       listen: config.listen,
       relay: true,
@@ -66,11 +77,12 @@ export async function runCoordinator(config: CoordinatorConfig, log: Log): Promi
       clock: systemClock,
       log,
       release,
+      ...(surroundings.otherAddresses && { otherAddresses: surroundings.otherAddresses }),
       ...(config.decisionsKept && { decisionLog: { kept: config.decisionsKept } }),
     });
     undo.push(() => coordinator.close());
 
-    const operatorToken = await loadOperatorToken(join(config.dataPath, "operator-token"));
+    const operatorToken = await loadOperatorToken(config.dataPath);
     const app = createApi({ coordinator, operatorToken, addresses: network.addresses, log });
     serveDashboard(app);
     const listener = await listenHttp(app, config.http);
@@ -88,15 +100,6 @@ export async function runCoordinator(config: CoordinatorConfig, log: Log): Promi
     await close();
     throw cause;
   }
-}
-
-/** A secret in a file that only this user reads: whoever can read it may steer the cluster. */
-async function loadOperatorToken(path: string): Promise<string> {
-  const stored = await readFile(path, "utf8").catch(() => "");
-  if (stored.trim().length >= 32) return stored.trim();
-  const token = randomBytes(32).toString("base64url");
-  await writePrivateFile(path, `${token}\n`);
-  return token;
 }
 
 function serveDashboard(app: Hono): void {

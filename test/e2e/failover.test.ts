@@ -1,0 +1,162 @@
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import type { ClusterView } from "../../protocol/messages/api.ts";
+import type { AuditEntry } from "../../protocol/messages/audit.ts";
+import { startAgentProcess } from "../../scripts/local-cluster/local-cluster.ts";
+import { EtcdCluster, etcdIsInstalled, freePorts } from "../fixtures/etcd-cluster.ts";
+import { smallJob } from "../fixtures/local-cluster.ts";
+
+const program = fileURLToPath(new URL("../../scripts/ringfold.ts", import.meta.url));
+const leaderMaxMs = 5_000;
+
+interface Said {
+  readonly ready?: true;
+  readonly standby?: true;
+  readonly httpUrl: string;
+  readonly operatorToken: string;
+  readonly joinToken: string;
+}
+
+/** One of several coordinators, as a process. */
+class Candidate {
+  readonly #child;
+  readonly #lines: Said[] = [];
+
+  constructor(parameters: readonly string[]) {
+    this.#child = spawn(process.execPath, [program, "coordinator", ...parameters, "--json"], {
+      stdio: ["ignore", "pipe", "ignore", "ipc"],
+      env: { ...process.env, RINGFOLD_LOG: "error" },
+    });
+    createInterface({ input: this.#child.stdout! }).on("line", (line) => this.#lines.push(JSON.parse(line)));
+    onTestFinished(() => {
+      this.#child.kill("SIGKILL");
+    });
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** The next thing that it says of this kind. */
+  async says(kind: "ready" | "standby"): Promise<Said> {
+    for (let waited = 0; waited < 60_000; waited += 10) {
+      const at = this.#lines.findIndex((said) => said[kind]);
+      if (at >= 0) return this.#lines.splice(0, at + 1).at(-1)!;
+      await delay(10);
+    }
+    throw new Error(`no coordinator is ${kind}`);
+  }
+}
+
+describe.skipIf(!etcdIsInstalled)("several coordinators", () => {
+  let etcd: EtcdCluster;
+  let folder: string;
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), "ringfold-failover-"));
+    etcd = await EtcdCluster.start(3);
+  });
+  afterAll(async () => {
+    await etcd?.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test("the leader is killed, then stopped, and a node of etcd dies: another leads in time with every decision, and the agent follows", {
+    timeout: 180_000,
+  }, async () => {
+    const ports = await freePorts(4);
+    const hosts = etcd.endpoints.map((endpoint) => new URL(endpoint).host).join(",");
+    const start = (index: number) =>
+      new Candidate([
+        ...["--store", `etcd://${hosts}/lab`, "--data", join(folder, `c${index}`)],
+        ...["--listen", `127.0.0.1:${ports[2 * index]}`, "--http", `127.0.0.1:${ports[2 * index + 1]}`],
+      ]);
+    const first = start(0);
+    const { operatorToken } = await first.says("ready");
+    const second = start(1);
+    await second.says("standby");
+    const api = async <T>(said: Said, path: string, body?: object): Promise<T> => {
+      const headers = { authorization: `Bearer ${operatorToken}`, "content-type": "application/json" };
+      const init = body ? { method: "POST", body: JSON.stringify(body), headers } : {};
+      const response = await fetch(`${said.httpUrl}/api/${path}`, init);
+      if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
+      return (await response.json()) as T;
+    };
+    const coordinators = [first, second];
+    let leading = 0;
+    const httpUrl = (index: number) => `http://127.0.0.1:${ports[2 * index + 1]}`;
+    let leader = { httpUrl: httpUrl(0) } as Said;
+    // The token was made when the second one was known.
+    const { token } = await api<{ token: string }>(leader, "tokens", {});
+    const agent = await startAgentProcess({
+      parameters: [
+        "--data",
+        join(folder, "agent"),
+        "--engine",
+        "cpu",
+        "--listen",
+        "127.0.0.1:0",
+        "--gateway",
+        "127.0.0.1:0",
+      ],
+      logPath: join(folder, "agent.log"),
+      env: { ...process.env, RINGFOLD_JOIN: token, RINGFOLD_HOME: folder },
+      signal: AbortSignal.timeout(120_000),
+    });
+    onTestFinished(() => agent.kill());
+    const agentIsBack = async () => {
+      for (let waited = 0; waited < 60_000; waited += 50) {
+        const { peers } = await api<ClusterView>(leader, "cluster");
+        if (peers.some(({ state }) => state === "alive")) return;
+        await delay(50);
+      }
+      throw new Error("the agent did not come back");
+    };
+    await agentIsBack();
+
+    const acknowledged: string[] = [];
+    const submit = async () => {
+      const { id } = await api<{ id: string }>(leader, "jobs", {
+        ...smallJob(),
+        workers: { min: 9, max: 9 },
+      });
+      acknowledged.push(id);
+    };
+    const figures: Record<string, { leaderMs: number; agentMs: number }> = {};
+    const takeover = async (what: string, strike: () => void) => {
+      for (let i = 0; i < 5; i++) await submit();
+      const next = coordinators[1 - leading]!;
+      const startedMs = performance.now();
+      strike();
+      leader = await next.says("ready");
+      const leaderMs = Math.round(performance.now() - startedMs);
+      leading = 1 - leading;
+      await submit();
+      await agentIsBack();
+      figures[what] = { leaderMs, agentMs: Math.round(performance.now() - startedMs) };
+    };
+    await takeover("killed", () => first.signal("SIGKILL"));
+    coordinators[0] = start(0);
+    await coordinators[0].says("standby");
+    await takeover("stopped", () => second.signal("SIGSTOP"));
+    second.signal("SIGCONT");
+    await second.says("standby");
+    await etcd.kill(0);
+    await submit();
+    await takeover("asked to end", () => coordinators[0]!.signal("SIGTERM"));
+
+    console.log(JSON.stringify(figures));
+    const { jobs } = await api<ClusterView>(leader, "cluster");
+    expect(jobs.map(({ id }) => id).toSorted()).toEqual(acknowledged.toSorted());
+    const { entries } = await api<{ entries: AuditEntry[] }>(leader, "audit?limit=1000");
+    expect(entries.map(({ sequence }) => sequence)).toEqual(entries.map((_, i) => i + 1));
+    const started = entries.filter(({ event }) => event.kind === "coordinator-started");
+    expect(started.map(({ term }) => term)).toEqual([1, 2, 3, 4]);
+    for (const { leaderMs } of Object.values(figures)) expect(leaderMs).toBeLessThan(leaderMaxMs);
+  });
+});
