@@ -3,6 +3,7 @@ import packageJson from "../package.json" with { type: "json" };
 import { RingfoldError } from "../protocol/errors.ts";
 import * as agent from "./commands/agent.ts";
 import * as audit from "./commands/audit.ts";
+import * as backup from "./commands/backup.ts";
 import * as bench from "./commands/bench.ts";
 import * as chaos from "./commands/chaos.ts";
 import { addCommonOptions, type CommandIo, reportError } from "./commands/command.ts";
@@ -41,6 +42,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   token,
   doctor,
   audit,
+  backup,
   chaos,
   bench,
 ];

@@ -43,6 +43,23 @@ export async function openLmdbStore(path: string): Promise<Store> {
   }
 }
 
+/**
+ * Copies a store as of one moment into the folder `to`, also while a coordinator writes to it.
+ * Cost: reads and writes what the store holds; free pages are left out.
+ * @throws RingfoldError STORE_FAILED
+ */
+export async function copyLmdbStore(path: string, to: string): Promise<void> {
+  const database = openAt(path);
+  try {
+    mkdirSync(to, { recursive: true, mode: 0o700 });
+    await database.backup(to, true);
+  } catch (cause) {
+    throw toRingfoldError(cause, "STORE_FAILED");
+  } finally {
+    await database.close();
+  }
+}
+
 function openAt(path: string) {
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });

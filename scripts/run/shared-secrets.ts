@@ -7,7 +7,7 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import type { Store } from "../../protocol/ports.ts";
 
 export const identityPath = (dataPath: string): string => join(dataPath, "identity.key");
-const tokenPath = (dataPath: string): string => join(dataPath, "operator-token");
+export const tokenPath = (dataPath: string): string => join(dataPath, "operator-token");
 
 /** A secret in a file that only this user reads: whoever can read it may steer the cluster. */
 export async function loadOperatorToken(dataPath: string): Promise<string> {

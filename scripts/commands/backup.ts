@@ -1,0 +1,49 @@
+import { join, resolve } from "node:path";
+import type { Command } from "commander";
+import type { BackupSummary } from "../run/backup.ts";
+import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
+
+interface BackupOptions {
+  readonly data?: string;
+  readonly to: string;
+}
+interface RestoreOptions {
+  readonly data?: string;
+  readonly from: string;
+  readonly force: boolean;
+}
+
+export function register(program: Command, io: CommandIo): void {
+  const dataPath = (data: string | undefined) => resolve(data ?? join(ringfoldHome(io.env), "coordinator"));
+
+  program
+    .command("backup")
+    .description("copy a coordinator's data on this machine, also while it runs")
+    .option("--data <folder>", "where its state lives; ~/.ringfold/coordinator unless told")
+    .requiredOption("--to <folder>", "a new folder for the copy")
+    .action((_options: unknown, command: Command) =>
+      runCommand<BackupOptions>(command, io, async (_context, { data, to }) => {
+        const { backUp } = await import("../run/backup.ts");
+        const summary = await backUp(dataPath(data), resolve(to));
+        return { json: summary, text: `${describe(summary)} in ${summary.folder}` };
+      }),
+    );
+
+  program
+    .command("restore")
+    .description("put a backup in the place of a coordinator's data; end the coordinator first")
+    .option("--data <folder>", "where its state lives; ~/.ringfold/coordinator unless told")
+    .requiredOption("--from <folder>", "what `ringfold backup` made")
+    .option("--force", "also where data is already; that is moved aside", false)
+    .action((_options: unknown, command: Command) =>
+      runCommand<RestoreOptions>(command, io, async (_context, { data, from, force }) => {
+        const { restore } = await import("../run/backup.ts");
+        const restored = await restore(resolve(from), dataPath(data), { force, nowMs: Date.now() });
+        const aside = restored.before ? `; what was there is in ${restored.before}` : "";
+        return { json: restored, text: `${describe(restored)} in ${restored.folder}${aside}` };
+      }),
+    );
+}
+
+const describe = ({ jobs, versions, deployments, members }: BackupSummary): string =>
+  `${jobs} jobs, ${versions} versions, ${deployments} deployments, ${members} members`;
