@@ -97,6 +97,8 @@ export async function openAgent(
     };
     const keeper = new DatasetKeeper({ network, fence, store, fetchPart, log });
     undo.push(() => keeper.close());
+    const fetchFromPeers = (digest: string, abort: AbortSignal) =>
+      fetchArtefact(digest, { network, store, holders: membership.holdersOf(digest), log }, abort);
     const runner = new JobRunner({
       network,
       incarnation,
@@ -114,6 +116,7 @@ export async function openAgent(
           : { torch: { python: config.python, folder: joinPath(config.dataPath, "scripts") } }),
       },
       host: () => host,
+      fetchArtefact: (digest, abort) => fetchFromPeers(digest, abort),
       log,
       clock,
       fork: forkTrainer,
@@ -128,8 +131,7 @@ export async function openAgent(
         log,
         clock,
         isCoordinator: (peerId) => peerId === claims.coordinator,
-        fetchArtefact: (digest, abort) =>
-          fetchArtefact(digest, { network, store, holders: membership.holdersOf(digest), log }, abort),
+        fetchArtefact: (digest, abort) => fetchFromPeers(digest, abort),
         report: async (report) => {
           await network.request(claims.coordinator, reportShard, { ...report, life: incarnation });
         },

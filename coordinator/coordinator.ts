@@ -8,6 +8,7 @@ import type {
   JobView,
   LossPoint,
   PeerView,
+  SteerAction,
   TokenRequest,
   VersionView,
 } from "../protocol/messages/api.ts";
@@ -40,7 +41,7 @@ export interface Coordinator {
   job(jobId: string): JobView;
   curve(jobId: string): LossPoint[];
   submitJob(spec: JobSpec): Promise<JobView>;
-  cancelJob(jobId: string): Promise<JobView>;
+  steerJob(jobId: string, action: SteerAction, reason?: string): Promise<JobView>;
   version(name: string, version: number): VersionView & { manifest: VersionManifest };
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
@@ -196,7 +197,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     job: (jobId) => jobs.view(jobId),
     curve: (jobId) => jobs.curve(jobId),
     submitJob: (spec) => queue.run(() => jobs.submit(datasets.resolve(spec))),
-    cancelJob: (jobId) => queue.run(() => jobs.cancel(jobId)),
+    steerJob: (jobId, action, reason = "") => queue.run(() => jobs.steer(jobId, action, reason)),
     version: (name, version) => {
       const record = context.versions.get(name, version);
       return { ...versionView(record, holdersOf(context, record.manifest)), manifest: record.manifest };

@@ -6,13 +6,21 @@ import type { JobEffect } from "./decide/job.ts";
 /** What an effect of a decision tells to whom, and what need not be told any more after it. */
 export function commandOfEffect(
   effect: Exclude<JobEffect, { kind: "register" }>,
-  { term, jobId, spec }: { readonly term: number; readonly jobId: string; readonly spec: () => JobSpec },
+  {
+    term,
+    jobId,
+    job,
+  }: {
+    readonly term: number;
+    readonly jobId: string;
+    readonly job: () => { readonly spec: JobSpec; readonly base?: string };
+  },
 ): { readonly peerIds: readonly string[]; readonly command: Command } {
   switch (effect.kind) {
     case "prepare":
       return {
         peerIds: [effect.peerId],
-        command: commandOf(prepareJob, { term, jobId, spec: spec() }, [startGeneration, quiesceJob]),
+        command: commandOf(prepareJob, { term, jobId, ...job() }, [startGeneration, quiesceJob]),
       };
     case "start":
       return {
@@ -22,7 +30,11 @@ export function commandOfEffect(
     case "quiesce":
       return {
         peerIds: effect.peerIds,
-        command: commandOf(quiesceJob, { term, jobId, generation: effect.generation }, [quiesceJob]),
+        command: commandOf(
+          quiesceJob,
+          { term, jobId, generation: effect.generation, ...(effect.checkpoint ? { checkpoint: true } : {}) },
+          [quiesceJob],
+        ),
       };
     case "stop":
       return {

@@ -2,7 +2,7 @@ import { RingfoldError } from "../protocol/errors.ts";
 import { shortPeer } from "../protocol/ids.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
-import type { JobView } from "../protocol/messages/api.ts";
+import type { JobView, SteerAction } from "../protocol/messages/api.ts";
 import type { JobReport, LossPoint, Progress } from "../protocol/messages/job.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
@@ -12,6 +12,7 @@ import type { Decision } from "./decide/decision.ts";
 import { decideJob, effectsInForce, type JobEffect, type JobEvent, type PeerFact } from "./decide/job.ts";
 import { jobNews } from "./decide/job-news.ts";
 import { generationCount, isOver, type JobRecord, newJob } from "./decide/job-record.ts";
+import { assertSteerable } from "./decide/job-steering.ts";
 import { commandOfEffect } from "./job-commands.ts";
 import { collections } from "./state.ts";
 
@@ -23,6 +24,13 @@ interface LiveProgress {
 
 /** After its own start a coordinator takes nobody for dead for so long: agents look for it every five seconds. */
 const gatheringMs = 2 * limits.heartbeatTimeoutMs;
+
+const steeringEvents = {
+  cancel: "job-cancelled",
+  pause: "job-paused",
+  resume: "job-resumed",
+  retry: "job-retried",
+} as const;
 
 /** The shell around `decideJob`: event in, pure decision, durable, then act. One event at a time. */
 export class JobDesk {
@@ -64,10 +72,13 @@ export class JobDesk {
     return this.#live.get(jobId)?.curve ?? collections.curves.read(this.#context.store, jobId) ?? [];
   }
 
+  /** @throws RingfoldError NOT_FOUND when there is no version that it would begin with */
   async submit(spec: JobSpec): Promise<JobView> {
-    const { store, clock } = this.#context;
+    const { store, clock, versions } = this.#context;
+    const [name = "", version] = spec.from?.split("@") ?? [];
+    const base = spec.from ? versions.get(name, Number(version)).manifest.weights.digest : null;
     const number = (collections.counters.read(store, "job") ?? 0) + 1;
-    const job = newJob(`job-${number}`, spec, clock.nowMs());
+    const job = { ...newJob(`job-${number}`, spec, clock.nowMs()), base };
     const event = { kind: "job-submitted", jobId: job.id } as const;
     const extra = [collections.counters.put("job", number)];
     await this.#commit(undefined, job, { who: { kind: "operator" }, event }, extra);
@@ -75,12 +86,10 @@ export class JobDesk {
     return this.view(job.id);
   }
 
-  /** @throws RingfoldError NOT_FOUND | CONFLICT when it is over already */
-  async cancel(jobId: string): Promise<JobView> {
-    const job = this.#get(jobId);
-    if (isOver(job))
-      throw new RingfoldError("CONFLICT", `${jobId} is over: ${job.state}`, { jobId, state: job.state });
-    await this.#handle(jobId, { kind: "cancel" });
+  /** @throws RingfoldError NOT_FOUND | CONFLICT when it makes no sense for the job as it is */
+  async steer(jobId: string, action: SteerAction, reason: string): Promise<JobView> {
+    assertSteerable(this.#get(jobId), action);
+    await this.#handle(jobId, { kind: "steer", action, reason });
     return this.view(jobId);
   }
 
@@ -146,8 +155,8 @@ export class JobDesk {
     switch (event.kind) {
       case "tick":
         return { who: { kind: "coordinator" }, event: { kind: "job-looked-at", jobId } };
-      case "cancel":
-        return { who: { kind: "operator" }, event: { kind: "job-cancelled", jobId } };
+      case "steer":
+        return { who: { kind: "operator" }, event: { kind: steeringEvents[event.action], jobId } };
       case "report": {
         const { from: peerId, report } = event;
         const generation = "generation" in report ? report.generation : null;
@@ -179,6 +188,7 @@ export class JobDesk {
         peers: job.peers,
         engines: job.engines,
         release: this.#context.release,
+        ...(job.spec.from ? { from: job.spec.from } : {}),
       },
       metrics: {
         accuracy: evaluation.accuracy,
@@ -193,8 +203,11 @@ export class JobDesk {
   /** Commands are not awaited: the answer that counts is the agent's report. */
   #act(jobId: string, effect: JobEffect): void {
     if (effect.kind === "register") return; // written with the decision
-    const spec = () => this.#get(jobId).spec;
-    const { peerIds, command } = commandOfEffect(effect, { term: this.#context.term, jobId, spec });
+    const job = () => {
+      const { spec, base } = this.#get(jobId);
+      return base === null ? { spec } : { spec, base };
+    };
+    const { peerIds, command } = commandOfEffect(effect, { term: this.#context.term, jobId, job });
     for (const peerId of peerIds) this.#commands.push({ peerId, jobId }, command);
   }
 
@@ -242,7 +255,7 @@ export class JobDesk {
     const progress = this.#live.get(id)?.progress ?? null;
     const evaluation = job.result?.evaluation ?? null;
     const times = { submittedAtMs, startedAtMs, endedAtMs };
-    const outcome = { checkpoints, evaluation, version, failure };
+    const outcome = { checkpoints, evaluations: job.evaluations, evaluation, version, failure };
     // A script is as large as hundreds of views; its digest says which one it is.
     const { script } = job.spec;
     const spec = script ? { ...job.spec, script: { ...script, source: "" } } : job.spec;

@@ -23,11 +23,21 @@ export function replacePoints(
   return newest && newest.step > (fetched.at(-1)?.step ?? -1) ? extendPoints(fetched, newest) : fetched;
 }
 
-/** Column-wise, as uPlot takes it: steps, losses, accuracies. */
-export const toColumns = (
+/** Column-wise, as uPlot takes it: steps, losses, accuracies, and those of the held-out set where it was evaluated. */
+export function toColumns(
   points: readonly CurvePoint[],
-): [number[], (number | null)[], (number | null)[]] => [
-  points.map(({ step }) => step),
-  points.map(({ loss }) => loss),
-  points.map(({ accuracy }) => accuracy),
-];
+  heldOut: readonly CurvePoint[] = [],
+): [number[], ...(number | null)[][]] {
+  const training = new Map(points.map((point) => [point.step, point]));
+  const evaluated = new Map(heldOut.map((point) => [point.step, point]));
+  const steps = [...new Set([...training.keys(), ...evaluated.keys()])].sort((a, b) => a - b);
+  const column = (of: ReadonlyMap<number, CurvePoint>, key: "loss" | "accuracy") =>
+    steps.map((step) => of.get(step)?.[key] ?? null);
+  return [
+    steps,
+    column(training, "loss"),
+    column(training, "accuracy"),
+    column(evaluated, "loss"),
+    column(evaluated, "accuracy"),
+  ];
+}

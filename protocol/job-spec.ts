@@ -2,7 +2,7 @@ import { z } from "zod";
 import { digestSchema, nameSchema } from "./ids.ts";
 import { limits } from "./limits.ts";
 import { scriptSpecSchema } from "./script-spec.ts";
-import { optimizerSpecSchema, scheduleSchema } from "./training-spec.ts";
+import { evaluationSpecSchema, optimizerSpecSchema, scheduleSchema } from "./training-spec.ts";
 
 /** What a job trains, on what, and how. This is the content of a job file; docs/job-file.md is its manual. */
 
@@ -155,6 +155,8 @@ export const augmentSchema = z.strictObject({
   noise: z.number().min(0).max(1_000).default(0),
 });
 export type AugmentSpec = z.infer<typeof augmentSchema>;
+/** Names of layers or of their parameters; `*` stands for anything. */
+const layerPatterns = z.array(z.string().min(1).max(128)).max(64);
 
 const topKSchema = z.strictObject({ fraction: z.number().positive().max(0.5) });
 
@@ -168,6 +170,15 @@ const jobObjectSchema = z.strictObject({
   model: z.discriminatedUnion("architecture", [...modelSpecSchema.options, scriptModelSchema]),
   data: z.discriminatedUnion("source", [...dataSpecSchema.options, scriptDataSchema]),
   augment: augmentSchema.optional(),
+  /** A version, `name@N`, whose weights it begins with. */
+  from: z
+    .string()
+    .regex(/^[a-z0-9._-]{1,63}@[1-9][0-9]{0,8}$/, "must be NAME@N, for example digits@1")
+    .optional(),
+  /** Layers that begin anew all the same: those that have another shape there. */
+  reset: layerPatterns.optional(),
+  /** Layers that are not trained. */
+  freeze: layerPatterns.optional(),
   optimizer: optimizerSpecSchema.default({
     kind: "adam",
     learningRate: 0.001,
@@ -178,6 +189,8 @@ const jobObjectSchema = z.strictObject({
   schedule: scheduleSchema.default({ kind: "constant" }),
   /** Global: over all ranks, whatever their number. */
   batchSize: positiveInteger.max(65_536).default(64),
+  /** `measured`: an agent takes a part of each batch by its speed, so that all are done at the same time. */
+  batchShares: z.enum(["even", "measured"]).default("even"),
   /** Examples that an agent computes at once; a larger slice of the batch is summed up from so many parts. */
   microBatchSize: positiveInteger.max(65_536).optional(),
   /** The longest that the mean gradient of the global batch may be, as a vector; a longer one is scaled down. */
@@ -194,7 +207,15 @@ const jobObjectSchema = z.strictObject({
     .refine(({ min, max }) => min <= max, { path: ["min"], message: "workers.min is more than workers.max" })
     .default({ min: 1, max: 4, spares: 0 }),
   seed: z.number().int().min(0).max(0xffff_ffff).default(1),
-  checkpoint: z.strictObject({ everySteps: positiveInteger.default(200) }).default({ everySteps: 200 }),
+  checkpoint: z
+    .strictObject({
+      everySteps: positiveInteger.default(200),
+      /** On each agent; the one before is there when the newest is damaged. */
+      keepLast: positiveInteger.max(100).default(1),
+    })
+    .default({ everySteps: 200, keepLast: 1 }),
+  /** While it trains, beside the one at the end. */
+  evaluation: evaluationSpecSchema.optional(),
   engine: jobEngineSchema.default("auto"),
   /** Of engine torch: the program that each rank runs. */
   script: scriptSpecSchema.optional(),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-/** How a job turns gradients into parameters: the optimizer and the schedule of its learning rate. */
+/** How a job learns: the optimizer, the schedule of its learning rate, and how it looks at the held-out set on its way. */
 
 const unitInterval = z.number().min(0).lt(1);
 const learningRate = z.number().positive().max(100);
@@ -61,3 +61,18 @@ export const scheduleSchema = z.discriminatedUnion("kind", [
   }),
 ]);
 export type ScheduleSpec = z.infer<typeof scheduleSchema>;
+
+export const evaluationSpecSchema = z
+  .strictObject({
+    everySteps: z.number().int().positive().optional(),
+    everyEpochs: z.number().positive().optional(),
+    /** Ends the job after so many evaluations without a better one. */
+    patience: z.number().int().positive().optional(),
+    metric: z.enum(["loss", "accuracy"]).default("loss"),
+    /** A smaller gain is none. */
+    minDelta: z.number().min(0).default(0),
+  })
+  .refine(({ everySteps, everyEpochs }) => (everySteps === undefined) !== (everyEpochs === undefined), {
+    message: "say either everySteps or everyEpochs",
+  });
+export type EvaluationSpec = z.infer<typeof evaluationSpecSchema>;

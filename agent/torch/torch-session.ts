@@ -47,7 +47,7 @@ export async function openTorchSession(
     undo.push(() => store.close());
     const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
     undo.push(() => plane.close());
-    const checkpointer = new Checkpointer({ jobId, store, everySteps: spec.checkpoint.everySteps });
+    const checkpointer = new Checkpointer({ jobId, store, ...spec.checkpoint });
     await checkpointer.restore(trainer);
     const stateThread = await stateThreadOf(setup, trainer.parameterCount);
     const runner = new GenerationRunner({
@@ -86,7 +86,7 @@ export async function openTorchSession(
         trainer.generation = plan.generation;
         runner.start(plan);
       },
-      quiesce: (generation) => runner.quiesce(generation),
+      quiesce: (generation, checkpoint) => runner.quiesce(generation, checkpoint),
       announce: () => runner.announce(),
       close: async () => {
         await script.close(); // first: a generation that waits for a script that computes ends with it

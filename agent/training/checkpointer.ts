@@ -1,8 +1,11 @@
 import { RingfoldError } from "../../protocol/errors.ts";
-import type { ArtefactStore } from "../artefact/store.ts";
+import type { ArtefactStore, NamedReference } from "../artefact/store.ts";
 import type { Trainee } from "./trainee.ts";
 
-/** Writes a job's checkpoints to the agent's artefact store and finds the newest one again after a restart. */
+/**
+ * Writes a job's checkpoints to the agent's artefact store, keeps the last ones, and finds them again after a restart. Each
+ * stands under a name of its own; a new one takes the name of the oldest.
+ */
 export class Checkpointer {
   readonly #options: CheckpointerOptions;
 
@@ -16,37 +19,59 @@ export class Checkpointer {
     return Math.floor(step / everySteps) > Math.floor((step - stepCount) / everySteps);
   }
 
-  /** Durable when it resolves; only then is the one before it removed. Returns the digest. */
+  /** Durable when it resolves; only then is the one whose place it takes removed. Returns the digest. */
   async save(trainee: Pick<Trainee, "encodeState">, step: number): Promise<string> {
     const { store } = this.#options;
-    const previous = store.resolveName(this.#name);
+    const kept = this.#kept();
     const digest = await store.put(await trainee.encodeState());
-    await store.setName(this.#name, { digest, step });
-    if (previous && previous.digest !== digest) await store.remove(previous.digest);
+    // Those of this step or later are of a life that the job has gone back from: they go first.
+    const name = (kept.find((one) => one.step >= step) ?? this.#freeOrOldest(kept)).name;
+    await store.setName(name, { digest, step });
+    const named = new Set(this.#kept().map((one) => one.digest));
+    for (const one of kept) if (!named.has(one.digest)) await store.remove(one.digest);
     return digest;
   }
 
-  /** Whether the newest checkpoint has replaced the state. A damaged one is passed over: a peer may have a good one. */
+  /** Whether the newest checkpoint that can be read has replaced the state: one before a damaged one is better than none. */
   async restore(trainee: Pick<Trainee, "restoreState">): Promise<boolean> {
-    const { store } = this.#options;
-    const found = store.resolveName(this.#name);
-    if (!found) return false;
-    try {
-      await trainee.restoreState(store.get(found.digest));
-      return true;
-    } catch (error) {
-      if (error instanceof RingfoldError && error.code.startsWith("ARTEFACT_")) return false;
-      throw error;
+    for (const { digest } of this.#kept()) {
+      try {
+        await trainee.restoreState(this.#options.store.get(digest));
+        return true;
+      } catch (error) {
+        if (!(error instanceof RingfoldError && error.code.startsWith("ARTEFACT_"))) throw error;
+      }
     }
+    return false;
   }
 
-  get #name(): string {
-    return `checkpoint/${this.#options.jobId}`;
+  /** Newest first. */
+  #kept(): Kept[] {
+    const found = this.#names().flatMap((name) => {
+      const reference = this.#options.store.resolveName(name);
+      return reference ? [{ name, ...reference }] : [];
+    });
+    return found.sort((a, b) => b.step - a.step);
   }
+
+  #freeOrOldest(kept: readonly Kept[]): { readonly name: string } {
+    const free = this.#names().find((name) => kept.every((one) => one.name !== name));
+    return free === undefined ? kept.at(-1)! : { name: free };
+  }
+
+  #names(): string[] {
+    const { jobId, keepLast } = this.#options;
+    return Array.from({ length: keepLast }, (_, i) => `checkpoint/${jobId}${i === 0 ? "" : `/${i}`}`);
+  }
+}
+
+interface Kept extends NamedReference {
+  readonly name: string;
 }
 
 interface CheckpointerOptions {
   readonly jobId: string;
   readonly store: ArtefactStore;
   readonly everySteps: number;
+  readonly keepLast: number;
 }

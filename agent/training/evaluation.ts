@@ -6,14 +6,16 @@ import { abortError } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { Ring } from "../ring/ring.ts";
 import { rankedArea } from "./ranked-area.ts";
-import { evenShare } from "./sampler.ts";
+import { type Place, shareOf } from "./sampler.ts";
 
 /** Examples that a rank evaluates between two turns of the event loop. */
 export const evaluationBatch = 250;
 
-const tail = { lossSum: 0, correctCount: 1, targetCount: 2, exampleCount: 3, length: 4 } as const;
+/** Sums over held-out examples, as they travel: f32, exact for counts below 2^24. */
+const sums = { lossSum: 0, correctCount: 1, targetCount: 2, exampleCount: 3, length: 4 } as const;
 
-interface HeldOut {
+/** What is evaluated, and on what. */
+export interface HeldOut {
   readonly model: TrainableModel;
   readonly set: ExampleSet;
   readonly target: Target;
@@ -23,15 +25,24 @@ interface HeldOut {
   readonly nextTurn: () => Promise<void>;
 }
 
-/**
- * Evaluates the held-out set, each rank its share; all ranks get the same answer. Sums travel as f32: exact for counts
- * below 2^24. Where the target is binary, scores and labels of all examples travel too: 8 bytes an example.
- * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
- */
-export async function evaluateShare(ring: Ring, of: HeldOut, signal: AbortSignal): Promise<Evaluation> {
+/** One rank's share of the held-out set. */
+interface EvaluatedShare {
+  /** f32 [4]; added up over the ranks they are an evaluation. */
+  readonly totals: Float32Array;
+  /** Of each example where the target is binary, else empty. */
+  readonly scores: Float32Array;
+  readonly labels: Float32Array;
+}
+
+/** @throws RingfoldError CANCELLED */
+export async function evaluateLocally(
+  of: HeldOut,
+  place: Place,
+  signal: AbortSignal,
+): Promise<EvaluatedShare> {
   const { model, set, target, batch, batchSize, nextTurn } = of;
-  const { start, end } = evenShare({ count: set.count, rank: ring.rank, worldSize: ring.worldSize });
-  const totals = new Float32Array(tail.length);
+  const { start, end } = shareOf(set.count, place);
+  const totals = new Float32Array(sums.length);
   const isRanked = target.kind === "binary";
   const scores = new Float32Array(isRanked ? end - start : 0);
   const labels = new Float32Array(scores.length);
@@ -40,30 +51,49 @@ export async function evaluateShare(ring: Ring, of: HeldOut, signal: AbortSignal
     const indices = Uint32Array.from({ length: Math.min(batchSize, end - from) }, (_, i) => from + i);
     const examples = await batch.gather(set, indices, signal);
     const result = await model.evaluate(examples);
-    totals[tail.lossSum]! += result.lossSum;
-    totals[tail.correctCount]! += result.correctCount;
-    totals[tail.targetCount]! += result.targetCount;
-    totals[tail.exampleCount]! += indices.length;
+    totals[sums.lossSum]! += result.lossSum;
+    totals[sums.correctCount]! += result.correctCount;
+    totals[sums.targetCount]! += result.targetCount;
+    totals[sums.exampleCount]! += indices.length;
     if (isRanked) {
       scores.set(result.scores!, from - start);
       labels.set(examples.targets.subarray(0, indices.length), from - start);
     }
     await nextTurn();
   }
+  return { totals, scores, labels };
+}
+
+/**
+ * @param totals as a rank has them of its share, over all ranks
+ * @param area under the ROC curve, which is no sum; where it is known
+ */
+export function evaluationOf(totals: Float32Array, target: Target, area?: number): Evaluation {
+  const targets = totals[sums.targetCount]!;
+  const loss = totals[sums.lossSum]! / targets;
+  return {
+    examples: totals[sums.exampleCount]!,
+    loss,
+    accuracy: target.kind === "number" ? null : totals[sums.correctCount]! / targets,
+    metrics: metricsOf(target, loss, area),
+  };
+}
+
+/**
+ * Evaluates the held-out set, each rank its share; all ranks get the same answer. Where the target is binary, scores and
+ * labels of all examples travel too: 8 bytes an example.
+ * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
+ */
+export async function evaluateShare(ring: Ring, of: HeldOut, signal: AbortSignal): Promise<Evaluation> {
+  const { totals, scores, labels } = await evaluateLocally(of, ring, signal);
   // Steps say nothing of how long the others' shares take.
   ring.hopTimeoutMs = limits.firstStepTimeoutMs;
   await ring.allReduce(totals, signal);
-  const area = isRanked
-    ? await areaOver(ring, { scores, labels, exampleCount: set.count }, signal)
-    : undefined;
-  const targets = totals[tail.targetCount]!;
-  const loss = totals[tail.lossSum]! / targets;
-  return {
-    examples: totals[tail.exampleCount]!,
-    loss,
-    accuracy: target.kind === "number" ? null : totals[tail.correctCount]! / targets,
-    metrics: metricsOf(target, loss, area),
-  };
+  const area =
+    of.target.kind === "binary"
+      ? await areaOver(ring, { scores, labels, exampleCount: of.set.count }, signal)
+      : undefined;
+  return evaluationOf(totals, of.target, area);
 }
 
 function metricsOf(target: Target, loss: number, area: number | undefined): Evaluation["metrics"] {

@@ -17,8 +17,11 @@ import type { TrainerSetup } from "./trainer-messages.ts";
 export interface TrainerSession {
   /** Ends a generation that may still run, then starts this one. Returns at once; reports tell the rest. */
   start(plan: GenerationPlan): void;
-  /** Ends this generation at its next step boundary: at once while it is still being linked. */
-  quiesce(generation: number): void;
+  /**
+   * Ends this generation at its next step boundary: at once while it is still being linked.
+   * @param checkpoint writes one there, also when it has ended already
+   */
+  quiesce(generation: number, checkpoint: boolean): void;
   /** Reports readiness: at once, or when the generation that is under way has ended. */
   announce(): void;
   close(): Promise<void>;
@@ -53,7 +56,7 @@ export interface SessionParts extends RunnerParts {
 export class GenerationRunner implements TrainerSession {
   readonly #parts: ConstructorParameters<typeof GenerationRunner>[0] & { readonly meter: ProgressMeter };
   #current:
-    | { readonly plan: GenerationPlan; readonly cancel: AbortController; readonly ended: Promise<void> }
+    | { readonly plan: GenerationPlan; readonly cancel: AbortController; ended: Promise<void> }
     | undefined;
   /** Set until the first step of a re-formed ring is committed. */
   #resuming = false;
@@ -83,8 +86,10 @@ export class GenerationRunner implements TrainerSession {
     this.#current = { plan, cancel, ended };
   }
 
-  quiesce(generation: number): void {
+  quiesce(generation: number, checkpoint: boolean): void {
     if (this.#current?.plan.generation !== generation) return;
+    if (checkpoint) this.#current.ended = this.#current.ended.then(() => this.#saveAtEnd(generation));
+    if (this.#stage === "idle") return;
     if (this.#stage === "training") this.#parts.trainer.requestPause();
     else this.#current.cancel.abort(); // no step has begun, so this is a boundary
   }
@@ -121,16 +126,20 @@ export class GenerationRunner implements TrainerSession {
     const at = { jobId: setup.jobId, generation: plan.generation };
     if (this.#resuming) {
       this.#resuming = false;
+      if (plan.healsFirst) this.#parts.stateSource.withdraw(); // all have healed
       send({ kind: "resumed", ...at, step: step.step });
     }
-    if (step.wantsCheckpoint || checkpointer.isDue(step.step, step.stepCount)) {
-      const artefact = await checkpointer.save(trainer, step.step);
-      send({ kind: "checkpoint", ...at, point: trainer.point(), artefact });
-    }
+    if (step.wantsCheckpoint || checkpointer.isDue(step.step, step.stepCount))
+      await this.#saveCheckpoint(plan.generation);
     if (step.fault) this.#parts.log.warn({ ...at, ...step.fault }, "An update was skipped on every rank");
     if (step.fault && !this.#skipping && plan.source === setup.peerId)
       send({ kind: "skipped", ...at, step: step.fault.step, message: step.fault.message });
     this.#skipping = step.fault !== undefined;
+    if (step.evaluation) {
+      const { isBest: _, step: evaluatedStep, ...evaluation } = step.evaluation;
+      if (Number.isFinite(evaluation.loss))
+        send({ kind: "evaluated", ...at, step: evaluatedStep, evaluation });
+    }
     meter.add(step);
     if (plan.source !== setup.peerId || !(meter.isDue(nowMs()) || step.step === trainer.totalSteps)) return;
     send({
@@ -197,6 +206,25 @@ export class GenerationRunner implements TrainerSession {
     }
   }
 
+  async #saveCheckpoint(generation: number): Promise<void> {
+    const { setup, send, trainer, checkpointer } = this.#parts;
+    const point = trainer.point();
+    const artefact = await checkpointer.save(trainer, point.step);
+    send({ kind: "checkpoint", jobId: setup.jobId, generation, point, artefact });
+  }
+
+  /** The generation is over, and the job is to be paused: what it has come to must outlive this process. */
+  async #saveAtEnd(generation: number): Promise<void> {
+    const { setup, send, log } = this.#parts;
+    try {
+      await this.#saveCheckpoint(generation);
+    } catch (cause) {
+      const { code, message } = toRingfoldError(cause);
+      log.error({ err: cause, jobId: setup.jobId }, "No checkpoint could be written");
+      send({ kind: "failed", jobId: setup.jobId, code, message, fatal: false });
+    }
+  }
+
   async #finish(plan: GenerationPlan, evaluation: Evaluation): Promise<void> {
     const { setup, send, store, trainer } = this.#parts;
     const bytes = await trainer.encodeWeights();
@@ -209,6 +237,7 @@ export class GenerationRunner implements TrainerSession {
       weights,
       weightsBytes: bytes.byteLength,
       evaluation,
+      ...(trainer.point().step < trainer.totalSteps ? { stoppedEarly: true } : {}),
     });
   }
 

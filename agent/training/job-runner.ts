@@ -23,6 +23,8 @@ export interface JobRunnerModules {
   readonly setup: Omit<TrainerSetup, "jobId" | "spec" | "host">;
   /** The address of this machine that other trainers dial now. */
   readonly host: () => string;
+  /** Into this agent's store, from whoever has it. */
+  readonly fetchArtefact: (digest: string, signal: AbortSignal) => Promise<Uint8Array>;
   readonly log: Log;
   readonly clock: Clock;
   /** Starts a trainer process. */
@@ -71,7 +73,7 @@ export class JobRunner {
 
   #listen(): void {
     const { network, fence, log } = this.#modules;
-    network.handle(prepareJob, async ({ term, jobId, spec }, { from }) => {
+    network.handle(prepareJob, async ({ term, jobId, spec, base }, { from }) => {
       fence.check(term, from);
       const present = this.#trainers.get(jobId);
       if (present) present.announce();
@@ -79,7 +81,10 @@ export class JobRunner {
         log.info({ jobId, name: spec.name }, "Starting a trainer");
         this.#trainers.set(
           jobId,
-          this.#startTrainer({ ...this.#modules.setup, host: this.#modules.host(), jobId, spec }),
+          this.#startTrainer({
+            ...{ ...this.#modules.setup, host: this.#modules.host(), jobId, spec },
+            ...(base ? { base } : {}),
+          }),
         );
       }
       return { ok: true };
@@ -89,9 +94,9 @@ export class JobRunner {
       this.#trainers.get(plan.jobId)?.start(plan);
       return { ok: true };
     });
-    network.handle(quiesceJob, async ({ term, jobId, generation }, { from }) => {
+    network.handle(quiesceJob, async ({ term, jobId, generation, checkpoint = false }, { from }) => {
       fence.check(term, from);
-      this.#trainers.get(jobId)?.quiesce(generation);
+      this.#trainers.get(jobId)?.quiesce(generation, checkpoint);
       return { ok: true };
     });
     network.handle(stopJob, async ({ term, jobId, reason }, { from }) => {
@@ -107,10 +112,12 @@ export class JobRunner {
   }
 
   #startTrainer(setup: TrainerSetup): TrainerChild {
+    const { base } = setup;
     const trainer: TrainerChild = new TrainerChild(setup, {
       clock: this.#modules.clock,
       fork: this.#modules.fork,
       fetchPart: this.#modules.fetchPart,
+      ...(base ? { before: (signal: AbortSignal) => this.#modules.fetchArtefact(base, signal) } : {}),
       onReport: (report) => this.#onReport(trainer, report),
     });
     return trainer;

@@ -63,6 +63,7 @@ export class ProgressMeter {
       worldSize,
       stallBoundMs: trainer.stall.boundMs,
       skippedSteps: trainer.skippedCount,
+      ...(last.batchShares ? { batchShares: [...last.batchShares] } : {}),
       points: used.length > 0 ? [point] : [],
     };
     this.reset(nowMs);

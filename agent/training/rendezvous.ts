@@ -61,6 +61,7 @@ export async function joinGeneration(
     const ring = await linkRing(plan, { peerId, plane, memory: trainer.memory }, deadline.signal);
     await ring.barrier(deadline.signal); // destroys the ring when it throws
     if (!heals) onReady({ bytes: 0, durationMs: 0 });
+    else if (plan.healsFirst) await healNow(plan, self, signal).catch(endWith(ring));
     return { ring, ...entryOf(plan, self, signal) };
   } finally {
     deadline.release();
@@ -80,7 +81,7 @@ function assertAtStart({ start }: GenerationPlan, trainer: Rendezvous["trainer"]
 /** How this rank takes part while some heal; nothing when none does. */
 function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): { entry?: Entry } {
   const healingCount = plan.ranks.filter((rank) => rank.heals).length;
-  if (healingCount === 0) return {};
+  if (healingCount === 0 || plan.healsFirst) return {};
   const { peerId, nowMs, stateSource, onReady } = self;
   const contributors = plan.ranks.filter((rank) => !rank.heals);
   const rank = contributors.findIndex((member) => member.peerId === peerId);
@@ -100,6 +101,19 @@ function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): {
       onAllHealed: () => stateSource.withdraw(),
     },
   };
+}
+
+const endWith = (ring: Ring) => (cause: unknown) => {
+  ring.destroy();
+  throw cause;
+};
+
+/** Before the first step, for which the others wait. @throws RingfoldError as the copying, and HASH_DIVERGED */
+async function healNow(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): Promise<void> {
+  const startedAtMs = self.nowMs();
+  const state = await fetchStartState(plan, self, signal);
+  await restoreStart(plan, self, state);
+  self.onReady({ bytes: state.byteLength, durationMs: self.nowMs() - startedAtMs });
 }
 
 /** @throws RingfoldError HASH_DIVERGED | ARTEFACT_CORRUPT */

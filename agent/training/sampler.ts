@@ -10,6 +10,8 @@ const windowChunks = 8;
 export interface Place {
   readonly rank: number;
   readonly worldSize: number;
+  /** How much of it each of them takes, in proportion: positive integers. Even parts unless told. */
+  readonly weights?: readonly number[] | undefined;
 }
 
 /**
@@ -48,7 +50,7 @@ export class Sampler {
     const permutation = this.#permutationOf(Math.floor(at.step / this.stepsPerEpoch));
     const start = (at.step % this.stepsPerEpoch) * this.batchSize;
     const size = Math.min(this.batchSize, this.exampleCount - start);
-    const { start: from, end: to } = evenShare({ count: size, rank: at.rank, worldSize: at.worldSize });
+    const { start: from, end: to } = shareOf(size, at);
     return permutation.subarray(start + from, start + to);
   }
 
@@ -81,17 +83,12 @@ export class Sampler {
   }
 }
 
-/** Rank's part of `count` things, parts as equal as can be. */
-export function evenShare(of: {
-  readonly count: number;
-  readonly rank: number;
-  readonly worldSize: number;
-}): {
-  start: number;
-  end: number;
-} {
-  const cut = (rank: number) => Math.floor((rank * of.count) / of.worldSize);
-  return { start: cut(of.rank), end: cut(of.rank + 1) };
+/** The part of `count` things that belongs to a place: as close to its proportion as whole things can be. */
+export function shareOf(count: number, { rank, worldSize, weights }: Place): { start: number; end: number } {
+  const sum = (ranks: number) =>
+    weights ? weights.slice(0, ranks).reduce((total, weight) => total + weight, 0) : ranks;
+  const cut = (ranks: number) => Math.floor((sum(ranks) * count) / sum(worldSize));
+  return { start: cut(rank), end: cut(rank + 1) };
 }
 
 const counted = (count: number): Uint32Array => Uint32Array.from({ length: count }, (_, i) => i);

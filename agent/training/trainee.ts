@@ -59,6 +59,10 @@ export interface StepReport {
   readonly communicationMs: number;
   /** What this rank has sent over this ring so far, counted at its socket. */
   readonly sentBytes: number;
+  /** What each rank took of the last batch, in per mille, where those were no even parts. */
+  readonly batchShares?: readonly number[] | undefined;
+  /** Of the state before this round, after `step` steps; and whether it was the best so far. */
+  readonly evaluation?: (Evaluation & { readonly step: number; readonly isBest: boolean }) | undefined;
   /** Whoever trains asks for a checkpoint here, beside those that the job asks for. */
   readonly wantsCheckpoint?: boolean;
 }

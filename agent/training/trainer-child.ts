@@ -1,4 +1,4 @@
-import { toRingfoldError } from "../../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { type ChildProgram, endProgram, forkProgram } from "../child-program.ts";
@@ -24,9 +24,11 @@ export class TrainerChild {
       readonly clock: Clock;
       readonly fork: () => ChildProgram;
       readonly fetchPart: FetchPart;
+      /** What must be there before the trainer opens. */
+      readonly before?: (signal: AbortSignal) => Promise<unknown>;
     },
   ) {
-    const { onReport, clock, fork } = modules;
+    const { onReport, clock, fork, before } = modules;
     this.#clock = clock;
     this.#child = fork();
     this.#child.on("message", (message: FromTrainer | FetchRequest) => {
@@ -40,7 +42,14 @@ export class TrainerChild {
       const message = `the trainer process ended (${signal ?? `exit code ${code}`})`;
       onReport({ kind: "failed", jobId: setup.jobId, code: "TRAINER_DIED", message, fatal: false });
     });
-    this.#send({ kind: "setup", setup });
+    const begin = () => this.#send({ kind: "setup", setup });
+    if (before) {
+      before(this.#closed.signal).then(begin, (cause) => {
+        if (this.#closing) return;
+        const { code, message } = toRingfoldError(cause);
+        onReport({ kind: "failed", jobId: setup.jobId, code, message, fatal: false });
+      });
+    } else begin();
   }
 
   get pid(): number | undefined {
@@ -51,8 +60,8 @@ export class TrainerChild {
     this.#send({ kind: "start", plan });
   }
 
-  quiesce(generation: number): void {
-    this.#send({ kind: "quiesce", generation });
+  quiesce(generation: number, checkpoint: boolean): void {
+    this.#send({ kind: "quiesce", generation, checkpoint });
   }
 
   announce(): void {
@@ -61,7 +70,7 @@ export class TrainerChild {
 
   async close(): Promise<void> {
     this.#closing = true;
-    this.#closed.abort();
+    this.#closed.abort(new RingfoldError("CANCELLED", "the trainer is not needed any more"));
     await endProgram(this.#child, () => this.#send({ kind: "stop" }), this.#clock);
   }
 

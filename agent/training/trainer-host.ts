@@ -34,7 +34,7 @@ export class TrainerHost {
         void this.#session.then((session) => session?.start(message.plan));
         return;
       case "quiesce":
-        void this.#session.then((session) => session?.quiesce(message.generation));
+        void this.#session.then((session) => session?.quiesce(message.generation, message.checkpoint));
         return;
       case "announce":
         void this.#session.then((session) => session?.announce());

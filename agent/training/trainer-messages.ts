@@ -18,13 +18,15 @@ export interface TrainerSetup {
   readonly artefactPath: string;
   /** Where the owner allows scripts: the Python that runs them, and where they and their logs are kept. */
   readonly torch?: { readonly python: string; readonly folder: string };
+  /** Weights that the job begins with, in the artefact store. */
+  readonly base?: string;
   readonly logLevel: string;
 }
 
 export type ToTrainer =
   | { readonly kind: "setup"; readonly setup: TrainerSetup }
   | { readonly kind: "start"; readonly plan: GenerationPlan }
-  | { readonly kind: "quiesce"; readonly generation: number }
+  | { readonly kind: "quiesce"; readonly generation: number; readonly checkpoint: boolean }
   /** Says `ready` again if it is idle: the coordinator may have lost sight of this agent for a moment. */
   | { readonly kind: "announce" }
   | { readonly kind: "stop" };

@@ -10,6 +10,7 @@ import { openEngine } from "../engine/engine.ts";
 import { openDataPlane } from "../network/data-plane/data-plane.ts";
 import { type AgentFetch, chunkSource } from "./agent-fetch.ts";
 import { Checkpointer } from "./checkpointer.ts";
+import { adoptWeights, trainedPart } from "./fine-tuning.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
 import { digestState } from "./healing/digest-state.ts";
 import { StateSource } from "./healing/state-source.ts";
@@ -43,6 +44,7 @@ export async function openTrainerSession(
         engine: engine.name,
       }),
   });
+  if (setup.base) await adoptWeights(model, store.get(setup.base), spec);
   const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
   const isLarge = 4 * model.description.parameterCount >= limits.stateThreadBytes;
   const stateThread = isLarge
@@ -99,14 +101,15 @@ async function openData(
 export async function assembleSession(
   parts: SessionParts,
 ): Promise<{ session: TrainerSession; trainer: Trainer }> {
-  const { setup, data, model, store, plane, clock, nowMs, nextTurn } = parts;
+  const { setup, data, store, plane, clock, nowMs, nextTurn } = parts;
   const { jobId, spec } = setup;
+  const model = trainedPart(parts.model, spec.freeze);
   const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
   const trainer = await Trainer.open({
-    ...{ spec, data, model, clock, nowMs, nextTurn },
+    ...{ spec, data, model, whole: parts.model, clock, nowMs, nextTurn },
     onStep: (report) => observer.onStep(report),
   });
-  const checkpointer = new Checkpointer({ jobId, store, everySteps: spec.checkpoint.everySteps });
+  const checkpointer = new Checkpointer({ jobId, store, ...spec.checkpoint });
   await checkpointer.restore(trainer);
   const stateSource = parts.stateThread ?? new StateSource({ plane, digestState: parts.digestState });
   const { description } = model;

@@ -3,15 +3,17 @@ import { limits } from "../../protocol/limits.ts";
 import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import type { Dataset } from "../data/dataset.ts";
-import { abortError } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
-import { evaluateShare } from "./evaluation.ts";
+import { BatchShares } from "./batch-shares.ts";
+import { EarlyStopping } from "./early-stopping.ts";
+import { evaluateLocally, evaluateShare, evaluationOf, type HeldOut } from "./evaluation.ts";
 import { FiniteGuard } from "./finite-guard.ts";
 import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { waitForHealing } from "./healing/final-wait.ts";
+import { type StepsOfRank, takeSteps } from "./rank-steps.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Exchange, tail } from "./synchronization/exchange.ts";
@@ -21,6 +23,7 @@ import {
   encodeState,
   encodeWeights,
   initialState,
+  parameterCountOf,
   restoreState,
   type TrainingState,
   trainingPoint,
@@ -39,6 +42,8 @@ export interface TrainerOptions {
   readonly spec: JobSpec;
   readonly data: Dataset;
   readonly model: TrainableModel;
+  /** With those parameters that are not trained; `model` itself where all are. */
+  readonly whole?: TrainableModel;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   readonly clock: Clock;
@@ -57,6 +62,9 @@ export class Trainer implements Trainee {
   readonly #workload: Workload;
   readonly #synchronization: Synchronization;
   readonly #exchange: Exchange;
+  /** How the ranks of the ring share the global batch. */
+  readonly #shares: BatchShares;
+  readonly #stopping: EarlyStopping;
   readonly stall = new StallBound();
   readonly #guard: FiniteGuard;
   #pauseWanted = false;
@@ -70,15 +78,21 @@ export class Trainer implements Trainee {
 
   private constructor(options: TrainerOptions) {
     const { spec, data, model } = options;
-    const parameterCount = model.description.parameterCount;
+    const parameterCount = parameterCountOf(model.layout);
     this.#options = options;
     this.#synchronization = createSynchronization(spec, model.layout);
     this.#exchange = new Exchange(spec, parameterCount);
     this.#guard = new FiniteGuard(spec.nonFinite, model.layout);
-    this.state = initialState(parameterCount, this.#synchronization);
+    this.#shares = new BatchShares(spec);
     this.#workload = new Workload({ spec, data, model });
     this.stepsPerEpoch = this.#workload.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
+    const { slots, scalars, everySteps } = this.#synchronization;
+    this.#stopping = new EarlyStopping(spec.evaluation, {
+      stepsPerEpoch: this.stepsPerEpoch,
+      roundSteps: everySteps,
+    });
+    this.state = initialState(parameterCount, { slots, scalars: { ...scalars, ...this.#stopping.scalars } });
   }
 
   get memory(): RingMemory {
@@ -112,22 +126,29 @@ export class Trainer implements Trainee {
   }
 
   async encodeWeights(): Promise<Uint8Array> {
-    return encodeWeights(this.state, this.#options.model.layout);
+    const { model, whole = model } = this.#options;
+    if (whole.layout.length === model.layout.length) return encodeWeights(this.state, model.layout);
+    const parameters = new Float32Array(whole.description.parameterCount);
+    await whole.readParameters(parameters);
+    return encodeWeights({ parameters }, whole.layout);
   }
 
   async run(ring: Ring, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
     this.#exchange.begin();
     this.#guard.begin();
+    this.#shares.begin();
     this.#tellModel(this.#synchronization.begin(this.state));
     ring.hopTimeoutMs = this.stall.boundMs;
     let healing = entry;
     for (let step = entry?.step ?? this.state.step; step < this.totalSteps; ) {
       const round = await this.#round({ ring, firstStep: step, healing }, signal);
       step += round.stepCount;
+      if (round.stops) break;
       if (round.pauses) return "paused";
       if (healing && round.healedCount === healing.healingCount) {
         healing.onAllHealed();
+        this.#shares.begin();
         healing = undefined;
       }
     }
@@ -146,15 +167,12 @@ export class Trainer implements Trainee {
     const stepCount = Math.min(everySteps - (firstStep % everySteps), this.totalSteps - firstStep);
 
     if (ring.isWornOut) this.requestPause();
-    if (catchUp) {
-      values.fill(0);
-      totals.fill(0);
-    } else {
-      const place = healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize };
-      await this.#takeSteps({ ring, firstStep, stepCount, ...place }, signal);
-      this.#synchronization.contribute(this.state, values);
-      if (everySteps > 1) this.#guard.inspect(values, 0, firstStep + stepCount - 1);
-    }
+    await this.#shares.agree(ring, catchUp === undefined, signal);
+    const place = this.#shares.of(healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize });
+    const evaluates = this.#stopping.isDue(firstStep);
+    totals.fill(0);
+    if (catchUp) values.fill(0);
+    else await this.#contribute({ ring, firstStep, stepCount, place }, signal);
     this.#guard.vote(values, totals);
     totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
     totals[tail.healedCount] = catchUp?.isCurrent ? 1 : 0;
@@ -162,10 +180,12 @@ export class Trainer implements Trainee {
     const communicationStartedAtMs = nowMs();
     // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
     const ownMs = communicationStartedAtMs - startedAtMs;
-    if (stepCount > 1) ring.hopTimeoutMs = Math.max(this.stall.boundMs, limits.stallSteps * ownMs);
+    const leastMs = evaluates ? limits.firstStepTimeoutMs : this.stall.boundMs;
+    if (stepCount > 1 || evaluates) ring.hopTimeoutMs = Math.max(leastMs, limits.stallSteps * ownMs);
     await this.#exchange.sum(ring, signal);
     const communicationMs = nowMs() - communicationStartedAtMs;
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
+    if (totals[tail.stopVotes]! > 0) return { stepCount: 0, pauses: false, stops: true, healedCount: 0 };
 
     const examples = totals[tail.exampleCount]!;
     // Targets that are all padding teach nothing, and are no division by zero.
@@ -174,14 +194,16 @@ export class Trainer implements Trainee {
     const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
     const contributorCount = healing?.place.worldSize ?? ring.worldSize;
     const sums = { firstStep, stepCount, sums: values, targetCount, contributorCount };
-    const round: KeptRound = { ...sums, isSkipped: fault !== undefined };
+    const { target } = this.#options.data.shape;
+    const evaluation = evaluates ? evaluationOf(totals.subarray(tail.heldOutLossSum), target) : undefined;
+    const round: KeptRound = { ...sums, isSkipped: fault !== undefined, evaluation };
     const result = {
       stepCount,
       pauses: totals[tail.pauseVotes]! > 0,
+      stops: false,
       healedCount: totals[tail.healedCount]!,
     };
-    const isNumber = this.#options.data.shape.target.kind === "number";
-    const accuracy = isNumber ? null : totals[tail.correctCount]! / targetCount;
+    const accuracy = target.kind === "number" ? null : totals[tail.correctCount]! / targetCount;
     if (catchUp && !catchUp.isCurrent) {
       catchUp.keep({ ...round, sums: values.slice() });
       await this.#catchUp(healing, catchUp);
@@ -190,20 +212,26 @@ export class Trainer implements Trainee {
       this.#options.model.writeParameters(this.state.parameters);
     }
     const durationMs = nowMs() - startedAtMs;
-    this.stall.observe(durationMs);
+    if (!evaluates) this.stall.observe(durationMs); // it says nothing of the steps to come
     ring.hopTimeoutMs = this.stall.boundMs;
     if (this.state.step === firstStep + stepCount) {
       await onStep({
         ...{ step: this.state.step, stepCount, loss, examples, accuracy, fault },
         ...{ durationMs, communicationMs, sentBytes: ring.sentBytes },
+        batchShares: this.#shares.perMille,
+        evaluation: evaluation && {
+          ...{ ...evaluation, step: firstStep },
+          isBest: this.state.scalars.bestStep === firstStep,
+        },
       });
     }
     return result;
   }
 
-  #apply({ firstStep, stepCount, sums, targetCount, contributorCount, isSkipped }: KeptRound): void {
+  #apply({ firstStep, stepCount, sums, targetCount, contributorCount, ...rest }: KeptRound): void {
+    if (rest.evaluation) this.#stopping.note(this.state, firstStep, rest.evaluation);
     const round = { contributorCount, targetCount, learningRate: this.#learningRate(firstStep) };
-    if (isSkipped) this.#synchronization.begin(this.state);
+    if (rest.isSkipped) this.#synchronization.begin(this.state);
     else this.#synchronization.apply(this.state, sums, round);
     this.state.step = firstStep + stepCount;
   }
@@ -227,45 +255,49 @@ export class Trainer implements Trainee {
     entry.onAllHealed();
   }
 
-  /** This rank's part of some steps: leaves the last gradient and the totals of all of them in the vector. */
-  async #takeSteps(of: StepsOfRank, signal: AbortSignal): Promise<void> {
-    const { rank, worldSize } = of;
+  /** What this rank brings to the sum: its steps, and its share of the held-out set before them where that is due. */
+  async #contribute(of: StepsOfRank, signal: AbortSignal): Promise<void> {
     const { values, totals } = this.#exchange;
-    const sums = { loss: 0, correct: 0, targets: 0, examples: 0 };
-    const takeTurn = () => this.#options.nextTurn().then(() => of.ring.throwIfBroken());
-    for (let step = of.firstStep; step < of.firstStep + of.stepCount; step++) {
-      if (step > of.firstStep) await takeTurn(); // our agent and our neighbours have their turn between local steps
-      if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
-      of.ring.throwIfBroken(); // or a neighbour's death would be noticed only when the ranks meet
-      const slice = await this.#workload.gradient({ step, rank, worldSize }, values, takeTurn, signal);
-      if (!this.#guard.inspect(values, slice.lossSum, step)) break;
-      sums.loss += slice.lossSum;
-      sums.correct += slice.correctCount;
-      sums.targets += slice.targetCount;
-      sums.examples += slice.exampleCount;
-      const at = { targetCount: slice.targetCount, learningRate: this.#learningRate(step) };
-      this.#tellModel(this.#synchronization.step(values, at));
+    if (this.#stopping.isStopped(this.state)) {
+      values.fill(0);
+      totals[tail.stopVotes] = 1;
+      return;
     }
-    totals[tail.lossSum] = sums.loss;
-    totals[tail.correctCount] = sums.correct;
-    totals[tail.targetCount] = sums.targets;
-    totals[tail.exampleCount] = sums.examples;
+    const heldOut = this.#stopping.isDue(of.firstStep)
+      ? await evaluateLocally(this.#heldOut, of.place, signal)
+      : undefined;
+    await takeSteps(of, this.#tools, signal);
+    this.#synchronization.contribute(this.state, values);
+    if (this.#synchronization.everySteps > 1) this.#guard.inspect(values, 0, of.firstStep + of.stepCount - 1);
+    if (heldOut) totals.set(heldOut.totals, tail.heldOutLossSum);
   }
 
   /** Evaluates the held-out set, each rank its share. @throws as `evaluateShare` */
   evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation> {
-    const { nextTurn } = this.#options;
-    return evaluateShare(ring, { ...this.#workload.evaluation, nextTurn }, signal);
+    return evaluateShare(ring, this.#heldOut, signal);
   }
 
-  #learningRate(step: number): number {
+  get #tools() {
+    const { nowMs, nextTurn } = this.#options;
+    return {
+      ...{ workload: this.#workload, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },
+      ...{ synchronization: this.#synchronization, exchange: this.#exchange },
+      ...{ learningRate: this.#learningRate, tellModel: this.#tellModel },
+    };
+  }
+
+  get #heldOut(): HeldOut {
+    return { ...this.#workload.heldOut, nextTurn: this.#options.nextTurn };
+  }
+
+  readonly #learningRate = (step: number): number => {
     const { optimizer, schedule } = this.#options.spec;
     return learningRate(schedule, { base: optimizer.learningRate, step, totalSteps: this.totalSteps });
-  }
+  };
 
-  #tellModel(parameters: Float32Array | undefined): void {
+  readonly #tellModel = (parameters: Float32Array | undefined): void => {
     if (parameters) this.#options.model.writeParameters(parameters);
-  }
+  };
 }
 
 interface RoundOfRing {
@@ -278,15 +310,8 @@ interface RoundOfRing {
 interface RoundResult {
   readonly stepCount: number;
   readonly pauses: boolean;
+  /** The state says that the training is over: all have known it since the last round, and now also those that heal. */
+  readonly stops: boolean;
   /** Ranks that had healed before it. */
   readonly healedCount: number;
-}
-
-interface StepsOfRank {
-  readonly ring: Ring;
-  readonly firstStep: number;
-  readonly stepCount: number;
-  /** Among those who share the global batch. */
-  readonly rank: number;
-  readonly worldSize: number;
 }

@@ -20,6 +20,10 @@ export interface TrainingState {
   readonly scalars: Record<string, number>;
 }
 
+/** Those of a part of a model where only that is trained. */
+export const parameterCountOf = (layout: readonly ParameterSlot[]): number =>
+  layout.reduce((sum, { elementCount }) => sum + elementCount, 0);
+
 export function initialState(
   parameterCount: number,
   optimizer: Pick<Optimizer, "slots" | "scalars">,
@@ -51,7 +55,10 @@ export function encodeState(state: TrainingState, layout: readonly ParameterSlot
 }
 
 /** Only the weights, as a version holds them. */
-export function encodeWeights(state: TrainingState, layout: readonly ParameterSlot[]): Uint8Array {
+export function encodeWeights(
+  state: Pick<TrainingState, "parameters">,
+  layout: readonly ParameterSlot[],
+): Uint8Array {
   return encodeSafetensors(parameterTensors(state, layout));
 }
 
@@ -104,7 +111,10 @@ function readScalars(metadata: Readonly<Record<string, string>>, names: readonly
   }
 }
 
-function parameterTensors(state: TrainingState, layout: readonly ParameterSlot[]): NamedTensor[] {
+function parameterTensors(
+  state: Pick<TrainingState, "parameters">,
+  layout: readonly ParameterSlot[],
+): NamedTensor[] {
   return layout.map(({ name, shape, offset, elementCount }) => ({
     name,
     shape,

@@ -2,8 +2,9 @@ import type { JobSpec } from "../../protocol/job-spec.ts";
 import { Augmentation } from "../data/augmentation.ts";
 import { BatchBuffer, type Dataset } from "../data/dataset.ts";
 import type { BatchResult, TrainableModel } from "../engine/port.ts";
-import { evaluationBatch } from "./evaluation.ts";
+import { evaluationBatch, type HeldOut } from "./evaluation.ts";
 import { type Place, Sampler } from "./sampler.ts";
+import { parameterCountOf } from "./training-state.ts";
 
 interface SliceResult extends BatchResult {
   readonly exampleCount: number;
@@ -43,11 +44,11 @@ export class Workload {
       data.shape,
       isCut ? this.#microBatchSize : Math.max(spec.batchSize, evaluationBatch),
     );
-    this.#part = new Float32Array(isCut ? model.description.parameterCount : 0);
+    this.#part = new Float32Array(isCut ? parameterCountOf(model.layout) : 0);
   }
 
   /** What the held-out set is evaluated with: no more examples at once than training takes. */
-  get evaluation() {
+  get heldOut(): Omit<HeldOut, "nextTurn"> {
     const batchSize = this.#part.length > 0 ? this.#microBatchSize : evaluationBatch;
     const { test: set, shape } = this.#data;
     return { model: this.#model, set, target: shape.target, batch: this.#batch, batchSize };

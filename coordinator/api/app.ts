@@ -10,6 +10,8 @@ import {
   deployRequestSchema,
   type Problem,
   reachabilityRequestSchema,
+  steerActionSchema,
+  steerRequestSchema,
   tokenRequestSchema,
 } from "../../protocol/messages/api.ts";
 import { type AuditQuery, auditQuerySchema } from "../../protocol/messages/audit.ts";
@@ -71,7 +73,12 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
   app.post("/api/jobs", async (c) =>
     c.json(await coordinator.submitJob(await body(c.req.raw, jobSpecSchema, "JOB_INVALID")), 201),
   );
-  app.post("/api/jobs/:id/cancel", async (c) => c.json(await coordinator.cancelJob(c.req.param("id"))));
+  for (const action of steerActionSchema.options) {
+    app.post(`/api/jobs/:id/${action}`, async (c) => {
+      const { reason } = await body(c.req.raw, steerRequestSchema, "REQUEST_INVALID", {});
+      return c.json(await coordinator.steerJob(c.req.param("id"), action, reason));
+    });
+  }
   app.put("/api/deployments/:name", async (c) =>
     c.json(
       await coordinator.deploy(
@@ -131,10 +138,12 @@ async function body<T>(
   request: Request,
   schema: z.ZodType<T>,
   code: "JOB_INVALID" | "REQUEST_INVALID",
+  whenEmpty?: unknown,
 ): Promise<T> {
   let value: unknown;
   try {
-    value = await request.json();
+    const text = await request.text();
+    value = text === "" && whenEmpty !== undefined ? whenEmpty : JSON.parse(text);
   } catch (cause) {
     throw new RingfoldError("REQUEST_INVALID", "the body is not JSON", {}, { cause });
   }

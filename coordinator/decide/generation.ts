@@ -37,6 +37,11 @@ export function computeQuorum(
       reason: `waits for ${missing} more worker${missing === 1 ? "" : "s"}: ${candidates.length} of ${min} present`,
     };
   }
+  const { resumeFrom } = job;
+  if (resumeFrom && candidates.every(({ point }) => point!.step < resumeFrom.step)) {
+    const reason = `waits for a worker that holds the checkpoint of step ${resumeFrom.step}`;
+    return { plan: null, reason };
+  }
   const previous = job.plan?.ranks.map(({ peerId }) => peerId) ?? [];
   // A member whose trainer is a new one knows nothing of that generation: the silent may have its steps.
   const ended = candidates.filter(({ phase }) => phase === "ended").map(({ peerId }) => peerId);
@@ -61,6 +66,8 @@ export function computeQuorum(
   const byId = new Map(chosen.map((member) => [member.peerId, member]));
   const members = order.map((peerId) => byId.get(peerId)!);
   const { start, source } = startingPoint(members);
+  const heals = ({ point }: Member) => point!.step !== start.step || point!.hash !== start.hash;
+  const isTotalLoss = previous.length > 0 && survivors.length === 0;
   const generation = (job.plan?.generation ?? 0) + 1;
   const changes =
     job.changes.length > 0 ? job.changes.join(", ") : generation === 1 ? "all workers are ready" : "resumed";
@@ -70,12 +77,13 @@ export function computeQuorum(
     plan: {
       jobId: job.id,
       generation,
-      ranks: members.map(({ peerId, host, port, statePort, point }, rank) => {
-        const heals = point!.step !== start.step || point!.hash !== start.hash;
-        return { rank, peerId, host, port, statePort, heals };
+      ranks: members.map((member, rank) => {
+        const { peerId, host, port, statePort } = member;
+        return { rank, peerId, host, port, statePort, heals: heals(member) };
       }),
       start,
       source,
+      ...(isTotalLoss && members.some(heals) ? { healsFirst: true } : {}),
       transport: job.spec.transport,
       ...{ algorithm, predictedCommunicationMs, reason },
     },

@@ -30,7 +30,13 @@ export type JobEffect =
   | { readonly kind: "prepare"; readonly peerId: string }
   /** To all ranks of the plan, unless some are named. */
   | { readonly kind: "start"; readonly plan: GenerationPlan; readonly peerIds?: readonly string[] }
-  | { readonly kind: "quiesce"; readonly peerIds: readonly string[]; readonly generation: number }
+  | {
+      readonly kind: "quiesce";
+      readonly peerIds: readonly string[];
+      readonly generation: number;
+      /** Each rank writes a checkpoint there. */
+      readonly checkpoint?: true;
+    }
   | { readonly kind: "stop"; readonly peerIds: readonly string[]; readonly reason: string }
   | { readonly kind: "register" };
 

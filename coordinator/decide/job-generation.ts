@@ -64,8 +64,10 @@ function form(draft: JobDraft): void {
   const members = Object.values(job.members);
   const preparing = members.filter(({ phase }) => phase === "preparing").length;
   const candidates = draft.inPhase("ready", "ended");
-  if (!job.plan && preparing > 0 && candidates.length < job.spec.workers.max) {
-    job.state = "preparing";
+  // Where nobody is in the middle of something, nothing is gained by a ring of those who happened to be ready first.
+  const begins = draft.inPhase("ended").length === 0;
+  if (begins && preparing > 0 && candidates.length < job.spec.workers.max) {
+    job.state = job.plan ? "reforming" : "preparing";
     job.reason = fetching(draft) ?? `${candidates.length} of ${members.length} workers are ready`;
     return;
   }
@@ -125,11 +127,13 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   job.dissents = [];
   job.diverged = [];
   job.silent = [];
+  job.resumeFrom = null;
   job.stepMs = null;
   job.recoveringSinceMs ??= job.interruptedAtMs; // a ring that breaks before its first step: still the same outage
   job.interruptedAtMs = null;
   // Later ones died with their owners; trained again in another world, those steps have other bits.
   job.checkpoints = job.checkpoints.filter(({ step }) => step <= plan.start.step);
+  job.evaluations = job.evaluations.filter(({ step }) => step < plan.start.step); // known one step later
   job.generations = withNewest(job.generations, {
     generation: plan.generation,
     ranks: plan.ranks.map(({ peerId }) => peerId),
@@ -160,8 +164,10 @@ const withNewest = (
 ];
 
 function succeed(draft: JobDraft): void {
-  const { accuracy, loss, metrics, examples } = draft.job.result!.evaluation;
+  const { evaluation, stoppedEarly, point } = draft.job.result!;
+  const { accuracy, loss, metrics, examples } = evaluation;
   const quality = [
+    ...(stoppedEarly ? [`stopped early after step ${point.step}`] : []),
     accuracy === null ? `loss ${loss.toPrecision(4)}` : `accuracy ${(100 * accuracy).toFixed(2)}%`,
     ...Object.entries(metrics).map(([name, value]) => `${name} ${value.toPrecision(4)}`),
   ];

@@ -87,17 +87,24 @@ export function releaseLeavers(draft: JobDraft): void {
 export function recruit(draft: JobDraft): void {
   const { job } = draft;
   if (isOver(job) || job.result) return;
+  const room = job.spec.workers.max + job.spec.workers.spares;
+  const holds = ({ peerId }: { readonly peerId: string }) => job.resumeFrom?.peers.includes(peerId) ?? true;
   const eligible = [...draft.world.peers.values()]
     .filter(
       ({ peerId, eligible, connected, leaving }) => eligible && connected && !leaving && !job.members[peerId],
     )
     .filter(({ peerId }) => (job.failures[peerId] ?? 0) < failuresMax)
-    // Who comes and goes is asked last.
+    // Who has the state is asked first, who comes and goes last.
     .sort(
-      (a, b) => Number(a.flapping ?? false) - Number(b.flapping ?? false) || (a.peerId < b.peerId ? -1 : 1),
+      (a, b) =>
+        Number(holds(b)) - Number(holds(a)) ||
+        Number(a.flapping ?? false) - Number(b.flapping ?? false) ||
+        (a.peerId < b.peerId ? -1 : 1),
     );
   for (const { peerId, incarnation } of eligible) {
-    if (Object.keys(job.members).length >= job.spec.workers.max + job.spec.workers.spares) break;
+    const hasHolder = Object.keys(job.members).some((member) => holds({ peerId: member }));
+    const reserved = hasHolder || holds({ peerId }) ? 0 : 1; // a place for one who has the state
+    if (Object.keys(job.members).length >= room - reserved) break;
     const sinceMs = draft.world.nowMs;
     job.members[peerId] = {
       peerId,

@@ -1,7 +1,12 @@
 import { z } from "zod";
 import { digestSchema, peerIdSchema } from "../../protocol/ids.ts";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
-import { generationViewSchema, jobFailureSchema, jobStateSchema } from "../../protocol/messages/api.ts";
+import {
+  evaluationPointSchema,
+  generationViewSchema,
+  jobFailureSchema,
+  jobStateSchema,
+} from "../../protocol/messages/api.ts";
 import {
   evaluationSchema,
   generationPlanSchema,
@@ -76,10 +81,20 @@ export const jobRecordSchema = z.object({
   /** Members of the current generation that neither reported its end nor are known to be dead. */
   silent: z.array(z.string()),
   pauseRequested: z.boolean(),
+  /** An operator wants it paused: not yet told to the ranks, or told. */
+  hold: z.enum(["asked", "told"]).nullable().default(null),
+  holdReason: z.string().default(""),
+  /** The checkpoint from which it goes on after a pause or another try: without one who has it, no ring is formed. */
+  resumeFrom: z
+    .object({ step: z.number().int(), peers: z.array(z.string()) })
+    .nullable()
+    .default(null),
   /** What changed since the last plan, for its reason. */
   changes: z.array(z.string()),
   /** `peers`: who wrote it; a report that is told twice counts once. */
   checkpoints: z.array(checkpointRecordSchema),
+  /** The last ones of those while it trained. */
+  evaluations: z.array(evaluationPointSchema).default([]),
   /** Other states than those at the same steps of the current generation. */
   dissents: z.array(checkpointRecordSchema).default([]),
   /** Ranks of the current generation whose parameters are not those of the majority: they heal in the next one. */
@@ -88,6 +103,8 @@ export const jobRecordSchema = z.object({
   failures: z.record(z.string(), z.number().int()),
   dataDigest: digestSchema.nullable(),
   model: modelDescriptionSchema.nullable(),
+  /** Digest of the weights that `spec.from` names. */
+  base: digestSchema.nullable().default(null),
   /** Everyone who ever was a rank: lineage. */
   peers: z.array(z.string()),
   engines: z.array(z.string()),
@@ -97,6 +114,7 @@ export const jobRecordSchema = z.object({
       weights: digestSchema,
       weightsBytes: z.number(),
       evaluation: evaluationSchema,
+      stoppedEarly: z.boolean().default(false),
       atMs: z.number(),
     })
     .nullable(),
@@ -126,12 +144,17 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     stepMs: null,
     silent: [],
     pauseRequested: false,
+    hold: null,
+    holdReason: "",
+    resumeFrom: null,
     changes: [],
     checkpoints: [],
     dissents: [],
     diverged: [],
+    evaluations: [],
     failures: {},
     dataDigest: null,
+    base: null,
     model: null,
     peers: [],
     engines: [],

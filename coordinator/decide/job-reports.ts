@@ -3,6 +3,8 @@ import { compareCheckpoint, compareResult } from "./divergence.ts";
 import type { JobDraft } from "./job-draft.ts";
 import type { Member } from "./job-record.ts";
 
+const evaluationsKept = 500;
+
 /** An agent's word that no trainer of the job runs on it, after it was told to stop. */
 export const isStopped = (report: JobReport): boolean =>
   report.kind === "failed" && report.code === "CANCELLED";
@@ -30,12 +32,21 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
     }
     case "checkpoint":
       return current ? compareCheckpoint(draft, member, report.point) : undefined;
+    case "evaluated": {
+      // Every rank says it; with the last step of a ring taken back, it is said again.
+      if (!current || job.evaluations.some(({ step }) => step === report.step)) return;
+      job.evaluations = [...job.evaluations, { step: report.step, ...report.evaluation }].slice(
+        -evaluationsKept,
+      );
+      return;
+    }
     case "finished": {
       if (!current) return;
       draft.setPhase(member, "finished");
       member.point = report.point;
-      const { point, weights, weightsBytes, evaluation } = report;
-      return compareResult(draft, { point, weights, weightsBytes, evaluation, atMs: draft.world.nowMs });
+      const { point, weights, weightsBytes, evaluation, stoppedEarly = false } = report;
+      const atMs = draft.world.nowMs;
+      return compareResult(draft, { point, weights, weightsBytes, evaluation, stoppedEarly, atMs });
     }
     case "failed":
       // A late stop may have hit the trainer that was prepared since: asked again, it speaks up or is started.

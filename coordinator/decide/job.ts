@@ -1,9 +1,11 @@
+import type { SteerAction } from "../../protocol/messages/api.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
 import { JobDraft, type JobEffect, type JobWorld } from "./job-draft.ts";
 import { advance } from "./job-generation.ts";
 import { dropLost, recruit } from "./job-members.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
 import { applyReport, isStopped } from "./job-reports.ts";
+import { refusalOf, settleHold, steer } from "./job-steering.ts";
 
 export type { JobEffect, JobWorld, PeerFact } from "./job-draft.ts";
 
@@ -14,19 +16,24 @@ export type { JobEffect, JobWorld, PeerFact } from "./job-draft.ts";
 export type JobEvent =
   | { readonly kind: "tick" }
   | { readonly kind: "report"; readonly from: string; readonly report: JobReport }
-  | { readonly kind: "cancel" };
+  | { readonly kind: "steer"; readonly action: SteerAction; readonly reason: string };
 
 export function decideJob(
   record: JobRecord,
   event: JobEvent,
   world: JobWorld,
 ): { record: JobRecord; effects: JobEffect[] } {
-  if (isOver(record)) return { record, effects: lateEffects(record, event) };
+  if (event.kind === "steer" && refusalOf(record, event.action)) return { record, effects: [] };
+  const rests = isOver(record) || record.state === "paused";
+  if (rests && event.kind !== "steer") return { record, effects: lateEffects(record, event) };
   const draft = new JobDraft(structuredClone(record), world);
   apply(draft, event);
   dropLost(draft);
-  advance(draft);
-  recruit(draft);
+  if (draft.job.hold && !draft.job.result) settleHold(draft);
+  else if (draft.job.state !== "paused") {
+    advance(draft);
+    recruit(draft);
+  }
   return { record: draft.job, effects: draft.effects };
 }
 
@@ -38,6 +45,11 @@ export function effectsInForce(job: JobRecord): JobEffect[] {
       .filter((member) => member.phase === phase)
       .map(({ peerId }) => peerId);
   const effects: JobEffect[] = inPhase("preparing").map((peerId) => ({ kind: "prepare", peerId }));
+  if (job.hold === "told" && job.plan) {
+    const peerIds = [...inPhase("running"), ...inPhase("ended")];
+    const { generation } = job.plan;
+    return [...effects, { kind: "quiesce", peerIds, generation, checkpoint: true }];
+  }
   const peerIds = inPhase("running");
   if (!job.plan || peerIds.length === 0) return effects;
   effects.push({ kind: "start", plan: job.plan, peerIds });
@@ -52,7 +64,7 @@ function lateEffects(record: JobRecord, event: JobEvent): JobEffect[] {
 }
 
 function apply(draft: JobDraft, event: JobEvent): void {
-  if (event.kind === "cancel") draft.end("cancelled", "cancelled by an operator");
+  if (event.kind === "steer") steer(draft, event.action, event.reason);
   if (event.kind !== "report") return;
   if (isStopped(event.report)) draft.job.silent = draft.job.silent.filter((peerId) => peerId !== event.from);
   const member = draft.job.members[event.from];

@@ -58,6 +58,7 @@ export function chartOptions(element: HTMLElement, marks: () => readonly Generat
         scale: "loss",
         stroke: colours.loss,
         width: 1.5,
+        spanGaps: true,
         points: { show: false },
         value: legend(formatLoss),
       },
@@ -66,19 +67,37 @@ export function chartOptions(element: HTMLElement, marks: () => readonly Generat
         scale: "accuracy",
         stroke: colours.accuracy,
         width: 1.5,
+        spanGaps: true,
         points: { show: false },
         value: legend(formatPercent),
       },
+      heldOut({ label: "Held-out loss", scale: "loss", stroke: colours.loss, value: legend(formatLoss) }),
+      heldOut({
+        ...{ label: "Held-out accuracy", scale: "accuracy" },
+        ...{ stroke: colours.accuracy, value: legend(formatPercent) },
+      }),
     ],
     cursor: { points: { size: 6 }, drag: { x: true, y: false } },
     hooks: { draw: [(chart) => drawMarks(chart, marks(), colours)] },
   };
 }
 
+/** Few points far apart: dots on a dashed line. */
+const heldOut = (series: uPlot.Series): uPlot.Series => ({
+  ...series,
+  width: 1,
+  dash: [4, 4],
+  spanGaps: true,
+  points: { show: true, size: 5 },
+});
+
 const legend =
   (format: (value: number | null) => string): uPlot.Series.Value =>
   (chart, value, seriesIndex, index) =>
-    format((index === null ? chart.data[seriesIndex]?.at(-1) : value) ?? null);
+    format((index === null ? newest(chart.data[seriesIndex]) : value) ?? null);
+
+const newest = (values: uPlot.AlignedData[number] | undefined) =>
+  Array.from(values ?? []).findLast((value) => value !== null);
 
 /** A dashed upright line where each generation began, with its number where there is room. */
 function drawMarks(chart: uPlot, marks: readonly GenerationMark[], { mark, font }: Colours): void {

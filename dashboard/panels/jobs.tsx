@@ -7,7 +7,16 @@ import { countStates, StateBadge } from "./state-badge.tsx";
 
 /** Enough for a day's work at one glance; `ringfold jobs` lists all. */
 const shownMax = 40;
-const stateOrder = ["running", "reforming", "preparing", "waiting", "succeeded", "cancelled", "failed"];
+const stateOrder = [
+  "running",
+  "reforming",
+  "preparing",
+  "waiting",
+  "paused",
+  "succeeded",
+  "cancelled",
+  "failed",
+];
 
 interface JobsProps {
   /** In the order in which they are shown. */

@@ -14,7 +14,7 @@ interface LossCurveProps {
   readonly liveSinceMs: number | null;
 }
 
-/** Loss and accuracy by step, with a mark where each generation began. */
+/** Loss and accuracy by step, in training and on the held-out set, with a mark where each generation began. */
 export function LossCurve({ job, client, liveSinceMs }: LossCurveProps) {
   const { points, problem } = usePoints(job, client, liveSinceMs);
   const last = points.at(-1);
@@ -23,7 +23,7 @@ export function LossCurve({ job, client, liveSinceMs }: LossCurveProps) {
     : `Loss and accuracy of ${job.id}: no points yet`;
   return (
     <figure class="curve" data-testid="loss-curve" data-points={points.length}>
-      <Chart points={points} marks={job.generations.slice(1)} label={label} />
+      <Chart points={points} heldOut={job.evaluations} marks={job.generations.slice(1)} label={label} />
       {problem ? <p class="curve-message">The curve could not be read: {problem}</p> : null}
       {!problem && points.length === 0 ? <p class="curve-message">No steps yet.</p> : null}
     </figure>
@@ -62,12 +62,13 @@ function usePoints(job: Job, client: Client, liveSinceMs: number | null) {
 
 interface ChartProps {
   readonly points: readonly CurvePoint[];
+  readonly heldOut: readonly CurvePoint[];
   readonly marks: readonly GenerationMark[];
   readonly label: string;
 }
 
 /** uPlot in a box that it fills; drawn anew when the box or the colour scheme changes. */
-function Chart({ points, marks, label }: ChartProps) {
+function Chart({ points, heldOut, marks, label }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot | null>(null);
   const newestMarks = useRef(marks);
@@ -102,9 +103,9 @@ function Chart({ points, marks, label }: ChartProps) {
   }, []);
 
   useEffect(() => {
-    data.current = toColumns(points);
+    data.current = toColumns(points, heldOut);
     showData(chart.current, data.current);
-  }, [points]);
+  }, [points, heldOut.length]);
 
   return <div class="chart" ref={box} role="img" aria-label={label} />;
 }

@@ -11,6 +11,7 @@ const tones: Readonly<Record<string, Tone>> = {
   preparing: "busy",
   running: "good",
   reforming: "warn",
+  paused: "neutral",
   succeeded: "good",
   failed: "bad",
   cancelled: "neutral",

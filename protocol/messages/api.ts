@@ -18,7 +18,10 @@ import { shardSchema } from "./serving.ts";
  *   GET    /api/jobs, /api/jobs/:id             JobView[], JobView
  *   GET    /api/jobs/:id/curve                  LossPoint[]
  *   POST   /api/jobs                            JobSpec -> JobView                     (operator)
- *   POST   /api/jobs/:id/cancel                 -> JobView                             (operator)
+ *   POST   /api/jobs/:id/cancel                 SteerRequest -> JobView                (operator)
+ *   POST   /api/jobs/:id/pause                  SteerRequest -> JobView                (operator)
+ *   POST   /api/jobs/:id/resume                 SteerRequest -> JobView                (operator)
+ *   POST   /api/jobs/:id/retry                  SteerRequest -> JobView                (operator)
  *   GET    /api/models, /api/models/:n/versions/:v   VersionView[], VersionView with manifest
  *   GET    /api/deployments                     DeploymentView[]
  *   PUT    /api/deployments/:name               DeployRequest -> DeploymentView        (operator)
@@ -58,10 +61,16 @@ export const jobStateSchema = z.enum([
   "preparing",
   "running",
   "reforming",
+  "paused",
   "succeeded",
   "failed",
   "cancelled",
 ]);
+
+export const steerActionSchema = z.enum(["cancel", "pause", "resume", "retry"]);
+export type SteerAction = z.infer<typeof steerActionSchema>;
+/** Why, for the event log. */
+export const steerRequestSchema = z.strictObject({ reason: z.string().max(500).default("") });
 
 export const generationViewSchema = z.object({
   generation: z.number().int(),
@@ -85,6 +94,10 @@ export type GenerationView = z.infer<typeof generationViewSchema>;
 export const jobFailureSchema = z.object({ code: z.string().max(64), message: z.string() });
 export type JobFailure = z.infer<typeof jobFailureSchema>;
 
+/** The held-out set while the job trains, after `step` steps. */
+export const evaluationPointSchema = evaluationSchema.extend({ step: z.number().int() });
+export type EvaluationPoint = z.infer<typeof evaluationPointSchema>;
+
 export const jobViewSchema = z.object({
   id: z.string(),
   spec: jobSpecSchema,
@@ -100,6 +113,8 @@ export const jobViewSchema = z.object({
   /** How many there were. */
   generationCount: z.number().int(),
   checkpoints: z.array(z.object({ step: z.number().int(), hash: digestSchema, ranks: z.number().int() })),
+  /** While it trained, oldest first; the last 500. */
+  evaluations: z.array(evaluationPointSchema),
   evaluation: evaluationSchema.nullable(),
   /** `name@N` once registered. */
   version: z.string().nullable(),

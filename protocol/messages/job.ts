@@ -34,6 +34,8 @@ export const generationPlanSchema = z.object({
   start: trainingPointSchema,
   /** and this is one of them. It also tells how the job goes. */
   source: peerIdSchema,
+  /** Nobody has lived through the generation before: those that heal do so before the first step, so that all take part in it. */
+  healsFirst: z.boolean().optional(),
   transport: z.enum(["encrypted", "plaintext"]),
   /** How this generation sums. */
   algorithm: algorithmSchema.default("ring"),
@@ -63,7 +65,15 @@ const control = <Request>(
 // coordinator -> agent
 
 /** Starts the trainer: process, engine, data, data-plane socket. Idempotent; readiness comes back as a report. */
-export const prepareJob = control("prepare", z.object({ ...termed, spec: jobSpecSchema }));
+export const prepareJob = control(
+  "prepare",
+  z.object({
+    ...termed,
+    spec: jobSpecSchema,
+    /** Weights that it begins with. */
+    base: digestSchema.optional(),
+  }),
+);
 /** Starts a generation on a prepared trainer. */
 export const startGeneration = control(
   "start",
@@ -72,7 +82,12 @@ export const startGeneration = control(
 /** Asks the running generation to end at the next step boundary, the same one on each rank. */
 export const quiesceJob = control(
   "quiesce",
-  z.object({ ...termed, generation: z.number().int().positive() }),
+  z.object({
+    ...termed,
+    generation: z.number().int().positive(),
+    /** Also writes a checkpoint there, and reports it: the job is about to be paused. */
+    checkpoint: z.boolean().optional(),
+  }),
 );
 /** Ends the trainer of this job. */
 export const stopJob = control("stop", z.object({ ...termed, reason: z.string().max(2_000) }));
@@ -107,6 +122,8 @@ export const progressSchema = z.object({
   stallBoundMs: z.number().positive(),
   /** Updates left out because a number was not finite (`nonFinite: skip`), since this rank's trainer started. */
   skippedSteps: z.number().int().nonnegative(),
+  /** What each rank takes of a batch, in per mille, where they do not take even parts. */
+  batchShares: z.array(z.number().int().nonnegative()).max(limits.worldSizeMax).optional(),
   points: z.array(lossPointSchema).max(1_000),
 });
 export type Progress = z.infer<typeof progressSchema>;
@@ -160,6 +177,14 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     point: trainingPointSchema,
     artefact: digestSchema,
   }),
+  /** Every rank, once the next step is applied; the held-out set with the state after `step` steps. */
+  z.object({
+    kind: z.literal("evaluated"),
+    ...reportBase,
+    generation: z.number().int(),
+    step: z.number().int().nonnegative(),
+    evaluation: evaluationSchema,
+  }),
   /** The first step after a re-formed ring was applied on this rank. */
   z.object({
     kind: z.literal("resumed"),
@@ -197,6 +222,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     weights: digestSchema,
     weightsBytes: z.number().nonnegative(),
     evaluation: evaluationSchema,
+    /** Before all steps were done, as evaluations became no better. */
+    stoppedEarly: z.boolean().optional(),
   }),
   /** This trainer cannot go on by itself. */
   z.object({

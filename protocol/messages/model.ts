@@ -49,6 +49,8 @@ export const versionManifestSchema = z.object({
     steps: z.number().int().nonnegative(),
     parameterHash: digestSchema,
     generations: z.number().int().nonnegative(),
+    /** The version whose weights it began with. */
+    from: z.string().max(128).optional(),
     peers: z.array(z.string()).max(1_024),
     engines: z.array(z.string()).max(64),
     release: z.string(),

@@ -18,6 +18,7 @@ import {
   type ReachabilityRequest,
   type ReachabilityView,
   reachabilityViewSchema,
+  type SteerAction,
   type TokenRequest,
   type VersionView,
   versionViewSchema,
@@ -56,6 +57,7 @@ export interface ApiClient {
   job(id: string): Promise<JobView>;
   submitJob(spec: JobSpec): Promise<JobView>;
   cancelJob(id: string): Promise<JobView>;
+  steerJob(id: string, action: SteerAction, reason: string): Promise<JobView>;
   models(): Promise<VersionView[]>;
   version(name: string, version: number): Promise<VersionDetail>;
   deployments(): Promise<DeploymentView[]>;
@@ -113,6 +115,8 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
     job: (id) => call("GET", `api/jobs/${segment(id)}`, jobViewSchema),
     submitJob: (spec) => call("POST", "api/jobs", jobViewSchema, spec),
     cancelJob: (id) => call("POST", `api/jobs/${segment(id)}/cancel`, jobViewSchema),
+    steerJob: (id, action, reason) =>
+      call("POST", `api/jobs/${segment(id)}/${action}`, jobViewSchema, { reason }),
     models: () => call("GET", "api/models", z.array(versionViewSchema)),
     version: (name, version) =>
       call("GET", `api/models/${segment(name)}/versions/${version}`, versionDetailSchema),

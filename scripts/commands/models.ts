@@ -69,6 +69,7 @@ async function versionText(detail: VersionDetail): Promise<string> {
     ["output", manifest.model.outputShape.join("x")],
     ["quality", evaluationText({ ...detail, examples: manifest.metrics.testExamples })],
     ["job", `${lineage.jobId}: ${lineage.steps} steps in ${lineage.generations} generations`],
+    ...(lineage.from ? [["from", lineage.from] as [string, string]] : []),
     ["data", lineage.dataDigest],
     ["seed", String(lineage.seed)],
     ["trained by", `${lineage.peers.map(shortPeer).join(" ")} with ${lineage.engines.join(", ")}`],

@@ -184,8 +184,13 @@ describe("reading", () => {
 const mutations = [
   ["POST", "/api/jobs", spec],
   ["POST", "/api/jobs/job-1/cancel", undefined],
+  ["POST", "/api/jobs/job-1/pause", undefined],
+  ["POST", "/api/jobs/job-1/resume", undefined],
+  ["POST", "/api/jobs/job-1/retry", { reason: "again" }],
   ["PUT", "/api/deployments/digits", { version: 1 }],
   ["DELETE", "/api/deployments/digits", undefined],
+  ["POST", "/api/datasets", {}],
+  ["DELETE", "/api/datasets/digits/versions/1", undefined],
   ["POST", "/api/tokens", {}],
   ["POST", "/api/reachability", { port: 80, challenge: "challenge-of-16-or-more" }],
 ] as const;
@@ -193,7 +198,8 @@ const mutations = [
 describe("changing", () => {
   test("every route of the contract that changes something is tried here", () => {
     const tried = mutations.map(
-      ([method, path]) => `${method} ${path.replace("job-1", "{}").replace("digits", "{}")}`,
+      ([method, path]) =>
+        `${method} ${path.replace("job-1", "{}").replace("digits", "{}").replace("versions/1", "versions/{}")}`,
     );
     expect(new Set(tried)).toEqual(new Set(listedRoutes.filter((route) => !route.startsWith("GET"))));
   });
@@ -260,6 +266,24 @@ describe("changing", () => {
       expect(await refusal(send("POST", "/api/reachability", body))).toMatchObject({
         code: "REQUEST_INVALID",
       });
+    });
+  });
+
+  test("a job is paused, resumed, cancelled and tried again, each with a reason for the log", async () => {
+    await read(send("POST", "/api/jobs", spec), jobViewSchema, 201);
+    const steer = (action: string, body?: object) =>
+      read(send("POST", `/api/jobs/job-1/${action}`, body), jobViewSchema);
+    const paused = await steer("pause", { reason: "the room is hot" });
+    expect(paused.state).toBe("paused");
+    expect(paused.reason).toBe("paused by an operator: the room is hot, before its first step");
+    expect(coordinator.view().events.at(-1)).toMatchObject({ message: `paused: ${paused.reason}` });
+    expect(await refusal(send("POST", "/api/jobs/job-1/pause"))).toMatchObject({ code: "CONFLICT" });
+    expect(await steer("resume")).toMatchObject({ state: "waiting" });
+    expect(await steer("cancel")).toMatchObject({ state: "cancelled", endedAtMs: expect.any(Number) });
+    expect(await steer("retry")).toMatchObject({ state: "waiting", endedAtMs: null });
+    const longWinded = { reason: "x".repeat(501) };
+    expect(await refusal(send("POST", "/api/jobs/job-1/cancel", longWinded))).toMatchObject({
+      code: "REQUEST_INVALID",
     });
   });
 

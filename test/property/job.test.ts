@@ -73,12 +73,16 @@ const move: fc.Arbitrary<Move> = fc.oneof(
   },
 );
 
-const cancel: Move = (bench) => bench.cancel();
+const steering = fc.constantFrom("pause", "resume", "cancel", "retry").map(
+  (action): Move =>
+    (bench) =>
+      bench.decide({ kind: "steer", action, reason: "" }),
+);
 
 const history = fc.record({
   min: fc.integer({ min: 1, max: 3 }),
   extra: fc.nat(3),
-  moves: fc.array(fc.oneof({ weight: 60, arbitrary: move }, fc.constant(cancel)), {
+  moves: fc.array(fc.oneof({ weight: 30, arbitrary: move }, steering), {
     minLength: 1,
     maxLength: 60,
   }),

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { evenShare, Sampler } from "../../agent/training/sampler.ts";
+import { Sampler, shareOf } from "../../agent/training/sampler.ts";
 
 const seed = fc.nat(0xffff_ffff);
 const shape = fc.record({
@@ -101,7 +101,7 @@ test("shares cover the whole, in order, for any count and world", () => {
     fc.property(fc.nat(10_000), fc.integer({ min: 1, max: 256 }), (count, worldSize) => {
       let next = 0;
       for (let rank = 0; rank < worldSize; rank++) {
-        const { start, end } = evenShare({ count, rank, worldSize });
+        const { start, end } = shareOf(count, { rank, worldSize });
         expect(start).toBe(next);
         next = end;
       }
@@ -122,4 +122,31 @@ test("of a data set in chunks a batch needs few of them, and two ranks different
   }
   // Half of 64 each, and the chunk in the middle of each window of eight for both.
   expect(perEpoch.map(({ size }) => size).every((size) => size <= 48)).toBe(true);
+});
+
+test("weighted shares cover the whole, in order, and are within one of their proportion", () => {
+  const weights = fc.array(fc.integer({ min: 1, max: 4_096 }), { minLength: 1, maxLength: 64 });
+  fc.assert(
+    fc.property(fc.nat(10_000), weights, (count, weights) => {
+      const total = weights.reduce((sum, weight) => sum + weight, 0);
+      let next = 0;
+      for (const [rank, weight] of weights.entries()) {
+        const { start, end } = shareOf(count, { rank, worldSize: weights.length, weights });
+        expect(start).toBe(next);
+        expect(Math.abs(end - start - (count * weight) / total)).toBeLessThan(1);
+        next = end;
+      }
+      expect(next).toBe(count);
+    }),
+  );
+});
+
+test("equal weights are even parts", () => {
+  fc.assert(
+    fc.property(fc.nat(1_000), fc.integer({ min: 1, max: 16 }), fc.nat(15), (count, worldSize, of) => {
+      const rank = of % worldSize;
+      const weights = Array(worldSize).fill(7);
+      expect(shareOf(count, { rank, worldSize, weights })).toEqual(shareOf(count, { rank, worldSize }));
+    }),
+  );
 });

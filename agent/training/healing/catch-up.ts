@@ -1,5 +1,6 @@
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
+import type { Evaluation } from "../../../protocol/messages/job.ts";
 
 /** What the ring has summed in one round, kept until this rank can apply it. */
 export interface KeptRound {
@@ -11,6 +12,8 @@ export interface KeptRound {
   readonly contributorCount: number;
   /** All ranks left it out, as its numbers were not finite. */
   readonly isSkipped: boolean;
+  /** Of the state before it, where the held-out set was evaluated. */
+  readonly evaluation?: Evaluation | undefined;
 }
 
 /**

@@ -13,7 +13,11 @@ export const tail = {
   nonFiniteVotes: 5,
   /** What the gradient is divided by: examples, or tokens that are no padding. */
   targetCount: 6,
-  length: 7,
+  /** Ranks whose state says that the training has stopped early. */
+  stopVotes: 7,
+  /** Over the held-out set with the state before this round; zeros where it is not evaluated. */
+  ...{ heldOutLossSum: 8, heldOutCorrectCount: 9, heldOutTargetCount: 10, heldOutExampleCount: 11 },
+  length: 12,
 } as const;
 
 /** The vector that the ranks sum, in the way that the job asks for, with error feedback where something is left out. */

@@ -3,7 +3,7 @@ import type { ParameterSlot } from "../../engine/port.ts";
 import { withAverages } from "../averages.ts";
 import { withClipping } from "../clipping.ts";
 import { createOptimizer } from "../optimizer.ts";
-import type { TrainingState } from "../training-state.ts";
+import { parameterCountOf, type TrainingState } from "../training-state.ts";
 import { everyStep } from "./every-step.ts";
 import { localSteps } from "./local-steps.ts";
 import { averaging, nesterov } from "./outer-optimizer.ts";
@@ -54,7 +54,7 @@ export function createSynchronization(
 ): Synchronization {
   const { synchronization, clipNorm } = spec;
   const inner = withAverages(withClipping(createOptimizer(spec.optimizer, layout), clipNorm), layout);
-  const parameterCount = layout.reduce((sum, { elementCount }) => sum + elementCount, 0);
+  const parameterCount = parameterCountOf(layout);
   switch (synchronization.kind) {
     case "every-step":
       return everyStep(inner);

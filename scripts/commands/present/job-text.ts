@@ -52,8 +52,12 @@ export function jobText(job: JobView, nowMs: number): string {
     facts.push(["communication", communicationText(progress.communicationMs, job)]);
     facts.push(["sent", `${formatBytes(sentBytes)} by one rank in this generation`]);
   }
+  if (progress?.batchShares)
+    facts.push(["batch", `shared ${progress.batchShares.join(" : ")} per mille, by measured speed`]);
   if (progress && progress.skippedSteps > 0)
     facts.push(["skipped", `${progress.skippedSteps} updates whose numbers were not finite`]);
+  const heldOut = job.evaluations.at(-1);
+  if (heldOut) facts.push(["held out", `${evaluationText(heldOut)} after step ${heldOut.step}`]);
   if (evaluation) facts.push(["evaluation", evaluationText(evaluation)]);
   const checkpoint = job.checkpoints.at(-1);
   if (checkpoint) {

@@ -84,6 +84,9 @@ export class Machine {
       fetchPart: async (_manifest, digest) => {
         throw new RingfoldError("ARTEFACT_MISSING", "simulated jobs have data of their own", { digest });
       },
+      fetchArtefact: async () => {
+        throw new RingfoldError("ARTEFACT_MISSING", "no job of the simulation begins with a version");
+      },
       fork: () => {
         const program = new TrainerProgram(this.surroundings, life, 100 * this.#starts + this.#pids++);
         trainers.push(program);

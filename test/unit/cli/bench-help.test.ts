@@ -10,6 +10,7 @@ test.each([
   ["bench/ring.ts"],
   ["bench/engines.ts"],
   ["bench/topology.ts"],
+  ["bench/unequal.ts"],
   ["ringfold.ts", "bench"],
   ["ringfold.ts", "bench", "ring"],
   ["ringfold.ts", "bench", "engines"],

@@ -31,7 +31,7 @@ describe("the command line", () => {
     [
       "an unknown command of a group",
       ["jobs", "shwo"],
-      "jobs has no command 'shwo', only show, follow, cancel",
+      "jobs has no command 'shwo', only show, follow, pause, resume, cancel, retry",
     ],
     ["a missing argument", ["train"], "missing required argument 'job-file'"],
     ["a wrong argument", ["deploy", "digits"], "Give NAME@N, for example digits@1."],

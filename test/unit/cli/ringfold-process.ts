@@ -29,6 +29,7 @@ export function startRingfold(
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     stderr += text;
   });
+  child.stdin.on("error", () => {}); // a process that ends at once has not read it: its outcome tells why
   child.stdin.end(options.input ?? "");
   const outcome = new Promise<Outcome>((resolve, reject) => {
     child.on("error", reject);

@@ -26,6 +26,7 @@ export const jobView = (changes: Partial<JobView> = {}): JobView => ({
   progress: null,
   generations: [],
   generationCount: 0,
+  evaluations: [],
   checkpoints: [],
   evaluation: null,
   version: null,

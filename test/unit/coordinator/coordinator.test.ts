@@ -118,7 +118,7 @@ describe("a job over its agents", () => {
     for (let i = 0; i < 2; i++) await bench.coordinator.submitJob(spec);
     await bench.settle();
     expect(worker.told).toEqual(["prepare job-1"]);
-    await bench.coordinator.cancelJob("job-1");
+    await bench.coordinator.steerJob("job-1", "cancel");
     await bench.clock.advance(1_000);
     expect(worker.told).toEqual(["prepare job-1", "stop job-1", "prepare job-2"]);
   });

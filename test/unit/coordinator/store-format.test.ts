@@ -44,7 +44,7 @@ test("a coordinator of this release goes on where the first one stopped", async 
     versions: [{ name: "digits", version: 1 }],
     deployments: [{ name: "digits", live: true }],
   });
-  await bench.coordinator.cancelJob("job-2");
+  await bench.coordinator.steerJob("job-2", "cancel");
   expect(replayLog(store)).toEqual(recordedState(store));
 });
 

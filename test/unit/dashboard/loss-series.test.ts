@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { extendPoints, replacePoints } from "../../../dashboard/loss-series.ts";
+import { extendPoints, replacePoints, toColumns } from "../../../dashboard/loss-series.ts";
 import type { CurvePoint } from "../../../dashboard/views.ts";
 import { limits } from "../../../protocol/limits.ts";
 
@@ -44,5 +44,16 @@ describe("the points of a loss curve", () => {
     expect(steps(replacePoints([point(5)], [point(1), point(8)]))).toEqual([1, 8]);
     expect(steps(replacePoints([], []))).toEqual([]);
     expect(steps(replacePoints([point(5)], []))).toEqual([5]);
+  });
+
+  it("stand beside those of the held-out set, step by step", () => {
+    const heldOut = [{ step: 4, loss: 3, accuracy: 0.25 }, point(5, 2)];
+    expect(toColumns([point(1), point(5)], heldOut)).toEqual([
+      [1, 4, 5],
+      [1, null, 1],
+      [0.5, null, 0.5],
+      [null, 3, 2],
+      [null, 0.25, 0.5],
+    ]);
   });
 });

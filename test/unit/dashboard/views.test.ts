@@ -35,6 +35,7 @@ const job = (change: Partial<Job> = {}): Job => ({
   progress,
   generations: [],
   generationCount: 0,
+  evaluations: [],
   checkpoints: [],
   evaluation: null,
   version: null,

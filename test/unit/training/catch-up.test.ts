@@ -116,6 +116,20 @@ test.each([
   expect(late.ranks[0]!.reports.some(({ fault }) => fault?.step === step)).toBe(true);
 });
 
+test.each([0, 2, 7])(
+  "a training that stops early stops for who heals, too, with the state %i rounds late",
+  async (roundsLate) => {
+    const evaluation = { everySteps: 4, patience: 2, metric: "loss", minDelta: 1e9 } as const;
+    const { ranks, outcomes, late } = await trainWithLateRank({ evaluation }, roundsLate);
+    expect(outcomes).toEqual(["done", "done", "done"]);
+    expect(late.trainer.state.step).toBe(13);
+    for (const { trainer } of ranks) {
+      expect(trainer.point()).toEqual(late.trainer.point());
+      expect(trainer.state.scalars).toEqual(late.trainer.state.scalars);
+    }
+  },
+);
+
 test("a state that is there at once costs no more than a round", async () => {
   const { healedAt, start } = await trainWithLateRank({}, 0);
   expect(healedAt).toEqual([start + 1]);

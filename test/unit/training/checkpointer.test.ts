@@ -33,7 +33,8 @@ const at = (step: number) => holder(stateAt(step));
 function open(path = join(temporaryFolder(), "artefacts")) {
   const store = openArtefactStore(path);
   onTestFinished(() => store.close());
-  const checkpointer = (jobId = "job-1") => new Checkpointer({ jobId, store, everySteps: 20 });
+  const checkpointer = (jobId = "job-1", keepLast = 1) =>
+    new Checkpointer({ jobId, store, everySteps: 20, keepLast });
   return { path, store, checkpointer };
 }
 
@@ -61,6 +62,35 @@ test("the newest checkpoint is found after a restart, and the ones before are go
   const state = freshState();
   expect(await open(path).checkpointer().restore(holder(state))).toBe(true);
   expect(state).toEqual(stateAt(40));
+});
+
+test("the last three are kept, and no more", async () => {
+  const { store, checkpointer } = open();
+  const digests: string[] = [];
+  for (const step of [20, 40, 60, 80, 100]) digests.push(await checkpointer("job-1", 3).save(at(step), step));
+  expect(new Set(store.list())).toEqual(new Set(digests.slice(2)));
+  const state = freshState();
+  expect(await checkpointer("job-1", 3).restore(holder(state))).toBe(true);
+  expect(state.step).toBe(100);
+});
+
+test("a damaged one is passed over for the one before it", async () => {
+  const { store, path, checkpointer } = open();
+  for (const step of [20, 40]) await checkpointer("job-1", 2).save(at(step), step);
+  await store.close();
+  damageFile(join(path, "data.mdb"), new Uint8Array(stateAt(40).parameters.buffer));
+  const state = freshState();
+  expect(await open(path).checkpointer("job-1", 2).restore(holder(state))).toBe(true);
+  expect(state).toEqual(stateAt(20));
+});
+
+test("one of a step that the job has gone back from is the first to go", async () => {
+  const { checkpointer } = open();
+  for (const step of [20, 60]) await checkpointer("job-1", 2).save(at(step), step);
+  await checkpointer("job-1", 2).save(at(40), 40);
+  const state = freshState();
+  await checkpointer("job-1", 2).restore(holder(state));
+  expect(state.step).toBe(40);
 });
 
 test("saving one state twice keeps it", async () => {
