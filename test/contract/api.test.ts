@@ -192,6 +192,8 @@ const mutations = [
   ["POST", "/api/datasets", {}],
   ["DELETE", "/api/datasets/digits/versions/1", undefined],
   ["POST", "/api/tokens", {}],
+  ["POST", "/api/datasets", {}],
+  ["DELETE", "/api/datasets/digits/versions/1", undefined],
   ["POST", "/api/reachability", { port: 80, challenge: "challenge-of-16-or-more" }],
 ] as const;
 

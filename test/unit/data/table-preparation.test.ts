@@ -28,6 +28,8 @@ const filled = {
   steps: [{ do: "missing", columns: ["Income (k)"], with: "mean" }, { do: "normalise" }],
 };
 
+const byText = (a: string, b: string) => (a < b ? -1 : 1);
+
 test("a table becomes chunks, a schema, statistics and a class balance", async () => {
   const prepared = await prepare(loansCsv(1_000), filled);
   const { manifest } = prepared;
@@ -107,10 +109,10 @@ test("raw rows become the inputs that the training rows are, without their targe
   const { count, data } = await prepareRows(path, prepared.manifest, new AbortController().signal);
   expect(count).toBe(300);
   const rows = Array.from({ length: count }, (_, i) => data.subarray(4 * i, 4 * i + 4).join());
-  expect(rows.sort()).toEqual(
+  expect(rows.toSorted(byText)).toEqual(
     read(prepared, prepared.manifest.train)
       .inputs.map((row) => row.join())
-      .sort(),
+      .toSorted(byText),
   );
 });
 
