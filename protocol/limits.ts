@@ -108,8 +108,8 @@ export const limits = {
   /** With `nonFinite: skip`: a model that is lost gives such numbers for ever, a bad batch once or twice. */
   skippedInRowMax: 10,
 
-  /** A leading coordinator renews its lease four times in this; who waits leads at most so long after it has died. */
-  leaseSeconds: 3,
+  /** A leading coordinator renews its lease five times in this; who waits leads at most so long after it has died. */
+  leaseSeconds: 4,
   /** How often who waits tries to lead. */
   leaderLookMs: 250,
 

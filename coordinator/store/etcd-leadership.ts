@@ -97,7 +97,8 @@ function holdOn(client: EtcdClient, key: string, revision: string, lease: string
   const keep = async () => {
     let renewedMs = performance.now();
     while (!lost.signal.aborted) {
-      await delay(leaseMs / 4, undefined, { signal: lost.signal, ref: false });
+      const isLate = performance.now() - renewedMs > leaseMs / 4; // the last try has failed: etcd may be between leaders
+      await delay(isLate ? limits.leaderLookMs : leaseMs / 5, undefined, { signal: lost.signal, ref: false });
       const askedMs = performance.now();
       const left = await client.call("lease/keepalive", { ID: lease }, keepAliveSchema, lost.signal).then(
         ({ result }) => Number(result.TTL),

@@ -11,14 +11,36 @@ const rangeSchema = z.object({
   kvs: z.array(z.object({ key: z.string(), value: z.string().default("") })).default([]),
   more: z.boolean().default(false),
 });
-const txnSchema = z.object({ succeeded: z.boolean().default(false) });
+const txnSchema = z.object({
+  succeeded: z.boolean().default(false),
+  header: z.object({ revision: z.string() }),
+  responses: z
+    .array(
+      z.object({
+        response_range: z
+          .object({ kvs: z.array(z.object({ value: z.string(), mod_revision: z.string() })).default([]) })
+          .optional(),
+      }),
+    )
+    .default([]),
+});
+
+/** The newest write of all leaders: each one names the write before it, so that none can be made late, or twice. */
+interface LastWrite {
+  readonly key: string;
+  /** "0" before the first one. */
+  revision: string;
+  /** Of this leader's own. */
+  count: number;
+}
 const pageKeys = 500;
 const retryMs = 100;
 
 /**
  * A store in etcd, for the one that leads: what it holds is read once and kept in memory, as nobody else writes; each write
- * is one transaction that fails when the leader is another by now. A write whose answer was lost is made again: it holds
- * whole values and its order is kept, so once and twice are the same.
+ * is one transaction that fails when the leader is another by now, or when the write before it is not the newest one: a
+ * write that waited in a stopped node and comes late changes nothing. One whose answer was lost is made again, and
+ * known by its name if it had been carried out.
  * @throws RingfoldError STORE_FAILED | STORE_NEWER | STALE_TERM
  */
 export async function openEtcdStore(
@@ -27,10 +49,11 @@ export async function openEtcdStore(
 ): Promise<Store> {
   const root = `${prefix}state/`;
   const values = await readAll(client, root, leadership.lost);
+  const last = await lastWriteOf(client, `${prefix}written`, leadership.lost);
   let tail: Promise<unknown> = Promise.resolve();
   let isOpen = true;
   const write = async (writes: readonly StoreWrite[]): Promise<void> => {
-    await commit(client, leadership, root, lastOfEach(writes));
+    await commit(client, leadership, { root, last }, lastOfEach(writes));
     for (const { key, value } of writes) {
       if (value === undefined) values.delete(key);
       else values.set(key, value.slice());
@@ -68,22 +91,31 @@ const lastOfEach = (writes: readonly StoreWrite[]): StoreWrite[] =>
 async function commit(
   client: EtcdClient,
   { key, revision, lost }: Leadership,
-  root: string,
+  { root, last }: { readonly root: string; readonly last: LastWrite },
   writes: readonly StoreWrite[],
 ): Promise<void> {
+  const name = toBase64(`${revision}/${++last.count}`);
+  const lastKey = toBase64(last.key);
+  const operations = writes.map(({ key, value }) =>
+    value === undefined
+      ? { request_delete_range: { key: toBase64(root + key) } }
+      : { request_put: { key: toBase64(root + key), value: toBase64(value) } },
+  );
   const txn = {
-    compare: [{ key: toBase64(key), target: "CREATE", result: "EQUAL", create_revision: revision }],
-    success: writes.map(({ key, value }) =>
-      value === undefined
-        ? { request_delete_range: { key: toBase64(root + key) } }
-        : { request_put: { key: toBase64(root + key), value: toBase64(value) } },
-    ),
+    compare: [
+      { key: toBase64(key), target: "CREATE", result: "EQUAL", create_revision: revision },
+      { key: lastKey, target: "MOD", result: "EQUAL", mod_revision: last.revision },
+    ],
+    success: [...operations, { request_put: { key: lastKey, value: name } }],
+    failure: [{ request_range: { key: lastKey } }],
   };
   while (!lost.aborted) {
     try {
-      const { succeeded } = await client.call("kv/txn", txn, txnSchema, lost);
-      if (succeeded) return;
-      break;
+      const { succeeded, header, responses } = await client.call("kv/txn", txn, txnSchema, lost);
+      const newest = responses[0]?.response_range?.kvs[0];
+      if (!succeeded && newest?.value !== name) break;
+      last.revision = succeeded ? header.revision : newest!.mod_revision;
+      return;
     } catch (cause) {
       if (lost.aborted) break;
       if (toRingfoldError(cause).data.refused) throw cause;
@@ -91,6 +123,12 @@ async function commit(
     }
   }
   throw new RingfoldError("STALE_TERM", "another coordinator leads by now");
+}
+
+async function lastWriteOf(client: EtcdClient, key: string, signal: AbortSignal): Promise<LastWrite> {
+  const schema = z.object({ kvs: z.array(z.object({ mod_revision: z.string() })).default([]) });
+  const { kvs } = await client.call("kv/range", { key: toBase64(key) }, schema, signal);
+  return { key, revision: kvs[0]?.mod_revision ?? "0", count: 0 };
 }
 
 /** Everything under `root` as of one revision. */

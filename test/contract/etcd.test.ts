@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { z } from "zod";
 import { DecisionLog, recordedState, replayLog } from "../../coordinator/decision-log.ts";
-import { createEtcdClient } from "../../coordinator/store/etcd-client.ts";
+import { createEtcdClient, type EtcdClient } from "../../coordinator/store/etcd-client.ts";
 import { campaign, type Leadership } from "../../coordinator/store/etcd-leadership.ts";
 import { openEtcdStore } from "../../coordinator/store/etcd-store.ts";
+import { RingfoldError } from "../../protocol/errors.ts";
 import { systemClock } from "../../protocol/ports.ts";
 import { decisionOf, decisionsKept } from "../../scripts/crash-points/content.ts";
 import { EtcdCluster, etcdIsInstalled } from "../fixtures/etcd-cluster.ts";
@@ -66,6 +68,33 @@ describe.skipIf(!etcdIsInstalled)("coordinators on three nodes of etcd", () => {
     await decide(second.log, 3);
     expect(replayLog(second.store)).toEqual(recordedState(second.store));
     expect(recordedState(second.store).get("counter/newest")).toBe(3);
+  });
+
+  test("a write that comes late, or once more, changes nothing", async () => {
+    const prefix = newPrefix();
+    const { leadership } = await lead(prefix, "first");
+    const client = createEtcdClient(etcd.endpoints);
+    const sent: { path: string; body: object }[] = [];
+    const heard: EtcdClient = {
+      call: async (path, body, schema, signal) => {
+        if (path === "kv/txn") sent.push({ path, body });
+        const answer = await client.call(path, body, schema, signal);
+        // The answer to the first write is lost: it is made again.
+        if (sent.length === 1 && path === "kv/txn") throw new RingfoldError("STORE_FAILED", "no answer");
+        return answer;
+      },
+    };
+    const store = await openEtcdStore(client, { prefix, leadership });
+    const lossy = await openEtcdStore(heard, { prefix, leadership });
+    const put = (text: string) => [{ key: "value", value: new TextEncoder().encode(text) }];
+    await lossy.write(put("old"));
+    expect(sent).toHaveLength(2);
+    await lossy.write(put("new"));
+    await client.call(sent[0]!.path, sent[0]!.body, z.unknown());
+    const reread = await openEtcdStore(client, { prefix, leadership });
+    expect(new TextDecoder().decode(reread.get("value"))).toBe("new");
+    // Who has not seen the newest write does not write over it.
+    await expect(store.write(put("blind"))).rejects.toMatchObject({ code: "STALE_TERM" });
   });
 
   test("a node of etcd dies and one is cut off: decisions go on while two are left, each once", async () => {
