@@ -1,3 +1,4 @@
+import { untilAborted } from "../../agent/deadline.ts";
 import { toRingfoldError } from "../../protocol/errors.ts";
 
 /** `info` is a fact that is neither good nor bad here: a GPU that is not there, an engine that is not installed. */
@@ -59,7 +60,7 @@ interface RunOptions {
 
 async function settled(look: Check["look"], signal: AbortSignal): Promise<Finding> {
   try {
-    return await look(signal);
+    return await untilAborted(look(signal), signal); // whether or not the check heeds its signal
   } catch (cause) {
     const { message, remedy } = toRingfoldError(cause);
     return fail(message, remedy);

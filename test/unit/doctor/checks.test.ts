@@ -209,13 +209,17 @@ describe("asking the coordinator", () => {
   });
 });
 
-test("a check that hangs ends at its deadline, and those after it are made", async () => {
+test.each([
+  ["hears of its deadline", (signal: AbortSignal) => signal],
+  ["does not heed it", () => new AbortController().signal],
+])("a check that hangs and %s ends then, and those after it are made", async (_what, heeded) => {
   const hangs: Check = {
     name: "hangs",
-    look: (signal) =>
-      new Promise((_, reject) =>
-        signal.addEventListener("abort", () => reject(signal.reason), { once: true }),
-      ),
+    look: (given) =>
+      new Promise((_, reject) => {
+        const signal = heeded(given);
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      }),
   };
   const findings = await runChecks([hangs, { name: "next", look: async () => ok("fine") }], {
     signal: never,
