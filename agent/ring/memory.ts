@@ -1,7 +1,8 @@
 import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-import { openKernels, type RingKernels, wasmPageBytes } from "./kernels/module.ts";
+import { wasmPageBytes } from "./kernels/compiled-kernels.ts";
+import { openKernels, type RingKernels } from "./kernels/module.ts";
 
 /** Every part starts at a multiple of a cache line: a receive buffer that does not can cost 2.5 times (MEASURED, C). */
 const alignment = 64;

@@ -1,17 +1,4 @@
-import { readFileSync } from "node:fs";
-
-/** The part of the global WebAssembly that we use: TypeScript declares it only along with the whole DOM. */
-interface WebAssemblyGlobal {
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object, imports: object) => { readonly exports: object };
-  Memory: new (size: {
-    readonly initial: number;
-    readonly maximum: number;
-  }) => { readonly buffer: ArrayBuffer };
-}
-const { WebAssembly } = globalThis as unknown as { readonly WebAssembly: WebAssemblyGlobal };
-
-export const wasmPageBytes = 65_536;
+import { compileKernels } from "./compiled-kernels.ts";
 
 /** Byte offset into the ring's memory. */
 type Pointer = number;
@@ -34,15 +21,4 @@ export interface RingKernels {
   readonly decodeInt8: Decode;
 }
 
-// 2 KB, compiled once and at once: whoever makes a ring need not wait for it.
-const compiled = new WebAssembly.Module(readFileSync(new URL("kernels.wasm", import.meta.url)));
-
-/** A memory that never grows, so that views of it stay valid, with kernels that work on it in place. */
-export function openKernels(pageCount: number): {
-  readonly buffer: ArrayBuffer;
-  readonly kernels: RingKernels;
-} {
-  const memory = new WebAssembly.Memory({ initial: pageCount, maximum: pageCount });
-  const { exports } = new WebAssembly.Instance(compiled, { env: { memory } });
-  return { buffer: memory.buffer, kernels: exports as unknown as RingKernels };
-}
+export const openKernels = compileKernels<RingKernels>(new URL("kernels.wasm", import.meta.url));

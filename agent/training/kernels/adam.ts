@@ -1,15 +1,4 @@
-import { readFileSync } from "node:fs";
-
-/** The part of the global WebAssembly that we use: TypeScript declares it only along with the whole DOM. */
-interface WebAssemblyGlobal {
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object, imports: object) => { readonly exports: object };
-  Memory: new (size: {
-    readonly initial: number;
-    readonly maximum: number;
-  }) => { readonly buffer: ArrayBuffer };
-}
-const { WebAssembly } = globalThis as unknown as { readonly WebAssembly: WebAssemblyGlobal };
+import { compileKernels, wasmPageBytes } from "../../ring/kernels/compiled-kernels.ts";
 
 interface Kernels {
   adam(
@@ -31,8 +20,7 @@ interface Kernels {
 /** Elements that pass through the kernel at once: four arrays of them stay in the second-level cache. */
 const blockElements = 4_096;
 const blockBytes = 4 * blockElements;
-const pageBytes = 65_536;
-const pages = (4 * blockBytes) / pageBytes;
+const pages = (4 * blockBytes) / wasmPageBytes;
 
 /** The arrays of a step, f32 and of one length; the gradient is only read. */
 export interface AdamArrays {
@@ -52,7 +40,7 @@ export interface AdamNumbers {
   readonly epsilon: number;
 }
 
-const compiled = new WebAssembly.Module(readFileSync(new URL("kernels.wasm", import.meta.url)));
+const openKernels = compileKernels<Kernels>(new URL("kernels.wasm", import.meta.url));
 
 /**
  * A step of Adam, in place, block by block through a memory of its own: the arrays lie wherever their owners want them. All
@@ -60,10 +48,8 @@ const compiled = new WebAssembly.Module(readFileSync(new URL("kernels.wasm", imp
  * Source: Kingma & Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
  */
 export function adamStepper(): (arrays: AdamArrays, numbers: AdamNumbers) => void {
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-  const { exports } = new WebAssembly.Instance(compiled, { env: { memory } });
-  const { adam } = exports as unknown as Kernels;
-  const block = (index: number) => new Float32Array(memory.buffer, index * blockBytes, blockElements);
+  const { buffer, kernels } = openKernels(pages);
+  const block = (index: number) => new Float32Array(buffer, index * blockBytes, blockElements);
   const [p, g, m, v] = [block(0), block(1), block(2), block(3)];
   return ({ parameters, gradient, firstMoment, secondMoment }, numbers) => {
     const { beta1, beta2, rate, correction1, correction2, epsilon } = numbers;
@@ -77,7 +63,8 @@ export function adamStepper(): (arrays: AdamArrays, numbers: AdamNumbers) => voi
       const pointers = [p.byteOffset, g.byteOffset, m.byteOffset, v.byteOffset] as const;
       // Four at a time: behind an odd end the kernel computes on what an earlier block has left there.
       const whole = 4 * Math.ceil(count / 4);
-      adam(...pointers, whole, beta1, beta2, 1 - beta1, 1 - beta2, rate * correction1, correction2, epsilon);
+      const rates = [rate * correction1, correction2, epsilon] as const;
+      kernels.adam(...pointers, whole, beta1, beta2, 1 - beta1, 1 - beta2, ...rates);
       parameters.set(p.subarray(0, count), start);
       firstMoment.set(m.subarray(0, count), start);
       secondMoment.set(v.subarray(0, count), start);
