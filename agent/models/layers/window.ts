@@ -3,6 +3,7 @@ import {
   commonConfig,
   dataFormatSchema,
   glorotUniform,
+  type Initializer,
   initializerOf,
   notSupported,
   paddingSchema,
@@ -62,6 +63,18 @@ function convolvedSides(
   ];
 }
 
+/** The kernel of a convolution with `filters` outputs for each channel that it sees. */
+function convolutionKernel(
+  name: string,
+  of: { readonly config: { readonly kernel_size: readonly [number, number] }; readonly channels: number },
+  { filters, initializer }: { readonly filters: number; readonly initializer: Initializer },
+): { readonly kernel: Weight; readonly taps: number } {
+  const [height, width] = of.config.kernel_size;
+  const taps = height * width;
+  const shape = [height, width, of.channels, filters];
+  return { taps, kernel: { name, shape, initializer, fanIn: taps * of.channels, fanOut: taps * filters } };
+}
+
 export const conv2dSchema = z.strictObject({
   ...convConfig,
   ...kernelConfig,
@@ -74,15 +87,9 @@ export function conv2dGeometry(
 ): LayerGeometry {
   const image = imageShape(shape);
   const sides = convolvedSides(config, image);
-  const [kernelHeight, kernelWidth] = config.kernel_size;
-  const taps = kernelHeight * kernelWidth;
-  const kernel: Weight = {
-    name: "kernel",
-    shape: [kernelHeight, kernelWidth, image[2], config.filters],
-    initializer: config.kernel_initializer,
-    fanIn: taps * image[2],
-    fanOut: taps * config.filters,
-  };
+  const of = { config, channels: image[2] };
+  const outputs = { filters: config.filters, initializer: config.kernel_initializer };
+  const { kernel, taps } = convolutionKernel("kernel", of, outputs);
   return {
     outputShape: [...sides, config.filters],
     weights: [kernel, ...biasWeights(config, config.filters)],
@@ -104,16 +111,10 @@ export function depthwiseGeometry(
 ): LayerGeometry {
   const image = imageShape(shape);
   const sides = convolvedSides(config, image);
-  const [kernelHeight, kernelWidth] = config.kernel_size;
-  const taps = kernelHeight * kernelWidth;
   const channels = image[2] * config.depth_multiplier;
-  const kernel: Weight = {
-    name: "depthwise_kernel",
-    shape: [kernelHeight, kernelWidth, image[2], config.depth_multiplier],
-    initializer: config.depthwise_initializer,
-    fanIn: taps * image[2],
-    fanOut: taps * config.depth_multiplier,
-  };
+  const of = { config, channels: image[2] };
+  const outputs = { filters: config.depth_multiplier, initializer: config.depthwise_initializer };
+  const { kernel, taps } = convolutionKernel("depthwise_kernel", of, outputs);
   return {
     outputShape: [...sides, channels],
     weights: [kernel, ...biasWeights(config, channels)],
