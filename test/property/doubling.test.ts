@@ -5,16 +5,13 @@ import { Ring } from "../../agent/ring/ring.ts";
 import { doublingAllReduceMs, ringAllReduceMs } from "../../protocol/link-model.ts";
 import { doublingPartners, doublingRounds } from "../../protocol/recursive-doubling.ts";
 import { memoryPairs, memoryRing } from "../simulation/memory-links.ts";
+import { never, rankBuffer, type SegmentOptions, testAllReduce } from "./all-reduce.ts";
 
-const never = new AbortController().signal;
-
-function pairs(worldSize: number, options: { segmentBytes: number; window: number }): Ring[] {
+function pairs(worldSize: number, options: SegmentOptions): Ring[] {
   return memoryPairs(worldSize).map((partners, rank) => new Ring({ rank, worldSize, partners, ...options }));
 }
 
-/** Integers below 2^20 add exactly in f32, so the expected sum is exact in any order. */
-const rankBuffer = (rank: number, elementCount: number): Float32Array =>
-  Float32Array.from({ length: elementCount }, (_, i) => ((i * 31 + rank * 17) % 1_000) - 500);
+testAllReduce(pairs, { min: 2, max: 17 });
 
 test.each(Array.from({ length: 40 }, (_, i) => i + 1))(
   "in a world of %i every vector counts once",
@@ -43,29 +40,6 @@ test("partners are each other's, and no rank has more of them than there are rou
   }
 });
 
-test("sums on every rank, for any world, length, segment and window, operation after operation", async () => {
-  await fc.assert(
-    fc.asyncProperty(
-      fc.integer({ min: 2, max: 17 }),
-      fc.array(fc.nat(600), { minLength: 1, maxLength: 3 }),
-      fc.integer({ min: 1, max: 40 }),
-      fc.integer({ min: 2, max: 6 }),
-      async (worldSize, lengths, segmentElements, window) => {
-        const members = pairs(worldSize, { segmentBytes: 4 * segmentElements, window });
-        for (const elementCount of lengths) {
-          const buffers = members.map((_, rank) => rankBuffer(rank, elementCount));
-          const expected = Float32Array.from({ length: elementCount }, (_, i) =>
-            buffers.reduce((sum, buffer) => sum + buffer[i]!, 0),
-          );
-          await Promise.all(members.map((ring, rank) => ring.allReduce(buffers[rank]!, never)));
-          for (const buffer of buffers) expect(buffer).toEqual(expected);
-        }
-      },
-    ),
-    { numRuns: 60 },
-  );
-});
-
 test("ranks end with the same bytes even where the order of summation shows, in the ring's memory or not", async () => {
   await fc.assert(
     fc.asyncProperty(
@@ -85,23 +59,6 @@ test("ranks end with the same bytes even where the order of summation shows, in 
         for (const each of bytes) expect(each).toEqual(bytes[0]);
       },
     ),
-  );
-});
-
-test("when one rank dies in the middle, every other rank's operation fails", async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.integer({ min: 2, max: 9 }), fc.nat(8), async (worldSize, dying) => {
-      const members = pairs(worldSize, { segmentBytes: 16, window: 2 });
-      const dead = dying % worldSize;
-      const outcomes = members.map((ring, rank) =>
-        rank === dead ? Promise.resolve() : ring.allReduce(rankBuffer(rank, 100), never),
-      );
-      members[dead]!.destroy();
-      const settled = await Promise.allSettled(outcomes);
-      for (const [rank, outcome] of settled.entries())
-        if (rank !== dead)
-          expect(outcome).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
-    }),
   );
 });
 

@@ -7,17 +7,14 @@ import { RingMemory } from "../../agent/ring/memory.ts";
 import { type AllReduceOptions, Ring } from "../../agent/ring/ring.ts";
 import { type Wire, wireSchema } from "../../protocol/job-spec.ts";
 import { memoryRing } from "../simulation/memory-links.ts";
+import { never, rankBuffer, type SegmentOptions, testAllReduce } from "./all-reduce.ts";
 
-const never = new AbortController().signal;
-
-/** Integers below 2^20 add exactly in f32, so the expected sum is exact in any order. */
-const rankBuffer = (rank: number, elementCount: number): Float32Array =>
-  Float32Array.from({ length: elementCount }, (_, i) => ((i * 31 + rank * 17) % 1_000) - 500);
-
-function rings(worldSize: number, options: { segmentBytes: number; window: number }): Ring[] {
+function rings(worldSize: number, options: SegmentOptions): Ring[] {
   if (worldSize === 1) return [new Ring({ rank: 0, worldSize })];
   return memoryRing(worldSize).map((links, rank) => new Ring({ rank, worldSize, links, ...options }));
 }
+
+testAllReduce(rings, { min: 1, max: 16 });
 
 test("chunks cover a buffer exactly once", () => {
   fc.assert(
@@ -30,29 +27,6 @@ test("chunks cover a buffer exactly once", () => {
       }
       expect(next).toBe(elementCount);
     }),
-  );
-});
-
-test("all-reduce sums on every rank, for any world, length, segment and window, operation after operation", async () => {
-  await fc.assert(
-    fc.asyncProperty(
-      fc.integer({ min: 1, max: 16 }),
-      fc.array(fc.nat(600), { minLength: 1, maxLength: 3 }),
-      fc.integer({ min: 1, max: 40 }),
-      fc.integer({ min: 2, max: 6 }),
-      async (worldSize, lengths, segmentElements, window) => {
-        const members = rings(worldSize, { segmentBytes: 4 * segmentElements, window });
-        for (const elementCount of lengths) {
-          const buffers = members.map((_, rank) => rankBuffer(rank, elementCount));
-          const expected = Float32Array.from({ length: elementCount }, (_, i) =>
-            buffers.reduce((sum, buffer) => sum + buffer[i]!, 0),
-          );
-          await Promise.all(members.map((ring, rank) => ring.allReduce(buffers[rank]!, never)));
-          for (const buffer of buffers) expect(buffer).toEqual(expected);
-        }
-      },
-    ),
-    { numRuns: 60 },
   );
 });
 
@@ -69,24 +43,6 @@ test("ranks end with the same bytes even where the order of summation shows", as
           expect(Buffer.from(buffer.buffer)).toEqual(Buffer.from(buffers[0]!.buffer));
       },
     ),
-  );
-});
-
-test("when one rank dies in the middle, every other rank's operation fails", async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.integer({ min: 2, max: 8 }), fc.nat(7), async (worldSize, dying) => {
-      const members = rings(worldSize, { segmentBytes: 16, window: 2 });
-      const dead = dying % worldSize;
-      const outcomes = members.map((ring, rank) =>
-        rank === dead ? Promise.resolve() : ring.allReduce(rankBuffer(rank, 100), never),
-      );
-      members[dead]!.destroy();
-      const settled = await Promise.allSettled(outcomes);
-      settled.forEach((outcome, rank) => {
-        if (rank !== dead)
-          expect(outcome).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
-      });
-    }),
   );
 });
 

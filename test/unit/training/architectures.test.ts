@@ -4,10 +4,9 @@ import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine } from "../../../agent/engine/port.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { computedData } from "../../fixtures/tables.ts";
-import { memoryRings, openRank, runAll, tinyData } from "../../fixtures/trainers.ts";
+import { tinyData, trainTwoRanks } from "../../fixtures/trainers.ts";
 import { Randomness } from "../../simulation/world/randomness.ts";
 
-const never = new AbortController().signal;
 const optimizer: JobSpec["optimizer"] = {
   ...{ kind: "adam", learningRate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 },
 };
@@ -71,16 +70,8 @@ describe("two ranks train", () => {
   });
   afterAll(() => engine.close());
 
-  async function trainPair(data: Dataset, spec: Partial<JobSpec>) {
-    const ranks = [await openRank({ engine, data, spec }), await openRank({ engine, data, spec })];
-    await runAll(ranks);
-    const rings = memoryRings(2);
-    const [evaluation] = await Promise.all(ranks.map(({ trainer }, i) => trainer.evaluate(rings[i]!, never)));
-    const [one, two] = ranks.map(({ hashes }) => [...hashes]);
-    expect(two).toEqual(one);
-    for (const { model } of ranks) model.close();
-    return evaluation!;
-  }
+  const trainPair = async (data: Dataset, spec: Partial<JobSpec>) =>
+    (await trainTwoRanks({ engine, data, spec })).evaluation;
 
   test("a residual cnn, whose running averages stay equal to the bit", async () => {
     const { accuracy } = await trainPair(tinyData(120), {

@@ -4,7 +4,7 @@ import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine } from "../../../agent/engine/port.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { computedData } from "../../fixtures/tables.ts";
-import { memoryRings, openRank, runAll } from "../../fixtures/trainers.ts";
+import { memoryRings, openRank, trainTwoRanks } from "../../fixtures/trainers.ts";
 import { Randomness } from "../../simulation/world/randomness.ts";
 
 const never = new AbortController().signal;
@@ -56,17 +56,7 @@ describe("two ranks train and evaluate", () => {
   });
   afterAll(() => engine.close());
 
-  async function trainPair(data: Dataset, spec: Partial<JobSpec>) {
-    const ranks = [await openRank({ engine, data, spec }), await openRank({ engine, data, spec })];
-    await runAll(ranks);
-    const rings = memoryRings(2);
-    const evaluations = await Promise.all(ranks.map(({ trainer }, i) => trainer.evaluate(rings[i]!, never)));
-    expect(evaluations[1]).toEqual(evaluations[0]);
-    const [one, two] = ranks.map(({ hashes, trainer }) => hashes.get(trainer.state.step));
-    expect(two).toBe(one);
-    for (const { model } of ranks) model.close();
-    return { evaluation: evaluations[0]!, reports: ranks[0]!.reports };
-  }
+  const trainPair = (data: Dataset, spec: Partial<JobSpec>) => trainTwoRanks({ engine, data, spec });
 
   test("a recommender, to a root mean square error", async () => {
     const { evaluation, reports } = await trainPair(ratings(), {
