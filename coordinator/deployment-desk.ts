@@ -1,5 +1,6 @@
 import { RingfoldError } from "../protocol/errors.ts";
 import { shortPeer } from "../protocol/ids.ts";
+import { cutIntoShards } from "../protocol/layer-cut.ts";
 import { limits } from "../protocol/limits.ts";
 import type { DeploymentView, DeployRequest } from "../protocol/messages/api.ts";
 import { type Placement, placeShards, type Shard, type ShardReport } from "../protocol/messages/serving.ts";
@@ -14,7 +15,6 @@ import {
   findDeployment,
 } from "./decide/deployment.ts";
 import { type DeploymentRecord, deploymentState } from "./decide/placement.ts";
-import { cutIntoShards } from "./decide/sharding.ts";
 import { collections, padded } from "./state.ts";
 
 const operator = { kind: "operator" } as const;

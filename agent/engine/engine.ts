@@ -10,6 +10,7 @@ import type { Engine, EngineCandidate } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
 import { selfTest } from "./self-test.ts";
 import { openModelShard } from "./shard.ts";
+import { openStageModel } from "./stage-model.ts";
 import { openTensorflow } from "./tensorflow.ts";
 import { openWasm } from "./wasm.ts";
 import { openWebgpu } from "./webgpu.ts";
@@ -84,7 +85,7 @@ function engineOn(runtime: Runtime, reason: string, candidates: readonly EngineC
   const opened = new Set<{ close(): void }>();
   /** Closing the engine closes what it opened; closing a part forgets it. */
   const own = <Part extends { close(): void }>(part: Part): Part => {
-    const closePart = part.close;
+    const closePart = part.close.bind(part);
     part.close = () => {
       opened.delete(part);
       closePart();
@@ -101,6 +102,10 @@ function engineOn(runtime: Runtime, reason: string, candidates: readonly EngineC
       const model = modelOf(spec, shape);
       accept?.(model.description);
       return own(openTrainableModel(runtime, model, seed));
+    },
+    openStage(spec, { seed, place, ...shape }) {
+      const model = modelOf(spec, shape);
+      return own(openStageModel(runtime, model, { range: place(model.description), seed }));
     },
     openShard: (description, layers, weights) => own(openModelShard(runtime, description, layers, weights)),
     measureGflops: () => measureGflops(runtime),

@@ -1,5 +1,6 @@
 import type { ExampleShape } from "../../protocol/data-schema.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
+import type { LayerRange } from "../../protocol/layer-cut.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
 import type { NamedTensor } from "../../protocol/safetensors.ts";
 
@@ -74,6 +75,56 @@ export interface ModelShard {
   close(): void;
 }
 
+/** Examples on their way through a stage: rows of the data set for the first one, else the output of the stage before. */
+export type StageInputs = Omit<Batch, "targets">;
+
+/** Where a stage leaves what it has differentiated; both are overwritten. */
+export interface StageGradients {
+  /** f32 [elements of the stage's layout]. */
+  readonly parameters: Float32Array;
+  /** f32 [at least exampleCount · inputSize]: what the stage before goes on with; the first one has none. */
+  readonly inputs: Float32Array | undefined;
+}
+
+/**
+ * Layers `[fromLayer, toLayer)` of a model, which train here while others train the rest. Only the weights of these layers
+ * are here. Between forward and backward nothing is kept but the inputs, which are the caller's: layers are run again on
+ * the way back (rematerialisation: Huang et al., "GPipe", 2019, section 2.3).
+ */
+export interface StageModel {
+  /** Of the whole model. */
+  readonly description: ModelDescription;
+  readonly range: LayerRange;
+  /** Of these layers alone, from offset 0. */
+  readonly layout: readonly ParameterSlot[];
+  /** Elements of one example. */
+  readonly inputSize: number;
+  readonly outputSize: number;
+  /** Copies the parameters of these layers into `into`, in layout order. */
+  readParameters(into: Float32Array): Promise<void>;
+  writeParameters(from: Float32Array): void;
+  /**
+   * What the next stage takes, f32 [exampleCount · outputSize].
+   * @param purpose layers such as dropout do something only in training
+   */
+  forward(batch: StageInputs, purpose: "training" | "evaluation"): Promise<Float32Array>;
+  /**
+   * Runs the layers again, then backward.
+   * @param outputGradient f32 [exampleCount · outputSize], of the sum of the losses
+   * @param targetCount of these examples: by so many targets running averages move
+   */
+  backward(
+    batch: StageInputs,
+    of: { readonly outputGradient: Float32Array; readonly targetCount: number },
+    into: StageGradients,
+  ): Promise<void>;
+  /** Of the last stage: forward to the loss, and backward. */
+  gradient(batch: Batch, into: StageGradients): Promise<BatchResult>;
+  /** Of the last stage. */
+  evaluate(batch: Batch): Promise<EvaluationResult>;
+  close(): void;
+}
+
 export interface EngineCandidate {
   readonly name: string;
   readonly usable: boolean;
@@ -89,6 +140,12 @@ export interface Engine {
   readonly gpu: string | null;
   /** @throws RingfoldError JOB_INVALID when the model does not fit its input shape */
   openModel(spec: ModelSpec, options: OpenModelOptions): TrainableModel;
+  /**
+   * Some of the layers, to be trained while others train the rest.
+   * @param options.place which of them, once it is known what the model will be; what it throws ends the opening
+   * @throws RingfoldError JOB_INVALID when the model does not fit its input shape
+   */
+  openStage(spec: ModelSpec, options: OpenStageOptions): StageModel;
   /** @throws RingfoldError ARTEFACT_CORRUPT when the weights do not fit the topology */
   openShard(
     description: ModelDescription,
@@ -106,4 +163,9 @@ export interface OpenModelOptions extends ExampleShape {
   readonly seed: number;
   /** Called with what the model will be, before anything of it is built; what it throws ends the opening. */
   readonly accept?: (description: ModelDescription) => void;
+}
+
+export interface OpenStageOptions extends ExampleShape {
+  readonly seed: number;
+  readonly place: (description: ModelDescription) => LayerRange;
 }

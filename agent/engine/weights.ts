@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import type { Variable } from "@tensorflow/tfjs";
 import type { Layer } from "../models/layers/kinds.ts";
 import type { LayerWeights } from "./layer-run.ts";
@@ -62,4 +63,32 @@ export function createWeights(runtime: Runtime, layers: readonly Layer[], values
       for (const variable of variables) variable.dispose();
     },
   };
+}
+
+/** Copies all variables into `into`, f32 [parameterCount], in layout order. */
+export function readWeights(
+  runtime: Runtime,
+  { layout, variables, parameterCount }: WeightSet,
+  into: Float32Array,
+): Promise<void> {
+  assert.equal(into.length, parameterCount);
+  return runtime.read(
+    variables.map((tensor, i) => {
+      const { offset, elementCount } = layout[i]!;
+      return { tensor, into: into.subarray(offset, offset + elementCount) };
+    }),
+  );
+}
+
+/** @param from f32 [parameterCount], in layout order */
+export function writeWeights(
+  runtime: Runtime,
+  { layout, variables, parameterCount }: WeightSet,
+  from: Float32Array,
+): void {
+  assert.equal(from.length, parameterCount);
+  runtime.activate();
+  layout.forEach(({ offset, elementCount }, i) => {
+    runtime.write(variables[i]!, from.subarray(offset, offset + elementCount));
+  });
 }

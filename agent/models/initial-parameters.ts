@@ -10,14 +10,20 @@ type Draw = () => number;
  * engine: ranks begin alike without sending anything.
  *
  * @param into f32 [parameterCount]
+ * @param fromLayer where these layers begin in their model: a part of it begins with the bits that the whole has there
  */
-export function writeInitialParameters(layers: readonly Layer[], seed: number, into: Float32Array): void {
+export function writeInitialParameters(
+  layers: readonly Layer[],
+  seed: number,
+  into: Float32Array,
+  fromLayer = 0,
+): void {
   let offset = 0;
   layers.forEach((layer, layerIndex) => {
     layer.weights.forEach((weight, weightIndex) => {
       const size = weight.shape.reduce((product, length) => product * length, 1);
       const values = into.subarray(offset, offset + size);
-      write(weight, drawer(seed, layerIndex, weightIndex), values);
+      write(weight, drawer(seed, fromLayer + layerIndex, weightIndex), values);
       offset += size;
     });
   });

@@ -1,4 +1,5 @@
 import { RingfoldError } from "../../protocol/errors.ts";
+import type { LayerRange } from "../../protocol/layer-cut.ts";
 import type { DeployRequest } from "../../protocol/messages/api.ts";
 import type { ShardReport } from "../../protocol/messages/serving.ts";
 import {
@@ -10,7 +11,6 @@ import {
   newDeployment,
   recordShardReport,
 } from "./placement.ts";
-import type { LayerRange } from "./sharding.ts";
 
 /** All deployments, by number. */
 export type Deployments = ReadonlyMap<number, DeploymentRecord>;

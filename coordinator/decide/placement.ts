@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { nameSchema } from "../../protocol/ids.ts";
+import type { LayerRange } from "../../protocol/layer-cut.ts";
 import type { DeploymentView } from "../../protocol/messages/api.ts";
 import { shardSchema } from "../../protocol/messages/serving.ts";
-import type { LayerRange } from "./sharding.ts";
 
 /** What the coordinator knows of a deployment; persisted whole with each decision. */
 export const deploymentRecordSchema = z.object({

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { cutIntoShards, type LayerRange } from "../../coordinator/decide/sharding.ts";
+import { cutIntoShards, type LayerRange } from "../../protocol/layer-cut.ts";
 import type { LayerDescription } from "../../protocol/messages/model.ts";
 
 const layersOf = (

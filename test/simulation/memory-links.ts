@@ -69,20 +69,26 @@ export function memoryRing(worldSize: number): PeerLinks[] {
   }));
 }
 
+/** The two ends of one connection, each with both directions. */
+export function memoryConnection(one: string, other: string): readonly [PeerLinks, PeerLinks] {
+  const [there, back] = [memoryLink(one, other), memoryLink(other, one)];
+  // Two directions of one connection end together.
+  there.downstream.closed.addEventListener("abort", back.downstream.destroy);
+  back.downstream.closed.addEventListener("abort", there.downstream.destroy);
+  return [
+    { upstream: back.upstream, downstream: there.downstream },
+    { upstream: there.upstream, downstream: back.downstream },
+  ];
+}
+
 /** `partners[r]` are rank r's connections to those that it exchanges with by recursive doubling. */
 export function memoryPairs(worldSize: number): ReadonlyMap<number, PeerLinks>[] {
   const all = Array.from({ length: worldSize }, () => new Map<number, PeerLinks>());
   for (const rank of all.keys()) {
     for (const other of doublingPartners({ rank, worldSize }).filter((partner) => partner > rank)) {
-      const [there, back] = [
-        memoryLink(`rank-${rank}`, `rank-${other}`),
-        memoryLink(`rank-${other}`, `rank-${rank}`),
-      ];
-      // Two directions of one connection end together.
-      there.downstream.closed.addEventListener("abort", back.downstream.destroy);
-      back.downstream.closed.addEventListener("abort", there.downstream.destroy);
-      all[rank]!.set(other, { upstream: back.upstream, downstream: there.downstream });
-      all[other]!.set(rank, { upstream: there.upstream, downstream: back.downstream });
+      const [ours, theirs] = memoryConnection(`rank-${rank}`, `rank-${other}`);
+      all[rank]!.set(other, ours);
+      all[other]!.set(rank, theirs);
     }
   }
   return all;

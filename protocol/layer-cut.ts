@@ -1,21 +1,35 @@
-import { RingfoldError } from "../../protocol/errors.ts";
-import type { LayerDescription } from "../../protocol/messages/model.ts";
+import { RingfoldError } from "./errors.ts";
+import type { LayerDescription } from "./messages/model.ts";
 
+/** Layers `[fromLayer, toLayer)` of a model. */
 export interface LayerRange {
   readonly fromLayer: number;
   readonly toLayer: number;
 }
 
+/** What a layer costs of one kind of thing: time, or memory. */
+export type LayerCost = (layer: LayerDescription) => number;
+
+/** What a shard for serving costs. */
+const servingCosts: readonly LayerCost[] = [
+  ({ multiplyAdds }) => multiplyAdds,
+  ({ parameterCount }) => parameterCount,
+];
+
 /**
- * Cuts layers into `shardCount` contiguous runs so that the most expensive run is as cheap as can be. A layer costs its
- * multiply-adds (time) and its parameters (memory), each as a share of the model's total. Cuts lie only where one tensor
- * crosses, so a run may be longer than balance asks for.
+ * Cuts layers into `shardCount` contiguous runs so that the most expensive run is as cheap as can be. A layer costs what
+ * `costs` say, each as a share of the model's total: unless told its multiply-adds (time) and its parameters (memory). Cuts
+ * lie only where one tensor crosses, so a run may be longer than balance asks for.
  *
  * Cost: O(layers^2 * shards), by dynamic programming; the classical linear partition problem (Skiena, "The Algorithm
  * Design Manual", section 10.7).
  * @throws RingfoldError REQUEST_INVALID when it cannot be cut into so many
  */
-export function cutIntoShards(layers: readonly LayerDescription[], shardCount: number): LayerRange[] {
+export function cutIntoShards(
+  layers: readonly LayerDescription[],
+  shardCount: number,
+  costs: readonly LayerCost[] = servingCosts,
+): LayerRange[] {
   const mayEnd = (end: number) => end === layers.length || layers[end - 1]!.uncuttable !== true;
   const shardCountMax = layers.filter((_, i) => mayEnd(i + 1)).length;
   if (shardCount > shardCountMax) {
@@ -25,7 +39,7 @@ export function cutIntoShards(layers: readonly LayerDescription[], shardCount: n
       remedy: `Ask for at most ${shardCountMax} shards.`,
     });
   }
-  const prefix = prefixCosts(layers);
+  const prefix = prefixCosts(layers, costs);
   const cost = (from: number, to: number) => prefix[to]! - prefix[from]!;
   // best[s][n]: the least possible maximum when the first n layers make s shards; cut[s][n]: where the last one starts.
   const best = Array.from({ length: shardCount + 1 }, () =>
@@ -54,17 +68,15 @@ export function cutIntoShards(layers: readonly LayerDescription[], shardCount: n
   return ranges;
 }
 
-function prefixCosts(layers: readonly LayerDescription[]): number[] {
-  const total = (of: (layer: LayerDescription) => number) =>
+function prefixCosts(layers: readonly LayerDescription[], costs: readonly LayerCost[]): number[] {
+  const totals = costs.map((cost) =>
     Math.max(
       1,
-      layers.reduce((sum, layer) => sum + of(layer), 0),
-    );
-  const work = total(({ multiplyAdds }) => multiplyAdds);
-  const parameters = total(({ parameterCount }) => parameterCount);
+      layers.reduce((sum, layer) => sum + cost(layer), 0),
+    ),
+  );
   const prefix = [0];
-  for (const layer of layers) {
-    prefix.push(prefix.at(-1)! + layer.multiplyAdds / work + layer.parameterCount / parameters);
-  }
+  for (const layer of layers)
+    prefix.push(costs.reduce((sum, cost, i) => sum + cost(layer) / totals[i]!, prefix.at(-1)!));
   return prefix;
 }

@@ -1,0 +1,285 @@
+import assert from "node:assert/strict";
+import type { Scalar, Tensor, Variable } from "@tensorflow/tfjs";
+import { targetLength } from "../../protocol/data-schema.ts";
+import { RingfoldError } from "../../protocol/errors.ts";
+import type { LayerRange } from "../../protocol/layer-cut.ts";
+import { checkIds } from "../models/ids.ts";
+import { writeInitialParameters } from "../models/initial-parameters.ts";
+import type { Model } from "../models/library.ts";
+import { parametersOf } from "../models/topology.ts";
+import { Averages } from "./averages.ts";
+import { forward } from "./forward.ts";
+import type { Training } from "./layer-run.ts";
+import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
+import type { Batch, BatchResult, StageGradients, StageInputs, StageModel } from "./port.ts";
+import type { Runtime } from "./runtime.ts";
+import { createWeights, readWeights, type WeightSet, writeWeights } from "./weights.ts";
+
+/** Some layers of a model, which train on this runtime while others train the rest. */
+export function openStageModel(
+  runtime: Runtime,
+  model: Model,
+  { range, seed }: { readonly range: LayerRange; readonly seed: number },
+): StageModel {
+  return new LayerStage(runtime, model, { range, seed });
+}
+
+const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
+const nothing: BatchResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
+
+/** A number to differentiate, and what else is to be read when that is done. */
+interface Differentiable {
+  readonly value: Tensor;
+  readonly also: readonly Tensor[];
+}
+
+class LayerStage implements StageModel {
+  readonly description: StageModel["description"];
+  readonly range: LayerRange;
+  readonly inputSize: number;
+  readonly outputSize: number;
+  readonly #runtime: Runtime;
+  readonly #model: Model;
+  readonly #seed: number;
+  readonly #inputShape: readonly number[];
+  readonly #weights: WeightSet;
+  #isClosed = false;
+
+  constructor(
+    runtime: Runtime,
+    model: Model,
+    { range, seed }: { readonly range: LayerRange; readonly seed: number },
+  ) {
+    const { description, graph } = model;
+    const { fromLayer, toLayer } = range;
+    checkCut(model, range);
+    const layers = graph.layers.slice(fromLayer, toLayer);
+    this.#runtime = runtime;
+    this.#model = model;
+    this.#seed = seed;
+    this.description = description;
+    this.range = range;
+    this.#inputShape = fromLayer === 0 ? description.inputShape : graph.layers[fromLayer - 1]!.outputShape;
+    this.inputSize = sizeOf(this.#inputShape);
+    this.outputSize = sizeOf(layers.at(-1)!.outputShape);
+    runtime.activate();
+    const initial = new Float32Array(layers.reduce((count, layer) => count + parametersOf(layer), 0));
+    writeInitialParameters(layers, seed, initial, fromLayer);
+    this.#weights = createWeights(runtime, layers, initial);
+  }
+
+  get layout() {
+    return this.#weights.layout;
+  }
+
+  readParameters(into: Float32Array): Promise<void> {
+    return readWeights(this.#runtime, this.#weights, into);
+  }
+
+  writeParameters(from: Float32Array): void {
+    writeWeights(this.#runtime, this.#weights, from);
+  }
+
+  async forward(batch: StageInputs, purpose: "training" | "evaluation"): Promise<Float32Array> {
+    assert(!this.#isLast, "the last stage goes on to the loss");
+    const output = new Float32Array(batch.exampleCount * this.outputSize);
+    if (batch.exampleCount === 0) return output;
+    this.#check(batch);
+    const { tf } = this.#runtime;
+    // What the batch shows of running averages is taken on the way back, when it is computed again.
+    const training = purpose === "training" ? this.#trainingOf(batch, () => {}) : undefined;
+    const tensor = tf.tidy(() => this.#run(this.#inputsOf(batch), training));
+    try {
+      await this.#runtime.read([{ tensor, into: output }]);
+    } finally {
+      tensor.dispose();
+    }
+    return output;
+  }
+
+  async backward(
+    batch: StageInputs,
+    of: { readonly outputGradient: Float32Array; readonly targetCount: number },
+    into: StageGradients,
+  ): Promise<void> {
+    assert(!this.#isLast, "the gradient of the last stage begins at the loss");
+    if (batch.exampleCount === 0) return void into.parameters.fill(0);
+    if (this.layout.length === 0 && !into.inputs) return; // the first stage only reshapes: it has nothing to learn
+    this.#check(batch);
+    const { tf } = this.#runtime;
+    const outputGradient = of.outputGradient.subarray(0, batch.exampleCount * this.outputSize);
+    // The gradient of a sum of products is the other factor, to the bit.
+    const weigh = (output: Tensor): Differentiable => ({
+      value: tf.sum(tf.mul(output, tf.tensor(outputGradient, output.shape))),
+      also: [],
+    });
+    await this.#differentiate(batch, into, weigh, []);
+    this.#scaleAverages(into.parameters, of.targetCount);
+  }
+
+  async gradient(batch: Batch, into: StageGradients): Promise<BatchResult> {
+    this.#checkTargets(batch);
+    if (batch.exampleCount === 0) {
+      into.parameters.fill(0);
+      return nothing;
+    }
+    this.#check(batch);
+    const [lossSum, correctCount] = [new Float32Array(1), new Float32Array(1)];
+    const loss = (output: Tensor): Differentiable => {
+      const { loss: value, correct } = this.#lossOf(output, batch);
+      return { value, also: [correct] };
+    };
+    await this.#differentiate(batch, into, loss, [lossSum, correctCount]);
+    const targetCount = this.#targetCountOf(batch);
+    this.#scaleAverages(into.parameters, targetCount);
+    return { lossSum: lossSum[0]!, targetCount, correctCount: Math.round(correctCount[0]!) };
+  }
+
+  async evaluate(batch: Batch) {
+    this.#checkTargets(batch);
+    if (batch.exampleCount === 0) return nothing;
+    this.#check(batch);
+    const { tf } = this.#runtime;
+    const parts = tf.tidy(() => {
+      const { loss, correct, scores } = this.#lossOf(this.#run(this.#inputsOf(batch), undefined), batch);
+      return scores ? [loss, correct, scores] : [loss, correct];
+    });
+    const read = parts.map((tensor) => ({ tensor, into: new Float32Array(tensor.size) }));
+    try {
+      await this.#runtime.read(read);
+    } finally {
+      tf.dispose(parts);
+    }
+    const [loss, correct, scores] = read.map(({ into }) => into);
+    const targetCount = this.#targetCountOf(batch);
+    const result = { lossSum: loss![0]!, targetCount, correctCount: Math.round(correct![0]!) };
+    return scores ? { ...result, scores } : result;
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#weights.dispose();
+  }
+
+  get #isLast(): boolean {
+    return this.range.toLayer === this.#model.graph.layers.length;
+  }
+
+  /**
+   * Runs the layers, makes a number of what they put out, and leaves its gradients.
+   * @param values where the number and `also` are left, in order; empty where nobody asks
+   */
+  async #differentiate(
+    batch: StageInputs,
+    into: StageGradients,
+    top: (output: Tensor) => Differentiable,
+    values: readonly Float32Array[],
+  ): Promise<void> {
+    const { tf } = this.#runtime;
+    const { trained, variables, layout } = this.#weights;
+    const averages = new Averages(this.#runtime, this.#weights);
+    const training = this.#trainingOf(batch, averages.observe);
+    const inputs = this.#inputsOf(batch);
+    // Differentiated like a weight: TF.js gives gradients of several kinds only by way of variables.
+    const x: Variable | undefined = into.inputs && tf.variable(inputs);
+    try {
+      const { numbers, grads } = tf.tidy(() => {
+        let also: readonly Tensor[] = [];
+        const result = tf.variableGrads(
+          () => {
+            const number = top(this.#run(x ?? inputs, training));
+            also = number.also.map((tensor) => tf.keep(tensor));
+            return number.value as Scalar;
+          },
+          x ? [...trained, x] : [...trained],
+        );
+        return { numbers: [result.value as Tensor, ...also], grads: result.grads };
+      });
+      const gradients = variables.map(({ name }, i) => ({
+        tensor: grads[name] ?? averages.changeOf(i),
+        into: into.parameters.subarray(layout[i]!.offset, layout[i]!.offset + layout[i]!.elementCount),
+      }));
+      if (x) {
+        const ofInputs = into.inputs!.subarray(0, batch.exampleCount * this.inputSize);
+        gradients.push({ tensor: grads[x.name]!, into: ofInputs });
+      }
+      const asked = values.map((array, i) => ({ tensor: numbers[i]!, into: array }));
+      try {
+        await this.#runtime.read([...asked, ...gradients]);
+      } finally {
+        tf.dispose([...numbers, ...gradients.map(({ tensor }) => tensor)]);
+      }
+    } finally {
+      x?.dispose();
+      inputs.dispose();
+    }
+  }
+
+  #run(x: Tensor, training: Training | undefined): Tensor {
+    const run = { graph: this.#model.graph, ...this.range, weights: this.#weights.byLayer };
+    return forward(this.#runtime, run, x, { ending: "bare", training });
+  }
+
+  #inputsOf({ exampleCount, inputs }: StageInputs): Tensor {
+    const values = inputs.subarray(0, exampleCount * this.inputSize);
+    return this.#runtime.tf.tensor(values, [exampleCount, ...this.#inputShape]);
+  }
+
+  #trainingOf({ exampleCount, step = 0, examples }: StageInputs, observe: Training["observe"]): Training {
+    const rows = examples ?? Uint32Array.from({ length: exampleCount }, (_, i) => i);
+    return { seed: this.#seed, step, examples: rows, observe };
+  }
+
+  #lossOf(output: Tensor, batch: Batch): Loss {
+    return lossOf(this.#runtime, this.#model.target, output, this.#targetsOf(batch));
+  }
+
+  #targetsOf({ exampleCount, targets }: Batch): Float32Array {
+    return targets.subarray(0, exampleCount * targetLength(this.#model.target));
+  }
+
+  #targetCountOf(batch: Batch): number {
+    return countTargets(this.#model.target, this.#targetsOf(batch));
+  }
+
+  /** Running averages move for each target. */
+  #scaleAverages(gradient: Float32Array, targetCount: number): void {
+    for (const { isAverage, offset, elementCount } of this.layout) {
+      if (!isAverage) continue;
+      for (let i = offset; i < offset + elementCount; i++) gradient[i]! *= targetCount;
+    }
+  }
+
+  /** @throws RingfoldError DATA_INVALID */
+  #check({ exampleCount, inputs }: StageInputs): void {
+    assert(!this.#isClosed, "the stage is open");
+    assert(inputs.length >= exampleCount * this.inputSize, "inputs hold the batch");
+    this.#runtime.activate();
+    if (this.range.fromLayer > 0) return;
+    const rows = inputs.subarray(0, exampleCount * this.inputSize);
+    checkIds(this.#model.graph, rows, exampleCount, "DATA_INVALID");
+  }
+
+  /** @throws RingfoldError DATA_INVALID */
+  #checkTargets(batch: Batch): void {
+    assert(this.#isLast, "only the last stage knows the loss");
+    assert(batch.targets.length >= batch.exampleCount * targetLength(this.#model.target));
+    checkTargets(this.#model.target, this.#targetsOf(batch));
+  }
+}
+
+/** A stage begins and ends only where one tensor crosses. @throws RingfoldError JOB_INVALID */
+function checkCut({ description: { layers } }: Model, { fromLayer, toLayer }: LayerRange): void {
+  const mayCut = (at: number) => at === 0 || at === layers.length || layers[at - 1]?.uncuttable !== true;
+  if (
+    0 <= fromLayer &&
+    fromLayer < toLayer &&
+    toLayer <= layers.length &&
+    mayCut(fromLayer) &&
+    mayCut(toLayer)
+  )
+    return;
+  const message = `layers ${fromLayer} to ${toLayer} are no stage of a model with ${layers.length} layers`;
+  throw new RingfoldError("JOB_INVALID", message, { fromLayer, toLayer });
+}
