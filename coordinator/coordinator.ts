@@ -10,13 +10,13 @@ import type {
   PeerView,
   SteerAction,
   TokenRequest,
+  VersionDetail,
   VersionView,
 } from "../protocol/messages/api.ts";
 import type { AuditPage, AuditQuery } from "../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
-import type { VersionManifest } from "../protocol/messages/model.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
@@ -35,14 +35,19 @@ import { VersionRegistry, versionView } from "./version-registry.ts";
 /** What the HTTP API offers; everything an operator can see or do. */
 export interface Coordinator {
   readonly peerId: string;
+  readonly release: string;
   view(): ClusterView;
+  peers(): PeerView[];
+  jobs(): JobView[];
+  versions(): VersionView[];
+  deployments(): DeploymentView[];
   /** Calls back after changes, not more often than people can see. Returns the way to stop. */
   onChange(listener: () => void): () => void;
   job(jobId: string): JobView;
   curve(jobId: string): LossPoint[];
   submitJob(spec: JobSpec): Promise<JobView>;
   steerJob(jobId: string, action: SteerAction, reason?: string): Promise<JobView>;
-  version(name: string, version: number): VersionView & { manifest: VersionManifest };
+  version(name: string, version: number): VersionDetail;
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
   /** A stretch of the log of decisions. */
@@ -175,10 +180,19 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
 
   const peerViews = (): PeerView[] =>
     context.peers.all().map((peer) => context.peers.view(peer, clock.nowMs()));
-  const versionViews = (): VersionView[] =>
-    context.versions.all().map((record) => versionView(record, holdersOf(context, record.manifest)));
+  const versionViews = (): VersionView[] => {
+    const holders = context.peers.holders();
+    return context.versions
+      .all()
+      .map((record) => versionView(record, holders.get(record.manifest.weights.digest) ?? []));
+  };
   return {
     peerId: network.peerId,
+    release,
+    peers: peerViews,
+    jobs: () => jobs.views(),
+    versions: versionViews,
+    deployments: () => deployments.views(),
     view: () => ({
       name: credentials.authority.clusterName,
       nowMs: clock.nowMs(),
@@ -200,7 +214,8 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     steerJob: (jobId, action, reason = "") => queue.run(() => jobs.steer(jobId, action, reason)),
     version: (name, version) => {
       const record = context.versions.get(name, version);
-      return { ...versionView(record, holdersOf(context, record.manifest)), manifest: record.manifest };
+      const { manifest } = record;
+      return { ...versionView(record, context.peers.holders().get(manifest.weights.digest) ?? []), manifest };
     },
     deploy: (name, request) => queue.run(() => deployments.deploy(name, request)),
     removeDeployment: (name) => queue.run(() => deployments.remove(name)),
@@ -234,12 +249,6 @@ async function reachableAddresses({ network, otherAddresses }: CoordinatorModule
   const all = [...network.addresses(), ...others.map((address) => `${address}/p2p/${network.peerId}`)];
   return [...new Set(all)].slice(0, 32);
 }
-
-const holdersOf = ({ peers }: CoordinatorContext, { weights }: VersionManifest): string[] =>
-  peers
-    .all()
-    .filter((peer) => peer.connected && peer.artefacts.includes(weights.digest))
-    .map(({ hello }) => hello.peerId);
 
 /** Runs `work` again `intervalMs` after it has ended, so that slow work never piles up. */
 function repeat(clock: Clock, intervalMs: number, work: () => Promise<void>): () => void {

@@ -39,13 +39,14 @@ export class DatasetDesk {
   }
 
   views(): DatasetView[] {
-    return this.#present().map((record) => this.#view(record));
+    const holders = this.#context.peers.holders();
+    return this.#present().map((record) => datasetView(record, holders));
   }
 
   /** @throws RingfoldError NOT_FOUND */
   view(name: string, version: number): DatasetDetail {
     const record = this.#get(name, version);
-    return { ...this.#view(record), manifest: record.manifest };
+    return { ...datasetView(record, this.#context.peers.holders()), manifest: record.manifest };
   }
 
   /**
@@ -193,16 +194,16 @@ export class DatasetDesk {
   #present(): DatasetRecord[] {
     return [...this.#records.values()].filter(({ removedAtMs }) => removedAtMs === null);
   }
+}
 
-  #view({ name, version, digest, manifest, addedBy, createdAtMs }: DatasetRecord): DatasetView {
-    const { bytes, shape, train, test } = manifest;
-    const holders = this.#context.peers
-      .all()
-      .filter((peer) => peer.connected && peer.artefacts.includes(digest))
-      .map(({ hello }) => hello.peerId);
-    const counts = { bytes, trainExamples: train.count, testExamples: test.count };
-    return { name, version, digest, ...counts, shape, addedBy, createdAtMs, holders };
-  }
+function datasetView(
+  { name, version, digest, manifest, addedBy, createdAtMs }: DatasetRecord,
+  holders: ReadonlyMap<string, string[]>,
+): DatasetView {
+  const { bytes, shape, train, test } = manifest;
+  const counts = { bytes, trainExamples: train.count, testExamples: test.count };
+  const about = { ...counts, shape, addedBy, createdAtMs };
+  return { name, version, digest, ...about, holders: holders.get(digest) ?? [] };
 }
 
 const referenceOf = ({ name, version }: Pick<DatasetRecord, "name" | "version">): string =>

@@ -37,6 +37,20 @@ export class PeerTable {
     return [...this.#peers.values()];
   }
 
+  /** Connected peers by the digests of what they say they hold. Cost: once over all that all hold. */
+  holders(): ReadonlyMap<string, string[]> {
+    const holders = new Map<string, string[]>();
+    for (const { connected, artefacts, hello } of this.#peers.values()) {
+      if (!connected) continue;
+      for (const digest of new Set(artefacts)) {
+        const known = holders.get(digest);
+        if (known) known.push(hello.peerId);
+        else holders.set(digest, [hello.peerId]);
+      }
+    }
+    return holders;
+  }
+
   /** A join: the first one, or the return of a peer after a restart or a lost connection. */
   admit(hello: Hello, roles: readonly Role[], nowMs: number): void {
     const known = this.#peers.get(hello.peerId);

@@ -10,5 +10,5 @@ import { App } from "./app.tsx";
 import { createClient } from "./client.ts";
 
 // The page is served at the root of the coordinator's HTTP address, or below a path of a reverse proxy.
-const client = createClient(new URL("./", document.baseURI));
+const client = createClient(new URL("./", document.baseURI).href);
 render(<App client={client} />, document.querySelector("#app")!);

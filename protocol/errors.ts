@@ -7,7 +7,7 @@
 interface ErrorRule {
   readonly retryable: boolean;
   readonly blame: "self" | "peer" | "caller";
-  readonly http: 400 | 401 | 403 | 404 | 409 | 413 | 422 | 429 | 500 | 502 | 503 | 504;
+  readonly http: 400 | 401 | 403 | 404 | 405 | 409 | 412 | 413 | 422 | 429 | 500 | 502 | 503 | 504;
   readonly exit: number;
   /** What a person does next; `data.remedy` of one error overrides it. */
   readonly remedy: string;
@@ -42,6 +42,7 @@ export const errorRules = {
   DATA_MISMATCH: rule("caller", 422, 65, "Give every agent the same data files."),
   REQUEST_INVALID: rule("caller", 400, 65, "Correct the request; the message names the field."),
   NOT_FOUND: rule("caller", 404, 66, "List what exists with `ringfold jobs`, `models` or `peers`."),
+  METHOD_NOT_ALLOWED: rule("caller", 405, 76, "Use a method that the header Allow names; see /openapi.json."),
   CONFLICT: rule("caller", 409, 65, "Read the present state and try again."),
   PAYLOAD_TOO_LARGE: rule("caller", 413, 65, "Send less in one request."),
   // who may come in

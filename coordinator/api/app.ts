@@ -1,25 +1,16 @@
 import { timingSafeEqual } from "node:crypto";
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { secureHeaders } from "hono/secure-headers";
 import type { z } from "zod";
+import { parameterNames, pathParameters, type RequestOf, type Route } from "../../protocol/api/route.ts";
+import { type RouteName, routes } from "../../protocol/api/routes.ts";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import { jobSpecSchema } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
-import {
-  deployRequestSchema,
-  type Problem,
-  reachabilityRequestSchema,
-  steerActionSchema,
-  steerRequestSchema,
-  tokenRequestSchema,
-} from "../../protocol/messages/api.ts";
-import { type AuditQuery, auditQuerySchema } from "../../protocol/messages/audit.ts";
-import { datasetRequestSchema } from "../../protocol/messages/dataset.ts";
 import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../coordinator.ts";
-import { streamCluster } from "./events.ts";
-import { dialBack, observe } from "./reachability.ts";
+import { createHandlers, type Handler } from "./handlers.ts";
+import { refuse } from "./refusal.ts";
 
 export interface ApiModules {
   readonly coordinator: Coordinator;
@@ -30,7 +21,7 @@ export interface ApiModules {
   readonly log: Log;
 }
 
-/** The coordinator's HTTP API; protocol/messages/api.ts lists the routes. */
+/** The coordinator's HTTP API, made from the table of protocol/api/routes.ts. */
 export function createApi({ coordinator, operatorToken, addresses, log }: ApiModules): Hono {
   const app = new Hono();
   app.use(
@@ -50,64 +41,13 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
     await next();
   });
 
-  app.get("/healthz", (c) => c.json({ live: true }));
-  app.get("/readyz", (c) => c.json({ ready: true }));
-  app.get("/api/cluster", (c) => c.json(coordinator.view()));
-  app.get("/api/audit", (c) => c.json(coordinator.audit(query(c.req.query()))));
-  app.get("/api/events", (c) => streamCluster(c, coordinator));
-  app.get("/api/peers", (c) => c.json(coordinator.view().peers));
-  app.get("/api/jobs", (c) => c.json(coordinator.view().jobs));
-  app.get("/api/jobs/:id", (c) => c.json(coordinator.job(c.req.param("id"))));
-  app.get("/api/jobs/:id/curve", (c) => c.json(coordinator.curve(c.req.param("id"))));
-  app.get("/api/models", (c) => c.json(coordinator.view().versions));
-  app.get("/api/models/:name/versions/:version", (c) =>
-    c.json(coordinator.version(c.req.param("name"), Number(c.req.param("version")))),
-  );
-  app.get("/api/deployments", (c) => c.json(coordinator.view().deployments));
-
-  app.get("/api/observed", (c) => c.json(observe(c, addresses())));
-  app.post("/api/reachability", async (c) =>
-    c.json(await dialBack(c, await body(c.req.raw, reachabilityRequestSchema, "REQUEST_INVALID"))),
-  );
-
-  app.post("/api/jobs", async (c) =>
-    c.json(await coordinator.submitJob(await body(c.req.raw, jobSpecSchema, "JOB_INVALID")), 201),
-  );
-  for (const action of steerActionSchema.options) {
-    app.post(`/api/jobs/:id/${action}`, async (c) => {
-      const { reason } = await body(c.req.raw, steerRequestSchema, "REQUEST_INVALID", {});
-      return c.json(await coordinator.steerJob(c.req.param("id"), action, reason));
-    });
+  const handlers = createHandlers(coordinator, addresses);
+  const names = Object.keys(routes) as RouteName[];
+  for (const name of names) serve(app, routes[name], handlers[name] as Handler<Route>);
+  for (const path of new Set(names.map((name) => routes[name].path))) {
+    const allowed = names.filter((name) => routes[name].path === path).map((name) => routes[name].method);
+    app.all(honoPath(path), (c) => refuse(methodNotAllowed(c, allowed), { allow: allowed.join(", ") }));
   }
-  app.put("/api/deployments/:name", async (c) =>
-    c.json(
-      await coordinator.deploy(
-        c.req.param("name"),
-        await body(c.req.raw, deployRequestSchema, "REQUEST_INVALID"),
-      ),
-    ),
-  );
-  app.delete("/api/deployments/:name", async (c) => {
-    await coordinator.removeDeployment(c.req.param("name"));
-    return c.json({});
-  });
-  app.get("/api/datasets", (c) => c.json(coordinator.datasets()));
-  app.get("/api/datasets/:name/versions/:version", (c) =>
-    c.json(coordinator.dataset(c.req.param("name"), Number(c.req.param("version")))),
-  );
-  app.post("/api/datasets", async (c) =>
-    c.json(await coordinator.addDataset(await body(c.req.raw, datasetRequestSchema, "REQUEST_INVALID")), 201),
-  );
-  app.delete("/api/datasets/:name/versions/:version", async (c) => {
-    await coordinator.removeDataset(c.req.param("name"), Number(c.req.param("version")));
-    return c.json({});
-  });
-  app.post("/api/tokens", async (c) =>
-    c.json({
-      token: await coordinator.createToken(await body(c.req.raw, tokenRequestSchema, "REQUEST_INVALID")),
-    }),
-  );
-
   app.all("/api/*", (c) =>
     refuse(new RingfoldError("NOT_FOUND", `there is no ${c.req.method} ${c.req.path}`)),
   );
@@ -119,49 +59,59 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
   return app;
 }
 
-/** application/problem+json, RFC 9457. */
-function refuse(error: RingfoldError): Response {
-  const status = error.rule.http;
-  const problem: Problem = {
-    type: "about:blank",
-    title: error.code,
-    status,
-    detail: error.message,
-    code: error.code,
-    data: { ...error.data },
-    remedy: error.remedy,
-  };
-  return Response.json(problem, { status, headers: { "content-type": "application/problem+json" } });
+/** Validates what comes, and answers with what the handler says. */
+function serve(app: Hono, route: Route, handler: Handler<Route>): void {
+  app.on(route.method, honoPath(route.path), async (c) => {
+    const request = {
+      parameters: readParameters(c, route),
+      query: route.query && check(route.query, c.req.query(), "REQUEST_INVALID", "query"),
+      body: route.body && (await readBody(c.req.raw, route.body, route)),
+    } as RequestOf<Route>;
+    const answer = await handler(request, c);
+    return answer instanceof Response ? answer : c.json(answer as object, route.status ?? 200);
+  });
 }
 
-async function body<T>(
-  request: Request,
-  schema: z.ZodType<T>,
-  code: "JOB_INVALID" | "REQUEST_INVALID",
-  whenEmpty?: unknown,
-): Promise<T> {
+/** OpenAPI writes `{id}` where Hono writes `:id`. */
+const honoPath = (path: string): string => path.replaceAll(/\{(\w+)\}/g, ":$1");
+
+function readParameters(c: Context, { path }: Route): Record<string, unknown> {
+  const values = parameterNames(path).map((name) => {
+    const result = pathParameters[name].safeParse(c.req.param(name));
+    if (result.success) return [name, result.data] as const;
+    throw new RingfoldError("NOT_FOUND", `there is no ${c.req.path}`);
+  });
+  return Object.fromEntries(values);
+}
+
+async function readBody(request: Request, schema: z.ZodType, route: Route): Promise<unknown> {
+  const text = await request.text();
   let value: unknown;
   try {
-    const text = await request.text();
-    value = text === "" && whenEmpty !== undefined ? whenEmpty : JSON.parse(text);
+    value = text === "" && route.mayBeEmpty ? {} : JSON.parse(text);
   } catch (cause) {
     throw new RingfoldError("REQUEST_INVALID", "the body is not JSON", {}, { cause });
   }
+  return check(schema, value, route.bodyCode ?? "REQUEST_INVALID", "body");
+}
+
+/** @param what names a mistake that is in no field */
+function check<T>(
+  schema: z.ZodType<T>,
+  value: unknown,
+  code: "JOB_INVALID" | "REQUEST_INVALID",
+  what: "body" | "query",
+): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  throw invalid(result.error, code, "body");
+  const mistakes = result.error.issues.map(({ path, message }) => `${path.join(".") || what}: ${message}`);
+  throw new RingfoldError(code, mistakes.join("; "), { mistakes });
 }
 
-function query(given: Record<string, string>): AuditQuery {
-  const result = auditQuerySchema.safeParse(given);
-  if (result.success) return result.data;
-  throw invalid(result.error, "REQUEST_INVALID", "query");
-}
-
-function invalid(error: z.ZodError, code: "JOB_INVALID" | "REQUEST_INVALID", what: string): RingfoldError {
-  const mistakes = error.issues.map(({ path, message }) => `${path.join(".") || what}: ${message}`);
-  return new RingfoldError(code, mistakes.join("; "), { mistakes });
-}
+const methodNotAllowed = ({ req }: Context, allowed: readonly string[]) =>
+  new RingfoldError("METHOD_NOT_ALLOWED", `${req.path} takes ${allowed.join(", ")}, not ${req.method}`, {
+    allowed,
+  });
 
 const tooLarge = () =>
   new RingfoldError("PAYLOAD_TOO_LARGE", `the body is larger than ${limits.httpBodyBytes} bytes`);

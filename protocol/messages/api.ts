@@ -4,45 +4,19 @@ import { algorithmSchema, jobSpecSchema } from "../job-spec.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
 import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
-import { metricsSchema } from "./model.ts";
+import { metricsSchema, versionManifestSchema } from "./model.ts";
 import { shardSchema } from "./serving.ts";
 
-/**
- * The coordinator's HTTP API: what the command line and the dashboard speak, and nothing else.
- *
- *   GET    /healthz /readyz
- *   GET    /api/cluster                         ClusterView
- *   GET    /api/events                          SSE; event `cluster`, data ClusterView, at most 4 a second
- *   GET    /api/audit                           AuditQuery -> AuditPage: who decided what, when and why
- *   GET    /api/peers                           PeerView[]
- *   GET    /api/jobs, /api/jobs/:id             JobView[], JobView
- *   GET    /api/jobs/:id/curve                  LossPoint[]
- *   POST   /api/jobs                            JobSpec -> JobView                     (operator)
- *   POST   /api/jobs/:id/cancel                 SteerRequest -> JobView                (operator)
- *   POST   /api/jobs/:id/pause                  SteerRequest -> JobView                (operator)
- *   POST   /api/jobs/:id/resume                 SteerRequest -> JobView                (operator)
- *   POST   /api/jobs/:id/retry                  SteerRequest -> JobView                (operator)
- *   GET    /api/models, /api/models/:n/versions/:v   VersionView[], VersionView with manifest
- *   GET    /api/deployments                     DeploymentView[]
- *   PUT    /api/deployments/:name               DeployRequest -> DeploymentView        (operator)
- *   DELETE /api/deployments/:name               -> {}                                  (operator)
- *   GET    /api/datasets, /api/datasets/:n/versions/:v   DatasetView[], DatasetDetail
- *   POST   /api/datasets                        DatasetRequest -> DatasetDetail        (operator)
- *   DELETE /api/datasets/:n/versions/:v         -> {}                                  (operator)
- *   POST   /api/tokens                          TokenRequest -> {token}                (operator)
- *   GET    /api/observed                        Observed
- *   POST   /api/reachability                    ReachabilityRequest -> ReachabilityView  (operator)
- *
- * Routes marked operator need `Authorization: Bearer <operator token>`. Errors are `application/problem+json`
- * (RFC 9457): {type, title, status, detail, code, data, remedy}.
- */
+/** What goes over the coordinator's HTTP API; protocol/api/routes.ts says on which route. */
+
+/** `draining` works on what it has and gets nothing new; `suspect` has been silent for longer than its link explains. */
+export const peerStateSchema = z.enum(["alive", "draining", "suspect", "dead", "left"]);
 
 export const peerViewSchema = z.object({
   peerId: peerIdSchema,
   name: nameSchema,
   roles: z.array(roleSchema),
-  /** `draining` works on what it has and gets nothing new; `suspect` has been silent for longer than its link explains. */
-  state: z.enum(["alive", "draining", "suspect", "dead", "left"]),
+  state: peerStateSchema,
   /** It has come and gone several times lately, and is asked last. */
   flapping: z.boolean().default(false),
   release: z.string(),
@@ -96,7 +70,6 @@ export type JobFailure = z.infer<typeof jobFailureSchema>;
 
 /** The held-out set while the job trains, after `step` steps. */
 export const evaluationPointSchema = evaluationSchema.extend({ step: z.number().int() });
-export type EvaluationPoint = z.infer<typeof evaluationPointSchema>;
 
 export const jobViewSchema = z.object({
   id: z.string(),
@@ -143,12 +116,18 @@ export const versionViewSchema = z.object({
 });
 export type VersionView = z.infer<typeof versionViewSchema>;
 
+export const versionDetailSchema = versionViewSchema.extend({ manifest: versionManifestSchema });
+export type VersionDetail = z.infer<typeof versionDetailSchema>;
+
 export const deployRequestSchema = z.strictObject({
   version: z.number().int().positive(),
   shards: z.number().int().positive().max(64).default(1),
   replicas: z.number().int().positive().max(64).default(1),
 });
 export type DeployRequest = z.infer<typeof deployRequestSchema>;
+
+/** `ready`: every shard has all replicas; `degraded`: each shard has one; `unavailable`: a shard has none. */
+export const deploymentStateSchema = z.enum(["loading", "ready", "degraded", "unavailable"]);
 
 export const deploymentViewSchema = z.object({
   deployment: z.number().int().positive(),
@@ -158,8 +137,7 @@ export const deploymentViewSchema = z.object({
   live: z.boolean(),
   shardCount: z.number().int(),
   replicaCount: z.number().int(),
-  /** `ready`: every shard has all replicas; `degraded`: each shard has one; `unavailable`: a shard has none. */
-  state: z.enum(["loading", "ready", "degraded", "unavailable"]),
+  state: deploymentStateSchema,
   reason: z.string(),
   revision: z.number().int(),
   shards: z.array(shardSchema),

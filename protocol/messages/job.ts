@@ -96,7 +96,7 @@ export const stopJob = control("stop", z.object({ ...termed, reason: z.string().
 
 /** Share of the targets that were predicted right, 0-1; null where the target is a number. */
 const accuracySchema = z.number().nullable();
-const lossPointSchema = z.object({
+export const lossPointSchema = z.object({
   step: z.number().int().nonnegative(),
   loss: z.number(),
   accuracy: accuracySchema,

@@ -1,6 +1,5 @@
 import type { Command } from "commander";
-import type { VersionView } from "../../protocol/messages/api.ts";
-import type { VersionDetail } from "./api-client.ts";
+import type { VersionDetail, VersionView } from "../../protocol/messages/api.ts";
 import { type VersionReference, versionReference } from "./arguments.ts";
 import { type CommandIo, runCommand } from "./command.ts";
 

@@ -7,12 +7,13 @@ import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { loadPeerId } from "../../agent/network/identity.ts";
 import { release } from "../../agent/release.ts";
+import { routeUrl } from "../../protocol/api/client.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
+import { parseJson } from "../../protocol/http.ts";
 import { limits } from "../../protocol/limits.ts";
 import { type Observed, observedSchema, type PeerView } from "../../protocol/messages/api.ts";
 import type { ApiClient } from "../commands/api-client.ts";
 import type { Endpoint } from "../commands/arguments.ts";
-import { parseJson, resolveUrl } from "../commands/http.ts";
 import { formatDuration } from "../commands/present/quantity.ts";
 import { type Check, type Finding, fail, info, ok, warn } from "./finding.ts";
 
@@ -140,7 +141,7 @@ const ownHosts = (): string[] => [
 async function measure({ api, signal }: ClusterCheckOptions) {
   const startedAtMs = Date.now();
   const { local, body } = await new Promise<{ local: Endpoint; body: string }>((resolve, reject) => {
-    const request = get(resolveUrl(api.baseUrl, "api/observed"), {
+    const request = get(routeUrl(api.baseUrl, "observed", {}), {
       agent: false,
       signal,
       timeout: limits.requestTimeoutMs,

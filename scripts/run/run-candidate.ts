@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { networkInterfaces } from "node:os";
 import { Hono } from "hono";
 import { z } from "zod";
+import { refuse } from "../../coordinator/api/refusal.ts";
 import {
   afterPrefix,
   createEtcdClient,
@@ -12,7 +13,6 @@ import {
 import { campaign, type Leadership } from "../../coordinator/store/etcd-leadership.ts";
 import { openEtcdStore } from "../../coordinator/store/etcd-store.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
-import type { Problem } from "../../protocol/messages/api.ts";
 import type { Log } from "../../protocol/ports.ts";
 import { listenHttp } from "./http-listener.ts";
 import { assembleCoordinator, type CoordinatorConfig, type RunningCoordinator } from "./run-coordinator.ts";
@@ -114,15 +114,7 @@ function standbyApi(leader: () => string): Hono {
       leader: leader(),
       remedy: `Ask the one that leads: --coordinator ${leader()}`,
     });
-    const { code, message: detail, data, remedy, rule } = error;
-    const problem: Problem = {
-      ...{ type: "about:blank", title: code, status: rule.http, detail, code },
-      ...{ data: { ...data }, remedy },
-    };
-    return Response.json(problem, {
-      status: rule.http,
-      headers: { "content-type": "application/problem+json" },
-    });
+    return refuse(error);
   });
   return app;
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { type ErrorCode, isErrorCode, RingfoldError } from "../../../protocol/errors.ts";
+import { connectionFailure, parseJson, resolveUrl } from "../../../protocol/http.ts";
 import { limits } from "../../../protocol/limits.ts";
-import { connectionFailure, parseJson, resolveUrl } from "../http.ts";
 
 /** f32 with the batch dimension first. */
 export interface InferenceTensor {

@@ -24,7 +24,10 @@ type Route = (request: ReceivedRequest) => Answer;
 export interface CoordinatorServer extends AsyncDisposable {
   readonly url: string;
   readonly requests: readonly ReceivedRequest[];
-  /** Key: `GET /api/peers`. Without an entry: 404 with code NOT_FOUND. */
+  /**
+   * Key: `GET /api/peers`, with the query or without. Without an entry: 404 with code NOT_FOUND. An array goes out as the
+   * only page of a list.
+   */
   readonly routes: Map<string, Route>;
   /** Resolves with the next subscriber of the event stream, also one that came before this call. */
   nextSubscriber(): Promise<Subscriber>;
@@ -56,8 +59,11 @@ export async function startCoordinatorServer(): Promise<CoordinatorServer> {
     if (incoming.url === "/api/events") return subscribe(response);
     void readRequest(incoming).then((request) => {
       requests.push(request);
-      const route = routes.get(`${request.method} ${request.path}`);
-      const { status = 200, body } = route?.(request) ?? problem(404, "NOT_FOUND", `no ${request.path}`);
+      const key = `${request.method} ${request.path}`;
+      const route = routes.get(key) ?? routes.get(key.replace(/\?.*/, ""));
+      const answer = route?.(request) ?? problem(404, "NOT_FOUND", `no ${request.path}`);
+      const { status = 200 } = answer;
+      const body = Array.isArray(answer.body) ? { items: answer.body, next: null } : answer.body;
       const type = status < 400 ? "application/json" : "application/problem+json";
       response.writeHead(status, { "content-type": type }).end(JSON.stringify(body));
     });

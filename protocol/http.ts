@@ -1,4 +1,4 @@
-import { RingfoldError } from "../../protocol/errors.ts";
+import { RingfoldError } from "./errors.ts";
 
 /** What the clients of the coordinator and of a gateway have in common. */
 
@@ -28,5 +28,5 @@ export function parseJson(text: string): unknown {
 /** fetch says only "fetch failed"; why (ECONNREFUSED, ENOTFOUND, ...) is one level down. */
 export function connectionFailure(cause: unknown): string {
   const reason = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
-  return (reason as NodeJS.ErrnoException | undefined)?.code ?? String(reason);
+  return (reason as { code?: string } | undefined)?.code ?? String(reason);
 }

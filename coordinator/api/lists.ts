@@ -1,0 +1,120 @@
+import { z } from "zod";
+import { RingfoldError } from "../../protocol/errors.ts";
+import type { DeploymentView, JobView, PeerView, VersionView } from "../../protocol/messages/api.ts";
+import type { DatasetView } from "../../protocol/messages/dataset.ts";
+import type { Coordinator } from "../coordinator.ts";
+
+/** Where an item stands in its list, compared from the front. Two items never stand at one place. */
+type Place = readonly (string | number)[];
+
+export interface List<Item> {
+  all(coordinator: Coordinator): readonly Item[];
+  /** Its name among the items of the list. */
+  key(item: Item): string;
+  /** It never changes while the item exists, so that a cursor keeps its meaning. */
+  place(item: Item): Place;
+  /** What a query may ask for. */
+  facts(item: Item): Readonly<Record<string, string>>;
+}
+
+const peers: List<PeerView> = {
+  all: (coordinator) => coordinator.peers(),
+  key: ({ peerId }) => peerId,
+  place: ({ name, peerId }) => [name, peerId],
+  facts: ({ state }) => ({ state }),
+};
+
+const jobs: List<JobView> = {
+  all: (coordinator) => coordinator.jobs(),
+  key: ({ id }) => id,
+  place: ({ id }) => [Number(/\d+$/.exec(id)![0])],
+  facts: ({ state, spec }) => ({ state, name: spec.name }),
+};
+
+const models: List<VersionView> = {
+  all: (coordinator) => coordinator.versions(),
+  key: ({ name, version }) => `${name}@${version}`,
+  place: ({ name, version }) => [name, version],
+  facts: ({ name, jobId }) => ({ name, jobId }),
+};
+
+const deployments: List<DeploymentView> = {
+  all: (coordinator) => coordinator.deployments(),
+  key: ({ deployment }) => String(deployment),
+  place: ({ deployment }) => [deployment],
+  facts: ({ name, state }) => ({ name, state }),
+};
+
+const datasets: List<DatasetView> = {
+  all: (coordinator) => coordinator.datasets(),
+  key: ({ name, version }) => `${name}@${version}`,
+  place: ({ name, version }) => [name, version],
+  facts: ({ name }) => ({ name }),
+};
+
+export const lists = { peers, jobs, models, deployments, datasets } as const;
+
+export interface ListQuery {
+  readonly limit: number;
+  readonly cursor?: string | undefined;
+  /** Facts that items must have. */
+  readonly [fact: string]: string | number | undefined;
+}
+
+/**
+ * One page, in order.
+ * @returns `next`: the cursor of the following page; null after the last item
+ * @throws RingfoldError REQUEST_INVALID for a cursor that is none of ours
+ * Cost: O(n log n) for n items.
+ */
+export function pageOf<Item>(
+  list: List<Item>,
+  coordinator: Coordinator,
+  { limit, cursor, ...wanted }: ListQuery,
+): { items: Item[]; next: string | null } {
+  const after = cursor === undefined ? undefined : readCursor(cursor);
+  const following = list
+    .all(coordinator)
+    .filter((item) => hasFacts(list, item, wanted))
+    .map((item) => ({ item, place: list.place(item) }))
+    .filter(({ place }) => after === undefined || compare(place, after) > 0)
+    .sort((one, other) => compare(one.place, other.place));
+  const page = following.slice(0, limit);
+  const next = following.length > limit ? writeCursor(page.at(-1)!.place) : null;
+  return { items: page.map(({ item }) => item), next };
+}
+
+export function hasFacts<Item>(
+  list: List<Item>,
+  item: Item,
+  wanted: Readonly<Record<string, string | number | undefined>>,
+): boolean {
+  const facts = list.facts(item);
+  return Object.entries(wanted).every(([name, value]) => value === undefined || facts[name] === value);
+}
+
+function compare(one: Place, other: Place): number {
+  for (const [i, mine] of one.entries()) {
+    const theirs = other[i];
+    if (mine === theirs) continue;
+    return theirs === undefined || mine > theirs ? 1 : -1;
+  }
+  return 0;
+}
+
+const placeSchema = z.array(z.union([z.string(), z.number()])).max(4);
+
+const writeCursor = (place: Place): string => Buffer.from(JSON.stringify(place)).toString("base64url");
+
+function readCursor(cursor: string): Place {
+  try {
+    return placeSchema.parse(JSON.parse(Buffer.from(cursor, "base64url").toString()));
+  } catch (cause) {
+    throw new RingfoldError(
+      "REQUEST_INVALID",
+      "the cursor is not one that a page ended with",
+      { remedy: "Begin with the first page, without a cursor." },
+      { cause },
+    );
+  }
+}

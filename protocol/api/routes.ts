@@ -1,0 +1,127 @@
+import { z } from "zod";
+import { jobSpecSchema } from "../job-spec.ts";
+import {
+  clusterViewSchema,
+  deploymentStateSchema,
+  deploymentViewSchema,
+  deployRequestSchema,
+  jobStateSchema,
+  jobViewSchema,
+  observedSchema,
+  peerStateSchema,
+  peerViewSchema,
+  reachabilityRequestSchema,
+  reachabilityViewSchema,
+  steerRequestSchema,
+  tokenRequestSchema,
+  versionDetailSchema,
+  versionViewSchema,
+} from "../messages/api.ts";
+import { auditPageSchema, auditQuerySchema } from "../messages/audit.ts";
+import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "../messages/dataset.ts";
+import { lossPointSchema } from "../messages/job.ts";
+import { listOf, type Route } from "./route.ts";
+
+const steering = { body: steerRequestSchema, mayBeEmpty: true, answer: jobViewSchema } as const;
+const nothing = { answer: z.object({}) };
+
+const get = <const Path extends string, const Rest extends object>(path: Path, summary: string, rest: Rest) =>
+  ({ method: "GET", path, summary, ...rest }) as const;
+
+const change = <
+  const Method extends "POST" | "PUT" | "DELETE",
+  const Path extends string,
+  const Rest extends object,
+>(
+  method: Method,
+  path: Path,
+  summary: string,
+  rest: Rest,
+) => ({ method, path, summary, ...rest }) as const;
+
+/**
+ * The coordinator's HTTP API: what the command line and the dashboard speak, and nothing else. The server, its
+ * `/openapi.json` and the clients are made from this table; there is no second list of paths.
+ *
+ * What changes something needs `Authorization: Bearer <operator token>`; reading needs nothing. Refusals are
+ * `application/problem+json` (RFC 9457).
+ */
+export const routes = {
+  live: get("/healthz", "Whether the process answers", { answer: z.object({ live: z.literal(true) }) }),
+  ready: get("/readyz", "Whether the coordinator decides", { answer: z.object({ ready: z.literal(true) }) }),
+  openapi: get("/openapi.json", "This document", { answer: z.record(z.string(), z.unknown()) }),
+  cluster: get("/api/cluster", "Everything at once", { answer: clusterViewSchema }),
+  clusterEvents: get("/api/events", "Everything at once, now and after changes, at most 4 times a second", {
+    answer: clusterViewSchema,
+    events: "always",
+  }),
+  audit: get("/api/audit", "Who decided what, when and why", {
+    query: auditQuerySchema,
+    answer: auditPageSchema,
+  }),
+  peers: get("/api/peers", "The agents, by name", listOf(peerViewSchema, { state: peerStateSchema })),
+  jobs: get(
+    "/api/jobs",
+    "The jobs, oldest first",
+    listOf(jobViewSchema, { state: jobStateSchema, name: z.string() }),
+  ),
+  job: get("/api/jobs/{id}", "One job", { answer: jobViewSchema }),
+  curve: get("/api/jobs/{id}/curve", "The loss of a job by step", { answer: z.array(lossPointSchema) }),
+  submitJob: change("POST", "/api/jobs", "Submits a job", {
+    ...{ body: jobSpecSchema, bodyCode: "JOB_INVALID" },
+    ...{ answer: jobViewSchema, status: 201 },
+  }),
+  cancelJob: change("POST", "/api/jobs/{id}/cancel", "Ends a job; its checkpoints stay", steering),
+  pauseJob: change(
+    "POST",
+    "/api/jobs/{id}/pause",
+    "Stops a job at its next step, with a checkpoint",
+    steering,
+  ),
+  resumeJob: change("POST", "/api/jobs/{id}/resume", "Lets a paused job go on", steering),
+  retryJob: change(
+    "POST",
+    "/api/jobs/{id}/retry",
+    "Lets a job that ended go on from its last checkpoint",
+    steering,
+  ),
+  models: get(
+    "/api/models",
+    "The registered versions of all models, by name and number",
+    listOf(versionViewSchema, { name: z.string(), jobId: z.string() }),
+  ),
+  model: get("/api/models/{name}/versions/{version}", "One version with its manifest", {
+    answer: versionDetailSchema,
+  }),
+  deployments: get(
+    "/api/deployments",
+    "What is served, and where",
+    listOf(deploymentViewSchema, { name: z.string(), state: deploymentStateSchema }),
+  ),
+  deploy: change("PUT", "/api/deployments/{name}", "Serves a version", {
+    ...{ body: deployRequestSchema, answer: deploymentViewSchema },
+  }),
+  undeploy: change("DELETE", "/api/deployments/{name}", "Serves a model no longer", nothing),
+  datasets: get(
+    "/api/datasets",
+    "The registered data sets, by name and number",
+    listOf(datasetViewSchema, { name: z.string() }),
+  ),
+  dataset: get("/api/datasets/{name}/versions/{version}", "One data set with its manifest", {
+    answer: datasetDetailSchema,
+  }),
+  addDataset: change("POST", "/api/datasets", "Registers a data set that an agent holds", {
+    ...{ body: datasetRequestSchema, answer: datasetDetailSchema, status: 201 },
+  }),
+  removeDataset: change("DELETE", "/api/datasets/{name}/versions/{version}", "Forgets a data set", nothing),
+  createToken: change("POST", "/api/tokens", "Makes a token to join with", {
+    ...{ body: tokenRequestSchema, answer: z.object({ token: z.string() }) },
+  }),
+  observed: get("/api/observed", "Whoever asks, as the coordinator sees it", { answer: observedSchema }),
+  dialBack: change("POST", "/api/reachability", "Dials the address that the request comes from", {
+    ...{ body: reachabilityRequestSchema, answer: reachabilityViewSchema },
+  }),
+} as const satisfies Record<string, Route>;
+
+export type Routes = typeof routes;
+export type RouteName = keyof Routes;
