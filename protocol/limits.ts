@@ -18,9 +18,11 @@ export const limits = {
   datasetManifestBytes: 3 * mib,
   /** Chunks of a data set that a trainer keeps in memory, encoded: the examples that are mixed at a time are 16 MiB as f32. */
   dataMemoryBytes: 256 * mib,
+  /** A step that has to wait for chunks from peers may take this long; then the ring is formed anew. */
+  dataWaitTimeoutMs: 30_000,
   /** Agents that hold a data set, where there are so many. */
   dataReplicas: 2,
-  /** How often people are told how far a trainer is with fetching data. */
+  /** How often people are told how far a rank is that waits for data. */
   dataProgressIntervalMs: 1_000,
   /** An artefact (weights of one version). */
   artefactBytes: 8 * 1024 * mib,

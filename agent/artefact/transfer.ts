@@ -34,7 +34,7 @@ export async function fetchArtefact(
   signal: AbortSignal,
 ): Promise<Uint8Array> {
   const { network, store, holders, log, listed = true } = from;
-  const own = await readOwn(digest, store);
+  const own = await readOwn(digest, store, log);
   if (own) return own;
   const refusals: string[] = [];
   for (const peerId of holders) {
@@ -57,12 +57,16 @@ export async function fetchArtefact(
 }
 
 /** Our own copy; a damaged one is removed, so that a good one takes its place. */
-async function readOwn(digest: string, store: ArtefactStore): Promise<Uint8Array | undefined> {
+async function readOwn(digest: string, store: ArtefactStore, log: Log): Promise<Uint8Array | undefined> {
   if (store.stat(digest) === undefined) return undefined;
   try {
     return store.get(digest);
   } catch (error) {
     if (!(error instanceof RingfoldError && error.code.startsWith("ARTEFACT_"))) throw error;
+    log.warn(
+      { err: error, digest },
+      "A stored artefact is damaged: it is taken away and fetched from a peer",
+    );
     await store.remove(digest);
     return undefined;
   }

@@ -1,37 +1,25 @@
 import assert from "node:assert";
 import { decode } from "../../protocol/codec.ts";
 import { type ExampleShape, targetLength } from "../../protocol/data-schema.ts";
-import { RingfoldError } from "../../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { DataSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import { datasetManifestSchema, type SplitContent } from "../../protocol/messages/dataset.ts";
+import { ChunkCache } from "./chunk-cache.ts";
+import { ChunkFetcher, type ChunkSource } from "./chunk-fetcher.ts";
 import { type Chunk, decodeChunk } from "./chunk-format.ts";
-import type { Dataset, ExampleSet } from "./dataset.ts";
-
-/** Where the chunks of a data set come from. */
-export interface ChunkSource {
-  /**
-   * A chunk, or the manifest itself: from this machine, else from a peer, its digest checked.
-   * @throws RingfoldError ARTEFACT_MISSING; the reason of `signal`
-   */
-  read(digest: string, signal: AbortSignal): Promise<Uint8Array>;
-  /** Sees to it that a chunk is on this machine's disk, whole and true. @throws as `read` */
-  fetch(digest: string, signal: AbortSignal): Promise<void>;
-}
-
-/** Chunks that are on their way from peers at the same time. */
-const fetchesMax = 4;
+import type { ChunksOfSet, Dataset, ExampleSet } from "./dataset.ts";
 
 /**
- * Opens a registered data set: brings every chunk that the job may need to this machine's disk, so that no step waits for
- * a peer, and holds a few of them in memory.
- * @param onProgress bytes are counted as chunks, which are alike but for the last
- * @throws RingfoldError ARTEFACT_MISSING when no peer has a chunk; DATA_INVALID
+ * Opens a registered data set. Nothing but its manifest has to be on this machine: chunks come from peers when they are
+ * expected or needed, stay on the disk, and a bounded part of them in memory.
+ * @param options.memoryBytes of chunks as they are encoded, of both splits together
+ * @param signal ends what is under way, now and later
+ * @throws RingfoldError ARTEFACT_MISSING when no peer has the manifest
  */
 export async function openChunkedDataset(
   spec: Extract<DataSpec, { source: "dataset" }>,
-  source: ChunkSource,
-  onProgress: (share: number) => void,
+  { source, memoryBytes = limits.dataMemoryBytes }: { source: ChunkSource; memoryBytes?: number },
   signal: AbortSignal,
 ): Promise<Dataset> {
   assert(spec.digest, "the coordinator names the digest");
@@ -41,11 +29,18 @@ export async function openChunkedDataset(
     limits.datasetManifestBytes,
   );
   const { shape, chunkExamples } = manifest;
+  const shared = {
+    ...{ shape, chunkExamples, source },
+    fetcher: new ChunkFetcher(source, signal),
+    cache: new ChunkCache(memoryBytes),
+  };
   const train = cut(manifest.train, chunkExamples, spec.trainExamples);
   const test = cut(manifest.test, chunkExamples, spec.testExamples);
-  await fetchAll([...train.chunks, ...test.chunks], source, onProgress, signal);
-  const set = (split: SplitContent) => new ChunkedSet(shape, chunkExamples, split, source);
-  return { train: set(train), test: set(test), shape, digest: spec.digest };
+  return {
+    train: new ChunkedSet(train, { ...shared, needed: "soon" }),
+    test: new ChunkedSet(test, { ...shared, needed: "later" }),
+    ...{ shape, digest: spec.digest },
+  };
 }
 
 /** The first so many examples, which are any: they lie in the order of a hash. */
@@ -54,94 +49,87 @@ function cut(split: SplitContent, chunkExamples: number, count = split.count): S
   return { ...split, count: taken, chunks: split.chunks.slice(0, Math.ceil(taken / chunkExamples)) };
 }
 
-async function fetchAll(
-  digests: readonly string[],
-  source: ChunkSource,
-  onProgress: (share: number) => void,
-  signal: AbortSignal,
-): Promise<void> {
-  const failed = new AbortController();
-  const both = AbortSignal.any([signal, failed.signal]);
-  let next = 0;
-  let done = 0;
-  const work = async (): Promise<void> => {
-    for (let i = next++; i < digests.length; i = next++) {
-      await source.fetch(digests[i]!, both);
-      onProgress(++done / digests.length);
-    }
-  };
-  try {
-    await Promise.all(Array.from({ length: fetchesMax }, work));
-  } catch (cause) {
-    failed.abort(cause);
-    throw cause;
-  }
-}
-
-/** Examples in chunks, of which the least recently used leave memory. */
+/** Examples in chunks, which come when they are needed, or before if they are expected. */
 export class ChunkedSet implements ExampleSet {
   readonly count: number;
   readonly chunkExamples: number;
-  readonly #shape: ExampleShape;
+  readonly chunks: ChunksOfSet;
+  readonly #of: SharedParts;
   readonly #digests: readonly string[];
-  readonly #source: Pick<ChunkSource, "read">;
-  /** In the order of their last use. */
-  readonly #loaded = new Map<number, { readonly chunk: Chunk; readonly bytes: number }>();
-  #loadedBytes = 0;
+  /** What the last `load` was for: not at the mercy of the cache. */
+  readonly #loaded = new Map<number, Chunk>();
 
-  constructor(
-    shape: ExampleShape,
-    chunkExamples: number,
-    split: SplitContent,
-    source: Pick<ChunkSource, "read">,
-  ) {
+  constructor(split: SplitContent, of: SharedParts & { readonly needed: "soon" | "later" }) {
+    const { fetcher, needed } = of;
     this.count = split.count;
-    this.chunkExamples = chunkExamples;
-    this.#shape = shape;
+    this.chunkExamples = of.chunkExamples;
+    this.#of = of;
     this.#digests = split.chunks;
-    this.#source = source;
+    this.chunks = {
+      has: (index) => fetcher.has(this.#digests[index]!),
+      expect: (indices) =>
+        fetcher.expect(
+          needed,
+          indices.map((index) => this.#digests[index]!),
+        ),
+      bring: (index, signal) => fetcher.bring(this.#digests[index]!, signal),
+    };
   }
 
   async load(indices: ArrayLike<number>, signal: AbortSignal): Promise<void> {
     const wanted = new Set<number>();
     for (let i = 0; i < indices.length; i++) wanted.add(Math.floor(indices[i]! / this.chunkExamples));
+    for (const index of this.#loaded.keys()) if (!wanted.has(index)) this.#loaded.delete(index);
     for (const index of wanted) {
-      const known = this.#loaded.get(index);
-      this.#loaded.delete(index);
-      if (known) this.#loaded.set(index, known);
-      else await this.#load(index, signal);
-    }
-    for (const [index, { bytes }] of this.#loaded) {
-      if (this.#loadedBytes <= limits.dataMemoryBytes || wanted.has(index)) break;
-      this.#loaded.delete(index);
-      this.#loadedBytes -= bytes;
+      if (!this.#loaded.has(index)) this.#loaded.set(index, await this.#chunk(index, signal));
     }
   }
 
-  async #load(index: number, signal: AbortSignal): Promise<void> {
-    const bytes = await this.#source.read(this.#digests[index]!, signal);
-    const chunk = decodeChunk(this.#shape, bytes);
-    const due = Math.min(this.chunkExamples, this.count - index * this.chunkExamples);
-    if (chunk.count < due) {
-      throw new RingfoldError(
-        "DATA_INVALID",
-        `chunk ${index} holds ${chunk.count} examples, and ${due} are due`,
-        {},
-      );
+  async #chunk(index: number, signal: AbortSignal): Promise<Chunk> {
+    const { cache, fetcher, source } = this.#of;
+    const digest = this.#digests[index]!;
+    const known = cache.get(digest);
+    if (known) return known;
+    await fetcher.bring(digest, signal);
+    const bytes = await source.read(digest, signal);
+    const chunk = this.#decode(index, bytes);
+    cache.put(digest, chunk, bytes.byteLength);
+    return chunk;
+  }
+
+  /** The digest is right, so what is wrong with the bytes is so on every machine. */
+  #decode(index: number, bytes: Uint8Array): Chunk {
+    try {
+      const chunk = decodeChunk(this.#of.shape, bytes);
+      const due = Math.min(this.chunkExamples, this.count - index * this.chunkExamples);
+      if (chunk.count >= due) return chunk;
+      throw new RingfoldError("DATA_INVALID", `it holds ${chunk.count} examples, and ${due} are due`);
+    } catch (cause) {
+      const { message, data } = toRingfoldError(cause);
+      const name = `chunk ${index} (${this.#digests[index]!.slice(0, 12)})`;
+      throw new RingfoldError("DATA_INVALID", `${name}: ${message}`, { ...data, chunk: index }, { cause });
     }
-    this.#loaded.set(index, { chunk, bytes: bytes.byteLength });
-    this.#loadedBytes += bytes.byteLength;
   }
 
   gather(indices: ArrayLike<number>, inputs: Float32Array, targets: Float32Array): void {
-    const rowLength = this.#shape.inputShape.reduce((product, dimension) => product * dimension, 1);
-    const length = targetLength(this.#shape.target);
+    const { shape } = this.#of;
+    const rowLength = shape.inputShape.reduce((product, dimension) => product * dimension, 1);
+    const length = targetLength(shape.target);
     for (let i = 0; i < indices.length; i++) {
       const example = indices[i]!;
       const index = Math.floor(example / this.chunkExamples);
-      const loaded = this.#loaded.get(index);
-      assert(loaded, "load() comes before gather()");
-      loaded.chunk.write(example - index * this.chunkExamples, inputs, i * rowLength, targets, i * length);
+      const chunk = this.#loaded.get(index);
+      assert(chunk, "load() comes before gather()");
+      chunk.write(example - index * this.chunkExamples, inputs, i * rowLength, targets, i * length);
     }
   }
+}
+
+/** What both splits of a data set work with. */
+interface SharedParts {
+  readonly shape: ExampleShape;
+  readonly chunkExamples: number;
+  readonly source: Pick<ChunkSource, "read">;
+  readonly fetcher: ChunkFetcher;
+  readonly cache: ChunkCache;
 }

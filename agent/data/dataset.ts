@@ -10,6 +10,8 @@ export interface ExampleSet {
   readonly count: number;
   /** Where examples come in chunks: how many each holds. Those of a chunk lie together. */
   readonly chunkExamples?: number;
+  /** Where chunks come from peers. */
+  readonly chunks?: ChunksOfSet;
   /**
    * Brings what `gather` needs into memory; a set that is there anyway has none.
    * @throws RingfoldError ARTEFACT_MISSING | DATA_INVALID; the reason of `signal`
@@ -21,6 +23,15 @@ export interface ExampleSet {
    * @param targets f32 [at least indices.length, target length]
    */
   gather(indices: ArrayLike<number>, inputs: Float32Array, targets: Float32Array): void;
+}
+
+/** The chunks of a set, which this machine has when it needs them: on its disk, not yet in memory. */
+export interface ChunksOfSet {
+  has(index: number): boolean;
+  /** @param indices of those that will be needed next, in this order; they take the place of those expected before */
+  expect(indices: readonly number[]): void;
+  /** Resolves when it is here. @throws RingfoldError ARTEFACT_MISSING; the reason of `signal` */
+  bring(index: number, signal: AbortSignal): Promise<void>;
 }
 
 export interface Dataset {
@@ -86,16 +97,30 @@ export function imageSet({ count, pixels, labels }: LabelledImages): ExampleSet 
 export class BatchBuffer {
   readonly #inputs: Float32Array;
   readonly #targets: Float32Array;
+  readonly #inputLength: number;
+  readonly #targetLength: number;
 
   constructor({ inputShape, target }: ExampleShape, exampleCountMax: number) {
-    const exampleSize = inputShape.reduce((product, dimension) => product * dimension, 1);
-    this.#inputs = new Float32Array(exampleCountMax * exampleSize);
-    this.#targets = new Float32Array(exampleCountMax * targetLength(target));
+    this.#inputLength = inputShape.reduce((product, dimension) => product * dimension, 1);
+    this.#targetLength = targetLength(target);
+    this.#inputs = new Float32Array(exampleCountMax * this.#inputLength);
+    this.#targets = new Float32Array(exampleCountMax * this.#targetLength);
   }
 
+  /** Chunk after chunk, so that one of them has to be in memory and not all that a batch takes from. */
   async gather(set: ExampleSet, indices: Uint32Array, signal: AbortSignal) {
-    if (set.load) await set.load(indices, signal);
-    set.gather(indices, this.#inputs, this.#targets);
+    const { chunkExamples = set.count } = set;
+    for (let from = 0, end = 0; from < indices.length; from = end) {
+      const chunk = Math.floor(indices[from]! / chunkExamples);
+      while (end < indices.length && Math.floor(indices[end]! / chunkExamples) === chunk) end++;
+      const run = indices.subarray(from, end);
+      await set.load?.(run, signal);
+      set.gather(
+        run,
+        this.#inputs.subarray(from * this.#inputLength),
+        this.#targets.subarray(from * this.#targetLength),
+      );
+    }
     return { exampleCount: indices.length, inputs: this.#inputs, targets: this.#targets };
   }
 }

@@ -1,6 +1,6 @@
 import { isErrorCode, RingfoldError } from "../../protocol/errors.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
-import type { ChunkSource } from "../data/chunked-dataset.ts";
+import type { ChunkSource } from "../data/chunk-fetcher.ts";
 import { untilAborted } from "../deadline.ts";
 import type { FetchAnswer, FetchRequest } from "./trainer-messages.ts";
 
@@ -38,6 +38,7 @@ export class AgentFetch {
 /** Chunks of one data set from the store that trainer and agent share; what is not there, or damaged, the agent brings. */
 export function chunkSource(manifest: string, store: ArtefactStore, agent: AgentFetch): ChunkSource {
   return {
+    has: (digest) => store.stat(digest) !== undefined,
     fetch: async (digest, signal) => {
       if (store.stat(digest) === undefined) await agent.fetch(manifest, digest, signal);
     },

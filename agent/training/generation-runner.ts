@@ -254,6 +254,10 @@ export class GenerationRunner implements TrainerSession {
       send(culprit === undefined ? failed : { ...failed, suspect: culprit });
       return;
     }
+    if (error.code === "ARTEFACT_MISSING") {
+      const { code, message } = error; // of the data: another rank may have what this one cannot get
+      return send({ kind: "failed", jobId: setup.jobId, code, message, fatal: false });
+    }
     const suspect = typeof error.data.peer === "string" ? error.data.peer : null;
     const detail = `${error.code}: ${error.message}`.slice(0, 2_000);
     send({

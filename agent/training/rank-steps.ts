@@ -1,6 +1,7 @@
 import { abortError } from "../deadline.ts";
 import type { Ring } from "../ring/ring.ts";
 import type { BatchShares } from "./batch-shares.ts";
+import type { DataAhead } from "./data-ahead.ts";
 import type { FiniteGuard } from "./finite-guard.ts";
 import type { Place } from "./sampler.ts";
 import { type Exchange, tail } from "./synchronization/exchange.ts";
@@ -18,6 +19,7 @@ export interface StepsOfRank {
 
 interface Tools {
   readonly workload: Workload;
+  readonly dataAhead: DataAhead;
   readonly shares: BatchShares;
   readonly guard: FiniteGuard;
   readonly synchronization: Synchronization;
@@ -43,6 +45,7 @@ export async function takeSteps(of: StepsOfRank, tools: Tools, signal: AbortSign
   for (let step = firstStep; step < firstStep + stepCount; step++) {
     if (step > firstStep) await takeTurn();
     if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
+    await tools.dataAhead.arrive(step, () => ring.throwIfBroken(), signal);
     const startedAtMs = nowMs();
     const slice = await workload.gradient({ step, ...place }, values, takeTurn, signal);
     shares.observe(slice.exampleCount, nowMs() - startedAtMs);
@@ -54,4 +57,5 @@ export async function takeSteps(of: StepsOfRank, tools: Tools, signal: AbortSign
     const at = { targetCount: slice.targetCount, learningRate: tools.learningRate(step) };
     tools.tellModel(synchronization.step(values, at));
   }
+  totals[tail.lateVotes] = tools.dataAhead.isLate(firstStep + stepCount) ? 1 : 0;
 }

@@ -27,8 +27,8 @@ export class Sampler {
   readonly stepsPerEpoch: number;
   readonly #seed: number;
   readonly #chunkExamples: number;
-  #epoch = -1;
-  #permutation: Uint32Array = new Uint32Array(0);
+  /** Of the last two epochs that were asked for: whoever looks ahead may look into the next one. */
+  readonly #permutations = new Map<number, Uint32Array>();
 
   constructor(options: {
     readonly exampleCount: number;
@@ -75,11 +75,12 @@ export class Sampler {
   }
 
   #permutationOf(epoch: number): Uint32Array {
-    if (epoch !== this.#epoch) {
-      this.#permutation = this.#order(epoch);
-      this.#epoch = epoch;
-    }
-    return this.#permutation;
+    const known = this.#permutations.get(epoch);
+    if (known) return known;
+    for (const past of [...this.#permutations.keys()].slice(0, -1)) this.#permutations.delete(past);
+    const permutation = this.#order(epoch);
+    this.#permutations.set(epoch, permutation);
+    return permutation;
   }
 }
 

@@ -9,8 +9,11 @@ const recentMax = 32;
  */
 export class StallBound {
   readonly #recentMs: number[] = [];
+  /** Set while steps may wait for something that says nothing of how long they take. */
+  leastMs = 0;
 
   observe(stepMs: number): void {
+    if (this.leastMs > 0) return;
     this.#recentMs.push(stepMs);
     if (this.#recentMs.length > recentMax) this.#recentMs.shift();
   }
@@ -25,6 +28,6 @@ export class StallBound {
   get boundMs(): number {
     const { stepMs } = this;
     if (stepMs === null) return limits.firstStepTimeoutMs;
-    return Math.max(limits.stallMsMin, limits.stallSteps * stepMs);
+    return Math.max(this.leastMs, limits.stallMsMin, limits.stallSteps * stepMs);
   }
 }

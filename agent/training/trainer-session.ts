@@ -33,7 +33,7 @@ export async function openTrainerSession(
   if (spec.engine === "torch" || spec.model.architecture === "script")
     throw new RingfoldError("JOB_INVALID", "the model of a script is the script's");
   const store = openArtefactStore(setup.artefactPath);
-  const data = await openData(setup, { store, send, agent }, signal);
+  const data = await openData(setup, { store, agent }, signal);
   const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
   const model = engine.openModel(spec.model, {
     ...data.shape,
@@ -81,20 +81,14 @@ function machineMemoryBytes(): number {
 
 /** The job's data: this machine's own files, or a registered data set, of which the agent brings what is not here. */
 async function openData(
-  { jobId, spec }: TrainerSetup,
-  { store, send, agent }: Pick<SessionParts, "store" | "send"> & { readonly agent: AgentFetch },
+  { spec }: TrainerSetup,
+  { store, agent }: Pick<SessionParts, "store"> & { readonly agent: AgentFetch },
   signal: AbortSignal,
 ): Promise<Dataset> {
   if (spec.data.source === "script")
     throw new RingfoldError("JOB_INVALID", "the data of a script are the script's");
   if (spec.data.source !== "dataset") return openDataset(spec.data);
-  let toldAtMs = 0;
-  const tell = (share: number) => {
-    if (performance.now() - toldAtMs < limits.dataProgressIntervalMs) return;
-    toldAtMs = performance.now();
-    send({ kind: "loading", jobId, share });
-  };
-  return openChunkedDataset(spec.data, chunkSource(spec.data.digest ?? "", store, agent), tell, signal);
+  return openChunkedDataset(spec.data, { source: chunkSource(spec.data.digest ?? "", store, agent) }, signal);
 }
 
 /** Puts a trainer together from its parts: restored from its newest checkpoint, and ready to heal others. */
@@ -108,6 +102,7 @@ export async function assembleSession(
   const trainer = await Trainer.open({
     ...{ spec, data, model, whole: parts.model, clock, nowMs, nextTurn },
     onStep: (report) => observer.onStep(report),
+    onWait: (share) => parts.send({ kind: "loading", jobId, share }),
   });
   const checkpointer = new Checkpointer({ jobId, store, ...spec.checkpoint });
   await checkpointer.restore(trainer);

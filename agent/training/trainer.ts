@@ -7,6 +7,7 @@ import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { Ring } from "../ring/ring.ts";
 import { BatchShares } from "./batch-shares.ts";
+import { DataAhead } from "./data-ahead.ts";
 import { EarlyStopping } from "./early-stopping.ts";
 import { evaluateLocally, evaluateShare, evaluationOf, type HeldOut } from "./evaluation.ts";
 import { FiniteGuard } from "./finite-guard.ts";
@@ -51,6 +52,8 @@ export interface TrainerOptions {
   readonly nextTurn: () => Promise<void>;
   /** Called at each synchronization point; the next step does not begin before it resolves. */
   readonly onStep: (report: StepReport) => Promise<void>;
+  /** Called about once a second while a step waits for data, with the share that is here, and with 1 when all is. */
+  readonly onWait?: (share: number) => void;
 }
 
 export class Trainer implements Trainee {
@@ -65,6 +68,7 @@ export class Trainer implements Trainee {
   /** How the ranks of the ring share the global batch. */
   readonly #shares: BatchShares;
   readonly #stopping: EarlyStopping;
+  readonly #dataAhead: DataAhead;
   readonly stall = new StallBound();
   readonly #guard: FiniteGuard;
   #pauseWanted = false;
@@ -87,6 +91,8 @@ export class Trainer implements Trainee {
     this.#workload = new Workload({ spec, data, model });
     this.stepsPerEpoch = this.#workload.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
+    const { totalSteps, stall } = this;
+    this.#dataAhead = new DataAhead({ ...options, sampler: this.#workload.sampler, totalSteps, stall });
     const { slots, scalars, everySteps } = this.#synchronization;
     this.#stopping = new EarlyStopping(spec.evaluation, {
       stepsPerEpoch: this.stepsPerEpoch,
@@ -138,6 +144,7 @@ export class Trainer implements Trainee {
     this.#exchange.begin();
     this.#guard.begin();
     this.#shares.begin();
+    this.#dataAhead.begin();
     this.#tellModel(this.#synchronization.begin(this.state));
     ring.hopTimeoutMs = this.stall.boundMs;
     let healing = entry;
@@ -169,6 +176,7 @@ export class Trainer implements Trainee {
     if (ring.isWornOut) this.requestPause();
     await this.#shares.agree(ring, catchUp === undefined, signal);
     const place = this.#shares.of(healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize });
+    this.#dataAhead.turnTo({ step: firstStep, place, ring, lateVotes: totals[tail.lateVotes]! });
     const evaluates = this.#stopping.isDue(firstStep);
     totals.fill(0);
     if (catchUp) values.fill(0);
@@ -280,7 +288,14 @@ export class Trainer implements Trainee {
   get #tools() {
     const { nowMs, nextTurn } = this.#options;
     return {
-      ...{ workload: this.#workload, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },
+      ...{
+        workload: this.#workload,
+        dataAhead: this.#dataAhead,
+        shares: this.#shares,
+        guard: this.#guard,
+        nowMs,
+        nextTurn,
+      },
       ...{ synchronization: this.#synchronization, exchange: this.#exchange },
       ...{ learningRate: this.#learningRate, tellModel: this.#tellModel },
     };

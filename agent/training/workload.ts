@@ -15,7 +15,7 @@ export class Workload {
   readonly stepsPerEpoch: number;
   readonly #model: TrainableModel;
   readonly #data: Dataset;
-  readonly #sampler: Sampler;
+  readonly sampler: Sampler;
   readonly #microBatchSize: number;
   readonly #batch: BatchBuffer;
   readonly #augmentation: Augmentation | undefined;
@@ -30,14 +30,14 @@ export class Workload {
     const { spec, data, model } = options;
     this.#model = model;
     this.#data = data;
-    this.#sampler = new Sampler({
+    this.sampler = new Sampler({
       exampleCount: data.train.count,
       ...(data.train.chunkExamples ? { chunkExamples: data.train.chunkExamples } : {}),
       batchSize: spec.batchSize,
       seed: spec.seed,
     });
     this.#augmentation = spec.augment && new Augmentation(spec.augment, data.shape.inputShape, spec.seed);
-    this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
+    this.stepsPerEpoch = this.sampler.stepsPerEpoch;
     this.#microBatchSize = Math.min(spec.batchSize, spec.microBatchSize ?? spec.batchSize);
     const isCut = this.#microBatchSize < spec.batchSize;
     this.#batch = new BatchBuffer(
@@ -66,7 +66,7 @@ export class Workload {
     between: () => Promise<void>,
     signal: AbortSignal,
   ): Promise<SliceResult> {
-    const slice = this.#sampler.slice(at);
+    const slice = this.sampler.slice(at);
     const part = async (from: number) => {
       const examples = slice.subarray(from, from + this.#microBatchSize);
       const batch = await this.#batch.gather(this.#data.train, examples, signal);

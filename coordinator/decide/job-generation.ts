@@ -68,7 +68,7 @@ function form(draft: JobDraft): void {
   const begins = draft.inPhase("ended").length === 0;
   if (begins && preparing > 0 && candidates.length < job.spec.workers.max) {
     job.state = job.plan ? "reforming" : "preparing";
-    job.reason = fetching(draft) ?? `${candidates.length} of ${members.length} workers are ready`;
+    job.reason = `${candidates.length} of ${members.length} workers are ready`;
     return;
   }
   const missing = candidates.filter(({ peerId }) => !draft.world.peers.has(peerId));
@@ -84,16 +84,6 @@ function form(draft: JobDraft): void {
   job.reason = reason;
   if (plan) adopt(draft, plan);
   else job.state = job.plan ? "reforming" : "waiting";
-}
-
-/** Who still fetches the data, for people. */
-function fetching(draft: JobDraft): string | undefined {
-  const told = draft
-    .inPhase("preparing")
-    .flatMap(({ peerId, dataShare }) =>
-      dataShare === null ? [] : [`${draft.name(peerId)} fetches data, ${Math.floor(100 * dataShare)}%`],
-    );
-  return told.length > 0 ? told.join("; ") : undefined;
 }
 
 /**

@@ -117,7 +117,6 @@ export function recruit(draft: JobDraft): void {
       point: null,
       healing: false,
       engine: "",
-      dataShare: null,
     };
     draft.effects.push({ kind: "prepare", peerId });
   }

@@ -35,8 +35,6 @@ export const memberSchema = z.object({
   /** It was given the current plan without having its state, and has not said yet that it has healed. */
   healing: z.boolean().default(false),
   engine: z.string(),
-  /** How much of the data its trainer has fetched, while it does. */
-  dataShare: z.number().nullable().default(null),
 });
 export type Member = z.infer<typeof memberSchema>;
 

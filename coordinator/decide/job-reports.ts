@@ -97,11 +97,13 @@ function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, 
   draft.setPhase(member, "ready");
 }
 
-/** Who fetches data is alive, however long that takes: its time to become ready begins anew. */
+/** For people: whose data a step waits for. */
 function applyLoading(draft: JobDraft, member: Member, share: number): void {
-  if (member.phase !== "preparing") return;
-  member.sinceMs = draft.world.nowMs;
-  member.dataShare = share;
+  if (member.phase !== "running" || !draft.job.plan) return;
+  const isThere = share === 1;
+  draft.job.reason = isThere
+    ? draft.job.plan.reason
+    : `${draft.name(member.peerId)} fetches data, ${Math.floor(100 * share)}%`;
 }
 
 function applyStarted(

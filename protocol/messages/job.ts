@@ -152,7 +152,7 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     model: modelDescriptionSchema,
     totalSteps: z.number().int().nonnegative(),
   }),
-  /** The trainer is being opened and fetches data from peers; lossy. */
+  /** A step waits for data that come from peers; with 1 all of them are there. Lossy. */
   z.object({ kind: z.literal("loading"), ...reportBase, share: z.number().min(0).max(1) }),
   /** Links stand and the state is there, after healing if need be: this rank contributes from its next step on. */
   z.object({

@@ -17,7 +17,9 @@ export const tail = {
   stopVotes: 7,
   /** Over the held-out set with the state before this round; zeros where it is not evaluated. */
   ...{ heldOutLossSum: 8, heldOutCorrectCount: 9, heldOutTargetCount: 10, heldOutExampleCount: 11 },
-  length: 12,
+  /** Ranks that have not yet the data of their next step. */
+  lateVotes: 12,
+  length: 13,
 } as const;
 
 /** The vector that the ranks sum, in the way that the job asks for, with error feedback where something is left out. */
