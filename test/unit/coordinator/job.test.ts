@@ -58,6 +58,18 @@ describe("from submission to the first step", () => {
     expect(bench.job).toMatchObject({ state: "running", startedAtMs: bench.nowMs });
   });
 
+  test("while a step waits for data, the reason tells whose and how far", () => {
+    const bench = new JobBench().peer(1).peer(2);
+    bench.tick();
+    bench.ready(1);
+    bench.ready(2);
+    const { reason } = bench.job;
+    bench.report(2, "loading", { share: 0.347 });
+    expect(bench.job).toMatchObject({ state: "running", reason: "worker-2 fetches data, 34%" });
+    bench.report(2, "loading", { share: 1 });
+    expect(bench.job.reason).toBe(reason);
+  });
+
   test("too few workers wait, and the reason counts them", () => {
     const bench = new JobBench(workers(3, 4)).peer(1);
     bench.tick();
