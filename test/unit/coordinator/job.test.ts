@@ -64,9 +64,9 @@ describe("from submission to the first step", () => {
     bench.ready(1);
     bench.ready(2);
     const { reason } = bench.job;
-    bench.report(2, "loading", { share: 0.347 });
+    bench.loading(2, 0.347);
     expect(bench.job).toMatchObject({ state: "running", reason: "worker-2 fetches data, 34%" });
-    bench.report(2, "loading", { share: 1 });
+    bench.loading(2, 1);
     expect(bench.job.reason).toBe(reason);
   });
 
