@@ -67,7 +67,7 @@ module.exports = {
       name: "data-knows-nothing-else",
       severity: "error",
       from: { path: "^agent/data/" },
-      to: { path: "^agent/", pathNot: "^agent/data/" },
+      to: { path: "^agent/", pathNot: "^agent/(data/|deadline\\.ts)" },
     },
     {
       name: "libp2p-only-in-network",
