@@ -226,6 +226,8 @@ const jobObjectSchema = z.strictObject({
   wire: wireSchema.default("f32"),
   /** How sums are made: round a ring, in pairs by recursive doubling, or as the measured links say that is faster. */
   allReduce: z.enum(["auto", "ring", "doubling"]).default("auto"),
+  /** `auto` sends large gradients piece by piece while the rest is computed; `never` sends all at once. */
+  overlap: z.enum(["auto", "never"]).default("auto"),
   /** When a loss or a gradient is NaN or infinite: end the job, or leave that update out on every rank. */
   nonFinite: z.enum(["stop", "skip"]).default("stop"),
   /** When the ranks meet, and what they agree on there. */

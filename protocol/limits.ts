@@ -91,6 +91,14 @@ export const limits = {
   /** On plain links larger ones cost a tenth less processor time, and 4 of them stay in the cache as well. */
   segmentBytesPlain: 130_880,
   segmentWindowPlain: 4,
+  /** Gradients of this size go round piece by piece while the rest is computed: below, there is nothing to hide (docs/ring.md). */
+  overlapBytesMin: 4 * mib,
+  /** A bucket is at least so long, */
+  bucketBytesMin: 1 * mib,
+  /** and there are at most so many: on long ones the ring is as fast as on the whole. */
+  bucketsMax: 16,
+  /** Operations that wait for their turn in a ring: the buckets of a step, and some. */
+  ringOperationsMax: 32,
   /**
    * One AES-GCM key carries 2^24.5 records of 16 KiB (RFC 8446, section 5.5): 388 GB. Node cannot change the key of a
    * connection, so the ring is formed anew well before.
@@ -124,6 +132,8 @@ export const limits = {
   decisionsKept: 10_000,
 } as const;
 
+if (limits.ringOperationsMax <= limits.bucketsMax)
+  throw new Error("the buckets of a step wait for their turn");
 if (limits.gossipMessageBytes > 4 * mib) throw new Error("gossipsub would refuse such a message");
 if (limits.heartbeatTimeoutMs < 3 * limits.heartbeatIntervalMs)
   throw new Error("one lost beat must not be a death");

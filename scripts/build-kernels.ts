@@ -34,7 +34,12 @@ const builds = [
   { folder: "agent/engine/kernels", file: "kernels-relaxed.wasm", flags: ["--enable=relaxed-simd"] },
   { folder: "agent/engine/kernels", file: "kernels-simd.wasm", flags: [] },
   { folder: "agent/training/kernels", file: "kernels.wasm", flags: [] },
-  { folder: "agent/ring/kernels", file: "kernels.wasm", flags: [] },
+  {
+    folder: "agent/ring/kernels",
+    file: "kernels.wasm",
+    // Its memory is shared between threads, never written by two at a time; 65,536 pages are all that there can be.
+    flags: ["--enable=threads", "--sharedMemory", "--maximumMemory=65536"],
+  },
 ];
 
 async function build(folder: string, flags: readonly string[], scratch: string): Promise<Uint8Array> {

@@ -6,11 +6,14 @@ import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
 import { Averages } from "./averages.ts";
 import { forward } from "./forward.ts";
-import type { Training } from "./layer-run.ts";
+import { FinalMark, tapGradients } from "./gradient-tap.ts";
+import type { LayerWeights, Training } from "./layer-run.ts";
 import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
 import type { Batch, BatchResult, EvaluationResult, TrainableModel } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
 import { createWeights } from "./weights.ts";
+
+type ReadNow = NonNullable<Runtime["readNow"]>;
 
 /** A model that trains, on one runtime. */
 export function openTrainableModel(
@@ -26,7 +29,7 @@ export function openTrainableModel(
   const initial = new Float32Array(parameterCount);
   writeInitialParameters(graph.layers, seed, initial);
   const weights = createWeights(runtime, graph.layers, initial);
-  const run = { graph, fromLayer: 0, toLayer: graph.layers.length, weights: weights.byLayer };
+  const run = { graph, fromLayer: 0, toLayer: graph.layers.length };
   const nothing: BatchResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
   let isClosed = false;
 
@@ -43,11 +46,25 @@ export function openTrainableModel(
     targets.subarray(0, exampleCount * targetLength(target));
 
   /** Of a batch, as tensors of the running tidy. */
-  function loss(batch: Batch, training?: Training): Loss {
+  function loss(batch: Batch, training?: Training, tapped = weights.byLayer): Loss {
     const { exampleCount, inputs } = batch;
     const x = tf.tensor(inputs.subarray(0, exampleCount * inputSize), [exampleCount, ...inputShape]);
-    const bare = forward(runtime, run, x, { ending: "bare", training });
+    const bare = forward(runtime, { ...run, weights: tapped }, x, { ending: "bare", training });
     return lossOf(runtime, target, bare, targetsOf(batch));
+  }
+
+  /** Weights whose gradients are read the moment they are complete. */
+  function readEarly(
+    into: Float32Array,
+    { onFinal, readNow }: { readonly onFinal: (start: number) => void; readonly readNow: ReadNow },
+  ): readonly LayerWeights[] {
+    const mark = new FinalMark(weights.layout);
+    return tapGradients(tf, weights, (index, gradient) => {
+      const { offset, elementCount } = weights.layout[index]!;
+      readNow(gradient, into.subarray(offset, offset + elementCount));
+      const start = mark.note(index);
+      if (start !== undefined) onFinal(start);
+    });
   }
 
   /** Reads results of a tidy, then frees them. */
@@ -93,7 +110,7 @@ export function openTrainableModel(
       });
     },
 
-    async gradient(batch, gradient) {
+    async gradient(batch, gradient, onFinal) {
       assert.equal(gradient.length, parameterCount);
       checkBatch(batch);
       if (batch.exampleCount === 0) {
@@ -102,11 +119,17 @@ export function openTrainableModel(
       }
       runtime.activate();
       const averages = new Averages(runtime, weights);
+      // Running averages stand among the parameters and have no gradient: with them nothing is said early.
+      const { readNow } = runtime;
+      const hasAverages = weights.trained.length < weights.variables.length;
+      const isEarly = onFinal !== undefined && readNow !== undefined && !hasAverages;
+      const tapped = isEarly ? readEarly(gradient, { onFinal, readNow }) : weights.byLayer;
       const { result, gradients } = tf.tidy(() => {
         let correct: Tensor | undefined;
         const { step = 0, examples = range(batch.exampleCount) } = batch;
         const { value, grads } = tf.variableGrads(() => {
-          const parts = loss(batch, { seed, step, examples, observe: averages.observe });
+          const training = { seed, step, examples, observe: averages.observe };
+          const parts = loss(batch, training, tapped);
           correct = tf.keep(parts.correct);
           return parts.loss as Scalar;
         }, [...weights.trained]);
@@ -115,6 +138,10 @@ export function openTrainableModel(
           gradients: weights.variables.map(({ name }) => grads[name]),
         };
       });
+      if (isEarly) {
+        tf.dispose(gradients.filter((tensor) => tensor !== undefined));
+        return collect(batch, result, []);
+      }
       const parts = gradients.map((tensor, i) => {
         const { offset, elementCount } = weights.layout[i]!;
         return {

@@ -59,8 +59,11 @@ export interface TrainableModel {
   /**
    * Forward and backward. Writes the gradient of the *sum* of the targets' losses into `gradient`,
    * f32 [parameterCount].
+   *
+   * @param onFinal is called while the rest is computed, with ever lower `start`: the gradient from there on is final. Not
+   * for every part, and not by every engine; at the end all is final anyway. Must not throw.
    */
-  gradient(batch: Batch, gradient: Float32Array): Promise<BatchResult>;
+  gradient(batch: Batch, gradient: Float32Array, onFinal?: (start: number) => void): Promise<BatchResult>;
   evaluate(batch: Batch): Promise<EvaluationResult>;
   close(): void;
 }

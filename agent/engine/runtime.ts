@@ -25,6 +25,8 @@ export interface Runtime {
    * are read before the first suspension or stay the caller's until the promise settles.
    */
   read(parts: readonly { readonly tensor: Tensor; readonly into: Float32Array }[]): Promise<void>;
+  /** Reads one f32 tensor at once, also in the middle of a computation; absent where that means to wait for a device. */
+  readNow?(tensor: Tensor, into: Float32Array): void;
 }
 
 export interface ConvolutionOptions {

@@ -55,6 +55,7 @@ export async function openWasm({
       variable.assign(fresh);
       fresh.dispose();
     },
+    readNow: (tensor, into) => into.set(heap.view(tensor)),
     read: async (parts) => {
       for (const { tensor, into } of parts) into.set(heap.view(tensor));
     },

@@ -101,7 +101,7 @@ export class Circulation {
     return this.#plan.worldSize === 2 && !this.#decode ? (segment) => this.#place(segment) : undefined;
   }
 
-  #place(segment: Parameters<PlaceSegment>[0]): Uint8Array<ArrayBuffer> | undefined {
+  #place(segment: Parameters<PlaceSegment>[0]): Uint8Array | undefined {
     const { worldSize, memory, vector } = this.#plan;
     if (segment.stage < worldSize - 1) return undefined;
     const range = this.#rangeOf(segment, segment.payloadBytes);

@@ -25,7 +25,7 @@ export type TakeSegment = (segment: Segment) => boolean | Promise<boolean>;
 /** Where the payload of a segment that is on its way shall arrive; undefined leaves it to the link. */
 export type PlaceSegment = (
   segment: Omit<Segment, "payload"> & { readonly payloadBytes: number },
-) => Uint8Array<ArrayBuffer> | undefined;
+) => Uint8Array | undefined;
 
 /** From the upstream neighbour. */
 export interface UpstreamLink {

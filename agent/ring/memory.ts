@@ -1,7 +1,7 @@
 import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-import { wasmPageBytes } from "./kernels/compiled-kernels.ts";
+import { openSharedMemory, type SharedMemory, wasmPageBytes } from "./kernels/compiled-kernels.ts";
 import { openKernels, type RingKernels } from "./kernels/module.ts";
 
 /** Every part starts at a multiple of a cache line: a receive buffer that does not can cost 2.5 times (MEASURED, C). */
@@ -16,6 +16,23 @@ const memoryBytesMax = 65_536 * wasmPageBytes;
 /** Ahead of each slot's payload: the frame header of the socket goes there, so that a frame leaves in one write. */
 export const slotHeadroomBytes = 64;
 
+export interface RingMemoryOptions {
+  /** f32 elements that `allocate` can give, over all calls. */
+  readonly elementCount: number;
+  readonly window?: number;
+  readonly segmentBytes?: number;
+  readonly receiveBytes?: number;
+}
+
+/** A vector of a shared memory, the same in every thread. */
+export type VectorPlace = Pick<Float32Array, "byteOffset" | "length">;
+
+/** What a message to another thread carries of a memory: both threads then work in the same bytes. */
+export interface SharedRingMemory {
+  readonly memory: SharedMemory;
+  readonly options: RingMemoryOptions;
+}
+
 /**
  * What one rank's ring works in: the vectors it sums, the slots that segments leave from, the region they arrive in.
  * One WebAssembly memory of a fixed size, as growing would detach every view. It outlives a ring: the next
@@ -23,26 +40,23 @@ export const slotHeadroomBytes = 64;
  */
 export class RingMemory {
   readonly kernels: RingKernels;
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly bytes: Uint8Array;
   /** For the socket to receive into. */
-  readonly receiveRegion: Uint8Array<ArrayBuffer>;
+  readonly receiveRegion: Uint8Array;
   /** Where a segment goes that arrived anywhere else. */
   readonly staging: number;
   /** Slots lie side by side, so that neighbours can leave in one write. */
   readonly slots: { readonly pointer: number; readonly bytes: number };
+  /** For another thread; whoever trains allocates and writes, whoever has the ring sums, never both at a time. */
+  readonly shared: SharedRingMemory;
   #free: number;
   readonly #end: number;
 
   /**
-   * @param options.elementCount f32 elements that `allocate` can give, over all calls
-   * @throws RingfoldError JOB_INVALID when that is more than 4 GB
+   * @param known of another thread, whose vectors this memory then sees; new and zeros unless told
+   * @throws RingfoldError JOB_INVALID when it would be more than 4 GB
    */
-  constructor(options: {
-    readonly elementCount: number;
-    readonly window?: number;
-    readonly segmentBytes?: number;
-    readonly receiveBytes?: number;
-  }) {
+  constructor(options: RingMemoryOptions, known?: SharedMemory) {
     const segmentBytes = align(options.segmentBytes ?? limits.segmentBytes);
     const stagingBytes = align(options.segmentBytes ?? limits.segmentBytesPlain);
     const slotBytes = ((options.window ?? limits.segmentWindow) + 1) * (slotHeadroomBytes + segmentBytes);
@@ -56,8 +70,10 @@ export class RingMemory {
         bytesMax: memoryBytesMax,
       });
     }
-    const { buffer, kernels } = openKernels(Math.ceil(totalBytes / wasmPageBytes));
-    this.kernels = kernels;
+    const memory = known ?? openSharedMemory(Math.ceil(totalBytes / wasmPageBytes));
+    const { buffer } = memory;
+    this.shared = { memory, options };
+    this.kernels = openKernels(memory);
     this.bytes = new Uint8Array(buffer);
     let next = kernelScratchBytes;
     const take = (bytes: number): number => {
@@ -72,11 +88,16 @@ export class RingMemory {
   }
 
   /** Zeros. There is no way to give them back: whoever allocates keeps them as long as the memory. */
-  allocate(elementCount: number): Float32Array<ArrayBuffer> {
+  allocate(elementCount: number): Float32Array {
     const pointer = this.#free;
     this.#free += align(4 * elementCount);
     assert(this.#free <= this.#end, "more elements than the memory was made for");
     return new Float32Array(this.bytes.buffer, pointer, elementCount);
+  }
+
+  /** The vector that another thread has allocated. */
+  vectorAt({ byteOffset, length }: VectorPlace): Float32Array {
+    return new Float32Array(this.bytes.buffer, byteOffset, length);
   }
 
   owns(array: ArrayBufferView): boolean {

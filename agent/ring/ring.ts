@@ -1,13 +1,13 @@
 import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
-import type { Wire } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import { carry } from "./carry.ts";
 import { Circulation } from "./circulation.ts";
 import { sumByDoubling } from "./doubling.ts";
 import { Gathering } from "./gathering.ts";
-import type { PeerLinks } from "./link.ts";
+import type { DownstreamLink, PeerLinks } from "./link.ts";
 import { RingMemory } from "./memory.ts";
+import type { AllReduceOptions, RingPort } from "./port.ts";
 import { wireFormats } from "./wire.ts";
 
 export interface RingOptions {
@@ -30,19 +30,8 @@ export interface RingOptions {
   readonly segmentBytes?: number;
   /** First-stage segments of this rank that may circulate at once; at least 2. */
   readonly window?: number;
-}
-
-export interface AllReduceOptions {
-  /** f32 unless told. */
-  readonly wire?: Wire;
-  /** The last so many elements travel as f32 whatever the wire: counts and votes. */
-  readonly exactTail?: number;
-  /**
-   * Error feedback for a lossy wire, f32 [length - exactTail], in the ring's memory if the buffer is: added to what this
-   * rank contributes, then replaced by what rounding lost on this rank. Contents undefined after a throw.
-   * Source: Seide et al., "1-bit stochastic gradient descent", 2014.
-   */
-  readonly residual?: Float32Array;
+  /** Monotonic milliseconds. */
+  readonly nowMs?: () => number;
 }
 
 interface Copy {
@@ -55,9 +44,10 @@ interface Copy {
  * One rank's end of a ring for the length of one generation; or of the pairs of recursive doubling, where the plan says so.
  *
  * When an operation throws, the ring is dead: all links are destroyed, so the news runs round the ring in both
- * directions at the speed of a closing socket, and a new generation must be agreed.
+ * directions at the speed of a closing socket, and a new generation must be agreed. A neighbour that is lost between two
+ * operations is as much of an end: the ring passes the news on at once, whatever its owner is computing.
  */
-export class Ring {
+export class Ring implements RingPort {
   readonly rank: number;
   readonly worldSize: number;
   readonly #options: RingOptions;
@@ -67,7 +57,10 @@ export class Ring {
   /** For buffers from elsewhere: as large as the largest so far. */
   #copy: Copy | undefined;
   #operation = 0;
-  #busy = false;
+  /** Settles when all operations have ended that were asked for; undefined between two. */
+  #newest: Promise<void> | undefined;
+  #waitingCount = 0;
+  #busyMs = 0;
 
   constructor(options: RingOptions) {
     const { links, partners } = options;
@@ -81,19 +74,10 @@ export class Ring {
     this.#window = options.window ?? limits.segmentWindow;
     // Chunks differ by at most one segment (chunks.ts); a window of 2 keeps the last one from waiting.
     assert(this.#window >= 2);
+    for (const { closed } of this.downstreams)
+      closed.addEventListener("abort", () => this.#passOn(), { once: true });
   }
 
-  /**
-   * Sums `buffer` over all ranks, in place; every rank ends with the same bytes.
-   *
-   * Infinities and NaN come out as NaN or infinities on every rank with any wire, never as numbers.
-   *
-   * @param buffer f32, the same length on each rank; contents undefined after a throw
-   * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID | CANCELLED
-   * Cost: each rank sends 2(W-1)/W * length * 4 bytes with f32, 2 with bf16, 1.016 with int8; by doubling, f32 only,
-   * log2(W) * length * 4.
-   * Source: Patarasuk & Yuan, "Bandwidth optimal all-reduce algorithms", 2009; doubling.ts.
-   */
   async allReduce(buffer: Float32Array, signal: AbortSignal, options: AllReduceOptions = {}): Promise<void> {
     const { memory } = this.#options;
     if (this.worldSize === 1) return;
@@ -104,15 +88,6 @@ export class Ring {
     );
   }
 
-  /**
-   * Brings what each rank contributes to every rank.
-   *
-   * @param payload of this rank; must stay as it is until the end
-   * @param payloadBytesMax no rank contributes more, or MESSAGE_INVALID; the same on each rank
-   * @returns by rank, our own included
-   * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID | CANCELLED
-   * Cost: each rank sends what the W-1 ranks upstream of its neighbour contribute, itself included.
-   */
   async allGather(
     payload: Uint8Array,
     signal: AbortSignal,
@@ -133,30 +108,27 @@ export class Ring {
     });
   }
 
-  /** What this rank has sent since the links stand, counted at the sockets. */
   get sentBytes(): number {
     return this.#links.reduce((sum, { downstream }) => sum + downstream.bytesSent, 0);
+  }
+
+  get busyMs(): number {
+    return this.#busyMs;
   }
 
   get receivedBytes(): number {
     return this.#links.reduce((sum, { upstream }) => sum + upstream.bytesReceived, 0);
   }
 
-  /** A link has carried what it may: end this generation at the next boundary. */
   get isWornOut(): boolean {
     const { linkBytesMax = Number.POSITIVE_INFINITY } = this.#options;
     return this.#links.some(({ downstream }) => downstream.bytesSent > linkBytesMax);
   }
 
-  /** Resolves when every rank has arrived here. @throws as allReduce */
   async barrier(signal: AbortSignal): Promise<void> {
     await this.allReduce(new Float32Array(this.worldSize), signal);
   }
 
-  /**
-   * How long a neighbour may send, or take, no whole segment while this rank waits for it.
-   * An operation that is under way may still end by the bound before.
-   */
   set hopTimeoutMs(timeoutMs: number) {
     for (const { upstream, downstream } of this.#links) {
       upstream.hopTimeoutMs = timeoutMs;
@@ -164,13 +136,13 @@ export class Ring {
     }
   }
 
-  /**
-   * For whoever works between two operations: nobody ends a ring there but by a failure.
-   * @throws RingfoldError RING_BROKEN when a rank that this one sends to has closed its link
-   */
   throwIfBroken(): void {
-    for (const { closed } of this.#links.map(({ downstream }) => downstream))
-      if (closed.aborted) throw closed.reason;
+    for (const { closed } of this.downstreams) if (closed.aborted) throw closed.reason;
+  }
+
+  /** To the ranks that this one sends to. */
+  get downstreams(): readonly DownstreamLink[] {
+    return this.#links.map(({ downstream }) => downstream);
   }
 
   destroy(): void {
@@ -180,10 +152,21 @@ export class Ring {
     }
   }
 
-  /** Runs one collective operation; any failure of it is the end of this ring. */
+  /** Runs one collective operation after those before it; any failure of it is the end of this ring. */
   async #operate<Result>(signal: AbortSignal, operation: () => Promise<Result>): Promise<Result> {
-    assert(!this.#busy, "one operation at a time");
-    this.#busy = true;
+    const { nowMs = performance.now.bind(performance) } = this.#options;
+    const before = this.#newest;
+    const ended = Promise.withResolvers<void>();
+    this.#newest = ended.promise;
+    if (before !== undefined) {
+      assert(
+        ++this.#waitingCount <= limits.ringOperationsMax,
+        "no more operations wait than a step has buckets",
+      );
+      await before;
+      this.#waitingCount--;
+    }
+    const startedAtMs = nowMs();
     try {
       const result = await operation();
       this.#operation++;
@@ -193,8 +176,16 @@ export class Ring {
       if (signal.aborted) throw new RingfoldError("CANCELLED", "the operation was cancelled", {}, { cause });
       throw cause;
     } finally {
-      this.#busy = false;
+      this.#busyMs += nowMs() - startedAtMs;
+      if (this.#newest === ended.promise) this.#newest = undefined;
+      this.#passOn();
+      ended.resolve();
     }
+  }
+
+  /** An operation that is under way knows by itself whether it still needs the neighbour. */
+  #passOn(): void {
+    if (!this.#newest && this.downstreams.some(({ closed }) => closed.aborted)) this.destroy();
   }
 
   async #reduceCopy(buffer: Float32Array, options: AllReduceOptions, signal: AbortSignal): Promise<void> {

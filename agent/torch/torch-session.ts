@@ -4,16 +4,21 @@ import { limits } from "../../protocol/limits.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
 import { type Log, systemClock } from "../../protocol/ports.ts";
 import { openArtefactStore } from "../artefact/store.ts";
-import { openDataPlane } from "../network/data-plane/data-plane.ts";
 import { Checkpointer } from "../training/checkpointer.ts";
 import { GenerationRunner, type TrainerSession } from "../training/generation-runner.ts";
-import { digestState } from "../training/healing/digest-state.ts";
-import { StateSource } from "../training/healing/state-source.ts";
 import { openStateThread } from "../training/healing/state-thread.ts";
+import { openRingThread } from "../training/ring-host/ring-thread.ts";
 import type { StepReport } from "../training/trainee.ts";
 import type { TrainerSetup } from "../training/trainer-messages.ts";
 import { ScriptProcess } from "./script-process.ts";
 import { TorchTrainer } from "./torch-trainer.ts";
+
+interface TorchOpener {
+  readonly send: (report: JobReport) => void;
+  readonly log: Log;
+  /** The ring's thread has died. */
+  readonly onDeath: (error: RingfoldError) => void;
+}
 
 /**
  * Starts a job's script and everything around it on this machine, then says `ready`.
@@ -21,7 +26,7 @@ import { TorchTrainer } from "./torch-trainer.ts";
  */
 export async function openTorchSession(
   setup: TrainerSetup,
-  { send, log }: { readonly send: (report: JobReport) => void; readonly log: Log },
+  { send, log, onDeath }: TorchOpener,
   signal: AbortSignal,
 ): Promise<TrainerSession> {
   const { spec, jobId } = setup;
@@ -45,15 +50,14 @@ export async function openTorchSession(
     undo.push(() => trainer.close());
     const store = openArtefactStore(setup.artefactPath);
     undo.push(() => store.close());
-    const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
-    undo.push(() => plane.close());
+    const host = await openRingThread(threadOf(setup), { onDeath });
+    undo.push(() => host.close());
     const checkpointer = new Checkpointer({ jobId, store, ...spec.checkpoint });
     await checkpointer.restore(trainer);
     const stateThread = await stateThreadOf(setup, trainer.parameterCount);
     const runner = new GenerationRunner({
-      ...{ setup, send, log, clock: systemClock, nowMs, plane, store, digestState, trainer, checkpointer },
+      ...{ setup, send, log, clock: systemClock, nowMs, host, store, trainer, checkpointer },
       ...(stateThread ? { stateThread } : {}),
-      stateSource: stateThread ?? new StateSource({ plane, digestState }),
       engineName: `torch (${trainer.device})`.slice(0, 64),
       facts: {
         // What all ranks must have in common; the script looks after its data itself.
@@ -111,9 +115,9 @@ function allowedScript({ spec, torch }: TrainerSetup) {
 
 function stateThreadOf(setup: TrainerSetup, parameterCount: number) {
   if (4 * parameterCount < limits.stateThreadBytes) return undefined;
-  const { peerId, certificate, listenHost, spec, logLevel } = setup;
-  return openStateThread({
-    plane: { peerId, certificate, host: listenHost, transport: spec.transport },
-    logLevel,
-  });
+  return openStateThread(threadOf(setup));
+}
+
+function threadOf({ peerId, certificate, listenHost, spec, logLevel }: TrainerSetup) {
+  return { plane: { peerId, certificate, host: listenHost, transport: spec.transport }, logLevel };
 }

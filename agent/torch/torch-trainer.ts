@@ -8,7 +8,7 @@ import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
 import { abortError, untilAborted } from "../deadline.ts";
 import type { ParameterSlot } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { RingPort } from "../ring/port.ts";
 import { FiniteGuard } from "../training/finite-guard.ts";
 import type { Entry } from "../training/healing/entry.ts";
 import { StallBound } from "../training/stall-bound.ts";
@@ -64,7 +64,8 @@ export class TorchTrainer implements Trainee {
     this.device = ready.device;
     const layout = slots(ready.layout);
     this.parameterCount = layout.reduce((total, { elementCount }) => total + elementCount, 0);
-    this.#exchange = new Exchange(options.spec, this.parameterCount);
+    // A script hands over all its gradients at once.
+    this.#exchange = new Exchange({ ...options.spec, overlap: "never" }, this.parameterCount);
     this.#guard = new FiniteGuard(options.spec.nonFinite, layout);
     this.#point = { step: ready.step, hash: ready.hash };
     const path = join(options.script.sharedPath, "gradients");
@@ -110,7 +111,7 @@ export class TorchTrainer implements Trainee {
     this.#pauseWanted = true;
   }
 
-  async run(ring: Ring, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
+  async run(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
     this.#exchange.begin();
     this.#guard.begin();
@@ -129,7 +130,7 @@ export class TorchTrainer implements Trainee {
   }
 
   /** Sums what the ranks' shares gave; an evaluation of no examples where the script has none. */
-  async evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation> {
+  async evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation> {
     const { lossSum, correctCount, exampleCount } = this.#evaluation ?? nothing;
     const totals = Float32Array.of(lossSum, correctCount, exampleCount);
     ring.hopTimeoutMs = limits.firstStepTimeoutMs; // steps say nothing of how long the others' shares take
@@ -148,7 +149,7 @@ export class TorchTrainer implements Trainee {
    * A script cannot apply old sums without computing anew, so all ranks wait in the first all-reduce until everybody has
    * the state; the TF.js trainer does better (training/healing).
    */
-  async #heal(ring: Ring, entry: Entry, signal: AbortSignal): Promise<void> {
+  async #heal(ring: RingPort, entry: Entry, signal: AbortSignal): Promise<void> {
     const { catchUp } = entry;
     if (!catchUp) {
       ring.hopTimeoutMs = limits.firstStepTimeoutMs + this.#stateBytes / healingBytesPerMs;
@@ -161,7 +162,7 @@ export class TorchTrainer implements Trainee {
     entry.onHealed();
   }
 
-  async #steps(ring: Ring, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
+  async #steps(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     const { nowMs, onStep } = this.#options;
     let applied: StepReport | undefined;
     let startedAtMs = nowMs();
@@ -193,7 +194,7 @@ export class TorchTrainer implements Trainee {
   }
 
   /** One all-reduce of what the script has left in the shared memory. */
-  async #sum(message: Reduce, ring: Ring, signal: AbortSignal): Promise<StepReport> {
+  async #sum(message: Reduce, ring: RingPort, signal: AbortSignal): Promise<StepReport> {
     const { nowMs, script } = this.#options;
     const { values, totals } = this.#exchange;
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
@@ -208,8 +209,8 @@ export class TorchTrainer implements Trainee {
     totals[tail.targetCount] = message.totals.exampleCount;
     totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
     if (message.nonFinite !== null) this.#guard.find(message.nonFinite, message.step);
-    this.#guard.vote(values, totals);
-    await this.#exchange.sum(ring, signal);
+    const exchange = this.#exchange.open(ring, signal, (range) => this.#guard.takeBack(values, range));
+    await exchange.complete(() => this.#guard.vote(totals));
     const round = { ring, values: noValues, totals, step: message.step };
     const fault = await this.#guard.judge(round, signal);
     if (!alone && !fault) writeSync(this.#shared, bytes, 0, bytes.length, 0);
@@ -222,6 +223,7 @@ export class TorchTrainer implements Trainee {
       loss: totals[tail.lossSum]! / examples,
       accuracy: totals[tail.correctCount]! / examples,
       communicationMs: nowMs() - startedAtMs,
+      hiddenCommunicationMs: 0,
       sentBytes: ring.sentBytes,
       wantsCheckpoint: message.wantsCheckpoint,
     };

@@ -1,5 +1,5 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { RingPort } from "../ring/port.ts";
 import type { Place } from "./sampler.ts";
 
 /** The fastest rank's weight: fine enough to tell speeds apart, and exact in any sum. */
@@ -62,7 +62,7 @@ export class BatchShares {
    * @param contributes false on a rank that still heals: it has no place
    * @throws as `ring.allReduce`
    */
-  async agree(ring: Ring, contributes: boolean, signal: AbortSignal): Promise<void> {
+  async agree(ring: RingPort, contributes: boolean, signal: AbortSignal): Promise<void> {
     const round = this.#rounds++;
     const isDue = round % roundsBetween === 0 || (round < roundsBetween && (round & (round - 1)) === 0);
     if (this.#spec.batchShares === "even" || ring.worldSize === 1 || !isDue) return;

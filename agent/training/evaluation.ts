@@ -4,7 +4,7 @@ import type { Evaluation } from "../../protocol/messages/job.ts";
 import type { BatchBuffer, ExampleSet } from "../data/dataset.ts";
 import { abortError } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { RingPort } from "../ring/port.ts";
 import { rankedArea } from "./ranked-area.ts";
 import { type Place, shareOf } from "./sampler.ts";
 
@@ -84,7 +84,7 @@ export function evaluationOf(totals: Float32Array, target: Target, area?: number
  * labels of all examples travel too: 8 bytes an example.
  * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
  */
-export async function evaluateShare(ring: Ring, of: HeldOut, signal: AbortSignal): Promise<Evaluation> {
+export async function evaluateShare(ring: RingPort, of: HeldOut, signal: AbortSignal): Promise<Evaluation> {
   const { totals, scores, labels } = await evaluateLocally(of, ring, signal);
   // Steps say nothing of how long the others' shares take.
   ring.hopTimeoutMs = limits.firstStepTimeoutMs;
@@ -111,7 +111,7 @@ function metricsOf(target: Target, loss: number, area: number | undefined): Eval
 
 /** Of the examples of all ranks: an area is no mean of areas. */
 async function areaOver(
-  ring: Ring,
+  ring: RingPort,
   of: { readonly scores: Float32Array; readonly labels: Float32Array; readonly exampleCount: number },
   signal: AbortSignal,
 ): Promise<number | undefined> {

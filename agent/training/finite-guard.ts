@@ -2,7 +2,8 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { ParameterSlot } from "../engine/port.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { ElementRange } from "../ring/chunks.ts";
+import type { RingPort } from "../ring/port.ts";
 import { tail } from "./synchronization/exchange.ts";
 
 /** What on this rank was not finite first: an index into the layout, or the loss after the last of them. */
@@ -48,14 +49,13 @@ export class FiniteGuard {
   }
 
   /**
-   * Looks at this rank's numbers; the first finding of a round stays. Cost: one pass.
+   * Looks at this rank's numbers; the first step of a round with a finding stays, and its first place. Cost: one pass.
    * @param values f32 [parameterCount]
+   * @param range of them
    * @returns whether the round can still be used
    */
-  inspect(values: Float32Array, loss: number, step: number): boolean {
-    if (this.#finding) return false;
-    const place = this.#firstPlace(values, loss);
-    if (place !== undefined) this.#finding = { place, step };
+  inspect(values: Float32Array, step: number, range = { start: 0, end: values.length }): boolean {
+    this.#note(this.#firstPlace(values, range), step);
     return this.#finding === undefined;
   }
 
@@ -65,11 +65,25 @@ export class FiniteGuard {
     this.#finding ??= { place: place === -1 ? this.#layout.length : place, step };
   }
 
-  /** Before the sum: a rank that found something takes its numbers back, and says so. */
-  vote(values: Float32Array, totals: Float32Array): void {
+  inspectLoss(loss: number, step: number): void {
+    if (!Number.isFinite(loss)) this.#note(this.#layout.length, step);
+  }
+
+  #note(place: number | undefined, step: number): void {
+    if (place === undefined) return;
+    const known = this.#finding;
+    if (!known || (known.step === step && place < known.place)) this.#finding = { place, step };
+  }
+
+  /** Before a part of the values is summed: a rank that found something takes back what the others do not have yet. */
+  takeBack(values: Float32Array, { start, end }: ElementRange): void {
+    if (this.#finding) values.fill(0, start, end);
+  }
+
+  /** Before the totals are summed: a rank that found something says so. */
+  vote(totals: Float32Array): void {
     totals[tail.nonFiniteVotes] = this.#finding ? 1 : 0;
     if (!this.#finding) return;
-    values.fill(0);
     for (const place of [tail.lossSum, tail.correctCount, tail.targetCount, tail.exampleCount])
       totals[place] = 0;
   }
@@ -81,7 +95,7 @@ export class FiniteGuard {
    */
   async judge(
     round: {
-      readonly ring: Ring;
+      readonly ring: RingPort;
       readonly values: Float32Array;
       readonly totals: Float32Array;
       readonly step: number;
@@ -110,7 +124,7 @@ export class FiniteGuard {
   }
 
   /** Asks all ranks what they found: a place and a step each, as f32, exact below 2^24. */
-  async #culprit(ring: Ring, signal: AbortSignal): Promise<Fault> {
+  async #culprit(ring: RingPort, signal: AbortSignal): Promise<Fault> {
     const findings = new Float32Array(2 * ring.worldSize);
     if (this.#finding) {
       findings[2 * ring.rank] = this.#finding.place + 1;
@@ -131,23 +145,25 @@ export class FiniteGuard {
   }
 
   #overflow(sums: Float32Array, lossSum: number, step: number): Fault | undefined {
-    const place = this.#firstPlace(sums, lossSum);
+    const lossPlace = Number.isFinite(lossSum) ? undefined : this.#layout.length;
+    const place = this.#firstPlace(sums, { start: 0, end: sums.length }) ?? lossPlace;
     if (place === undefined) return undefined;
     const parameter = this.#nameOf(place);
     const message = `${described(parameter)} is finite on each rank at step ${step}, but their sum is not`;
     return { rank: null, parameter, step, message };
   }
 
-  #firstPlace(values: Float32Array, loss: number): number | undefined {
+  /** Index of the first parameter with a number in `range` that is none. */
+  #firstPlace(values: Float32Array, { start, end }: ElementRange): number | undefined {
     // The sum of finite f32 is finite as a double, and one addition an element is all that most steps pay.
     let sum = 0;
-    for (let i = 0; i < values.length; i++) sum += values[i]!;
-    if (!Number.isFinite(sum)) {
-      return this.#layout.findIndex(({ offset, elementCount }) =>
-        values.subarray(offset, offset + elementCount).some((value) => !Number.isFinite(value)),
-      );
-    }
-    return Number.isFinite(loss) ? undefined : this.#layout.length;
+    for (let i = start; i < end; i++) sum += values[i]!;
+    if (Number.isFinite(sum)) return undefined;
+    return this.#layout.findIndex(({ offset, elementCount }) =>
+      values
+        .subarray(Math.max(start, offset), Math.min(end, offset + elementCount))
+        .some((value) => !Number.isFinite(value)),
+    );
   }
 
   #nameOf(place: number): string {

@@ -4,12 +4,12 @@ import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
-import type { DataPlane } from "../network/data-plane/data-plane.ts";
 import type { Checkpointer } from "./checkpointer.ts";
-import type { DigestState, StateSource } from "./healing/state-source.ts";
 import type { StateThread } from "./healing/state-thread.ts";
 import { ProgressMeter } from "./progress-meter.ts";
 import { type Healing, joinGeneration } from "./rendezvous.ts";
+import type { RingHost } from "./ring-host/ring-host.ts";
+import type { BucketRule } from "./synchronization/buckets.ts";
 import { isEndOfScript, type StepReport, type Trainee } from "./trainee.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
@@ -36,9 +36,8 @@ export interface RunnerParts {
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   readonly engineName: string;
-  readonly plane: DataPlane;
+  readonly host: RingHost;
   readonly store: ArtefactStore;
-  readonly digestState: DigestState;
   /** Gives a large state away beside the training. */
   readonly stateThread?: StateThread;
   /** Ends what computes. */
@@ -50,6 +49,7 @@ export interface SessionParts extends RunnerParts {
   readonly nextTurn: () => Promise<void>;
   readonly data: Dataset;
   readonly model: TrainableModel;
+  readonly bucketRule?: BucketRule;
 }
 
 /** Runs the generations of one job on one agent, one after the other; every ending of one is a report. */
@@ -71,7 +71,6 @@ export class GenerationRunner implements TrainerSession {
       readonly facts: Pick<Extract<JobReport, { kind: "ready" }>, "dataDigest" | "model">;
       readonly trainer: Trainee;
       readonly checkpointer: Checkpointer;
-      readonly stateSource: Pick<StateSource, "offer" | "withdraw">;
     },
   ) {
     this.#parts = { ...parts, meter: new ProgressMeter() };
@@ -97,13 +96,13 @@ export class GenerationRunner implements TrainerSession {
   announce(): void {
     this.#announceWhenIdle = this.#stage !== "idle";
     if (this.#announceWhenIdle) return;
-    const { setup, send, plane, trainer, engineName, facts } = this.#parts;
+    const { setup, send, host, trainer, engineName, facts } = this.#parts;
     send({
       kind: "ready",
       jobId: setup.jobId,
       host: setup.host,
-      port: plane.port,
-      statePort: this.#parts.stateThread?.port ?? plane.port,
+      port: host.port,
+      statePort: this.#stateSource.port,
       point: trainer.point(),
       ...facts,
       engine: engineName,
@@ -112,10 +111,10 @@ export class GenerationRunner implements TrainerSession {
   }
 
   async close(): Promise<void> {
-    const { plane, closeModel, store } = this.#parts;
+    const { host, closeModel, store } = this.#parts;
     this.#current?.cancel.abort();
     await this.#current?.ended;
-    await Promise.all([plane.close(), this.#parts.stateThread?.close()]);
+    await Promise.all([host.close(), this.#parts.stateThread?.close()]);
     await closeModel();
     await store.close();
   }
@@ -126,7 +125,7 @@ export class GenerationRunner implements TrainerSession {
     const at = { jobId: setup.jobId, generation: plan.generation };
     if (this.#resuming) {
       this.#resuming = false;
-      if (plan.healsFirst) this.#parts.stateSource.withdraw(); // all have healed
+      if (plan.healsFirst) this.#stateSource.withdraw(); // all have healed
       send({ kind: "resumed", ...at, step: step.step });
     }
     if (step.wantsCheckpoint || checkpointer.isDue(step.step, step.stepCount))
@@ -149,9 +148,13 @@ export class GenerationRunner implements TrainerSession {
     });
   }
 
+  get #stateSource(): Pick<RingHost, "port" | "offer" | "withdraw"> {
+    return this.#parts.stateThread ?? this.#parts.host;
+  }
+
   /** One generation from rendezvous to its end; every ending is a report, so this never throws. */
   async #run(plan: GenerationPlan, signal: AbortSignal): Promise<void> {
-    const { setup, send, log, plane, trainer, meter, clock, nowMs } = this.#parts;
+    const { setup, send, log, host, trainer, meter, clock, nowMs } = this.#parts;
     const at = { jobId: setup.jobId, generation: plan.generation };
     this.#stage = "rendezvous";
     // What was begun for this generation, a copying of the state for one, ends with it.
@@ -163,8 +166,8 @@ export class GenerationRunner implements TrainerSession {
       const onReady = ({ bytes, durationMs }: Healing) =>
         send({ kind: "started", ...at, healedBytes: bytes, healMs: durationMs });
       const self = {
-        ...{ peerId: setup.peerId, plane, trainer, clock, nowMs, onReady },
-        ...{ stateSource: this.#parts.stateSource, digestState: this.#parts.digestState },
+        ...{ peerId: setup.peerId, host, trainer, clock, nowMs, onReady },
+        stateSource: this.#stateSource,
       };
       const { ring, entry } = await joinGeneration(plan, self, generation.signal);
       this.#stage = "training";
@@ -200,7 +203,7 @@ export class GenerationRunner implements TrainerSession {
     } finally {
       signal.removeEventListener("abort", onAbort);
       generation.abort(new RingfoldError("CANCELLED", "the generation is over"));
-      this.#parts.stateSource.withdraw();
+      this.#stateSource.withdraw();
       this.#stage = "idle";
       if (this.#announceWhenIdle) this.announce();
     }

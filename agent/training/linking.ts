@@ -13,6 +13,8 @@ interface Linker {
   readonly plane: DataPlane;
   /** The ring sums in it, and what the first rank that is dialled sends arrives in it. */
   readonly memory: RingMemory;
+  /** Monotonic milliseconds. */
+  readonly nowMs?: () => number;
 }
 
 /**
@@ -23,7 +25,8 @@ export async function linkRing(plan: GenerationPlan, self: Linker, signal: Abort
   const worldSize = plan.ranks.length;
   const rank = plan.ranks.findIndex(({ peerId }) => peerId === self.peerId);
   if (worldSize === 1) return new Ring({ rank, worldSize });
-  const options = { rank, worldSize, memory: self.memory, ...ringLimits[plan.transport] };
+  const { memory, nowMs } = self;
+  const options = { rank, worldSize, memory, ...(nowMs ? { nowMs } : {}), ...ringLimits[plan.transport] };
   if (plan.algorithm === "ring") {
     const upstream = (rank + worldSize - 1) % worldSize;
     const downstream = (rank + 1) % worldSize;

@@ -51,6 +51,7 @@ export class ProgressMeter {
       accuracy: point.accuracy,
       samplesPerSecond: examples / Math.max(1e-3, (nowMs - this.#sinceMs) / 1_000),
       communicationMs: sum((step) => step.communicationMs) / sum((step) => step.stepCount),
+      hiddenCommunicationMs: sum((step) => step.hiddenCommunicationMs) / sum((step) => step.stepCount),
       communicationShare: Math.min(
         1,
         sum((step) => step.communicationMs) /

@@ -3,13 +3,11 @@ import { limits } from "../../protocol/limits.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { openDeadline } from "../deadline.ts";
-import type { DataPlane } from "../network/data-plane/data-plane.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { RingPort } from "../ring/port.ts";
 import { CatchUp } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
-import { fetchStartState, sourcesOf } from "./healing/healing.ts";
-import type { DigestState, StateSource } from "./healing/state-source.ts";
-import { linkRing } from "./linking.ts";
+import { sourcesOf } from "./healing/healing.ts";
+import { admissionOf, type RingHost } from "./ring-host/ring-host.ts";
 import type { Trainee } from "./trainee.ts";
 
 export interface Healing {
@@ -21,10 +19,10 @@ export interface Healing {
 /** What a rank brings to a rendezvous. */
 export interface Rendezvous {
   readonly peerId: string;
-  readonly plane: DataPlane;
+  readonly host: RingHost;
   readonly trainer: Pick<Trainee, "memory" | "point" | "encodeState" | "restoreState">;
-  readonly stateSource: Pick<StateSource, "offer" | "withdraw">;
-  readonly digestState: DigestState;
+  /** Gives this rank's state away: the host, or a thread of its own where the state is large. */
+  readonly stateSource: Pick<RingHost, "offer" | "withdraw">;
   readonly clock: Clock;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
@@ -44,21 +42,18 @@ export async function joinGeneration(
   plan: GenerationPlan,
   self: Rendezvous,
   signal: AbortSignal,
-): Promise<{ ring: Ring; entry?: Entry }> {
-  const { clock, peerId, plane, trainer, stateSource, onReady } = self;
-  const { jobId, generation, ranks } = plan;
-  const admitted = { jobId, generation, peerIds: ranks.map((rank) => rank.peerId) };
+): Promise<{ ring: RingPort; entry?: Entry }> {
+  const { clock, peerId, host, trainer, stateSource, onReady } = self;
   const heals = plan.ranks.some((rank) => rank.peerId === peerId && rank.heals);
   if (!heals) assertAtStart(plan, trainer);
   if (plan.ranks.some((rank) => rank.heals) && sourcesOf(plan).some((rank) => rank.peerId === peerId))
-    stateSource.offer(admitted, await trainer.encodeState());
+    stateSource.offer(admissionOf(plan), await trainer.encodeState());
   const deadline = openDeadline(
     { timeoutMs: limits.rendezvousTimeoutMs, what: "rendezvous", parent: signal },
     clock,
   );
-  plane.admit(admitted);
   try {
-    const ring = await linkRing(plan, { peerId, plane, memory: trainer.memory }, deadline.signal);
+    const ring = await host.link(plan, trainer.memory, deadline.signal);
     await ring.barrier(deadline.signal); // destroys the ring when it throws
     if (!heals) onReady({ bytes: 0, durationMs: 0 });
     else if (plan.healsFirst) await healNow(plan, self, signal).catch(endWith(ring));
@@ -82,7 +77,7 @@ function assertAtStart({ start }: GenerationPlan, trainer: Rendezvous["trainer"]
 function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): { entry?: Entry } {
   const healingCount = plan.ranks.filter((rank) => rank.heals).length;
   if (healingCount === 0 || plan.healsFirst) return {};
-  const { peerId, nowMs, stateSource, onReady } = self;
+  const { peerId, host, nowMs, stateSource, onReady } = self;
   const contributors = plan.ranks.filter((rank) => !rank.heals);
   const rank = contributors.findIndex((member) => member.peerId === peerId);
   const startedAtMs = nowMs();
@@ -92,7 +87,7 @@ function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): {
       step: plan.start.step,
       healingCount,
       place: { rank, worldSize: contributors.length },
-      ...(rank === -1 ? { catchUp: new CatchUp(fetchStartState(plan, self, signal)) } : {}),
+      ...(rank === -1 ? { catchUp: new CatchUp(host.fetchStart(plan, signal)) } : {}),
       restore: (state) => {
         bytes = state.byteLength;
         return restoreStart(plan, self, state);
@@ -103,7 +98,7 @@ function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): {
   };
 }
 
-const endWith = (ring: Ring) => (cause: unknown) => {
+const endWith = (ring: RingPort) => (cause: unknown) => {
   ring.destroy();
   throw cause;
 };
@@ -111,7 +106,7 @@ const endWith = (ring: Ring) => (cause: unknown) => {
 /** Before the first step, for which the others wait. @throws RingfoldError as the copying, and HASH_DIVERGED */
 async function healNow(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): Promise<void> {
   const startedAtMs = self.nowMs();
-  const state = await fetchStartState(plan, self, signal);
+  const state = await self.host.fetchStart(plan, signal);
   await restoreStart(plan, self, state);
   self.onReady({ bytes: state.byteLength, durationMs: self.nowMs() - startedAtMs });
 }

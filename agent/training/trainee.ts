@@ -1,7 +1,7 @@
 import type { RingfoldError } from "../../protocol/errors.ts";
 import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
 import type { RingMemory } from "../ring/memory.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { RingPort } from "../ring/port.ts";
 import type { Fault } from "./finite-guard.ts";
 import type { Entry } from "./healing/entry.ts";
 import type { StallBound } from "./stall-bound.ts";
@@ -33,9 +33,9 @@ export interface Trainee {
    * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED | NOT_FINITE, and of healing HASH_DIVERGED |
    *   ARTEFACT_CORRUPT | OVERLOADED
    */
-  run(ring: Ring, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused">;
+  run(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused">;
   /** Evaluates the held-out set, each rank its share; all ranks get the same answer. */
-  evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation>;
+  evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation>;
 }
 
 /** Whether this error says that a script is over: who has started it tells the coordinator, and nobody else needs to. */
@@ -56,7 +56,10 @@ export interface StepReport {
   /** Over all ranks and steps of the round. */
   readonly examples: number;
   readonly durationMs: number;
+  /** Time in the ring that nothing was computed meanwhile, waiting for slower ranks included. */
   readonly communicationMs: number;
+  /** Time in the ring while this rank computed. */
+  readonly hiddenCommunicationMs: number;
   /** What this rank has sent over this ring so far, counted at its socket. */
   readonly sentBytes: number;
   /** What each rank took of the last batch, in per mille, where those were no even parts. */

@@ -1,5 +1,6 @@
 import { flushCompileCache } from "node:module";
 import pino from "pino";
+import type { RingfoldError } from "../../protocol/errors.ts";
 import type { Log } from "../../protocol/ports.ts";
 import { openTorchSession } from "../torch/torch-session.ts";
 import { AgentFetch } from "./agent-fetch.ts";
@@ -26,9 +27,13 @@ const host = new TrainerHost({
   send,
   logFor,
   open: async (setup, signal) => {
-    const parts = { send, log: logFor(setup), agent };
+    const log = logFor(setup);
+    const onDeath = (error: RingfoldError) => {
+      log.error({ err: error, jobId: setup.jobId }, "This trainer cannot go on");
+      process.exit(error.rule.exit); // the agent notices, says so and may start another
+    };
     const open = setup.spec.engine === "torch" ? openTorchSession : openTrainerSession;
-    const session = await open(setup, parts, signal);
+    const session = await open(setup, { send, log, agent, onDeath }, signal);
     flushCompileCache(); // the process may be killed; what it has compiled serves the next one
     return session;
   },

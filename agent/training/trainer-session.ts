@@ -7,34 +7,85 @@ import { openArtefactStore } from "../artefact/store.ts";
 import { openChunkedDataset } from "../data/chunked-dataset.ts";
 import { type Dataset, openDataset } from "../data/dataset.ts";
 import { openEngine } from "../engine/engine.ts";
-import { openDataPlane } from "../network/data-plane/data-plane.ts";
 import { type AgentFetch, chunkSource } from "./agent-fetch.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { adoptWeights, trainedPart } from "./fine-tuning.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
-import { digestState } from "./healing/digest-state.ts";
-import { StateSource } from "./healing/state-source.ts";
 import { openStateThread } from "./healing/state-thread.ts";
 import { checkMemory, forecastMemory } from "./memory-forecast.ts";
+import { openRingThread } from "./ring-host/ring-thread.ts";
 import type { StepReport } from "./trainee.ts";
 import { Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
 /**
  * Opens everything that a trainer works with on this machine, then says `ready`.
- * @throws RingfoldError DATA_INVALID | FILE_NOT_FOUND | JOB_INVALID | MODEL_TOO_LARGE | ENGINE_UNAVAILABLE | STORE_FAILED
+ * @throws RingfoldError DATA_INVALID | FILE_NOT_FOUND | JOB_INVALID | MODEL_TOO_LARGE | ENGINE_UNAVAILABLE | STORE_FAILED, and
+ *   whatever keeps a thread from starting
  */
 export async function openTrainerSession(
   setup: TrainerSetup,
-  { send, log, agent }: Pick<SessionParts, "send" | "log"> & { readonly agent: AgentFetch },
+  from: Opener & { readonly onDeath: (error: RingfoldError) => void },
   signal: AbortSignal,
 ): Promise<TrainerSession> {
+  const { send, log } = from;
+  const store = openArtefactStore(setup.artefactPath);
+  const opened = await openParts(setup, { ...from, store }, signal);
+  const { session } = await assembleSession({
+    ...{ setup, send, log, store, ...opened },
+    clock: systemClock,
+    nowMs: () => performance.now(),
+    nextTurn: () => nextTurn(),
+  });
+  session.announce();
+  return session;
+}
+
+interface Opener extends Pick<SessionParts, "send" | "log"> {
+  readonly agent: AgentFetch;
+}
+
+/** What takes its time, at the same time; when one cannot be opened, nothing of the others is left. */
+async function openParts(
+  setup: TrainerSetup,
+  from: Opener & Pick<SessionParts, "store"> & { readonly onDeath: (error: RingfoldError) => void },
+  signal: AbortSignal,
+) {
+  const { transport } = setup.spec;
+  const { peerId, certificate, listenHost, logLevel } = setup;
+  const thread = { plane: { peerId, certificate, host: listenHost, transport }, logLevel };
+  const opening = openRingThread(thread, from);
+  opening.catch(() => undefined); // heard of below
+  try {
+    const compute = await openCompute(setup, from, signal);
+    try {
+      const isLarge = 4 * compute.model.description.parameterCount >= limits.stateThreadBytes;
+      const stateThread = isLarge ? await openStateThread(thread) : undefined;
+      return { ...compute, host: await opening, ...(stateThread ? { stateThread } : {}) };
+    } catch (cause) {
+      compute.closeModel();
+      throw cause;
+    }
+  } catch (cause) {
+    await opening.then(
+      (host) => host.close(),
+      () => undefined,
+    );
+    throw cause;
+  }
+}
+
+async function openCompute(
+  setup: TrainerSetup,
+  from: Opener & Pick<SessionParts, "store">,
+  signal: AbortSignal,
+) {
   const { spec } = setup;
   if (spec.engine === "torch" || spec.model.architecture === "script")
     throw new RingfoldError("JOB_INVALID", "the model of a script is the script's");
-  const store = openArtefactStore(setup.artefactPath);
-  const data = await openData(setup, { store, agent }, signal);
-  const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
+  const data = await openData(setup, from, signal);
+  const prefer = spec.engine === "auto" ? setup.engine : spec.engine;
+  const engine = await openEngine({ prefer, log: from.log });
   const model = engine.openModel(spec.model, {
     ...data.shape,
     seed: spec.seed,
@@ -44,33 +95,17 @@ export async function openTrainerSession(
         engine: engine.name,
       }),
   });
-  if (setup.base) await adoptWeights(model, store.get(setup.base), spec);
-  const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
-  const isLarge = 4 * model.description.parameterCount >= limits.stateThreadBytes;
-  const stateThread = isLarge
-    ? await openStateThread({
-        plane: {
-          ...{ peerId: setup.peerId, certificate: setup.certificate },
-          ...{ host: setup.listenHost, transport: spec.transport },
-        },
-        logLevel: setup.logLevel,
-      })
-    : undefined;
   const closeModel = () => {
     model.close();
     engine.close();
   };
-  const { session } = await assembleSession({
-    ...{ setup, send, log, data, model, plane, store, closeModel },
-    engineName: engine.name,
-    clock: systemClock,
-    nowMs: () => performance.now(),
-    nextTurn: () => nextTurn(),
-    digestState,
-    ...(stateThread ? { stateThread } : {}),
-  });
-  session.announce();
-  return session;
+  try {
+    if (setup.base) await adoptWeights(model, from.store.get(setup.base), spec);
+  } catch (cause) {
+    closeModel();
+    throw cause;
+  }
+  return { data, model, closeModel, engineName: engine.name };
 }
 
 /** Of the container, where it has a bound below the machine's. */
@@ -95,21 +130,20 @@ async function openData(
 export async function assembleSession(
   parts: SessionParts,
 ): Promise<{ session: TrainerSession; trainer: Trainer }> {
-  const { setup, data, store, plane, clock, nowMs, nextTurn } = parts;
+  const { setup, data, store, clock, nowMs, nextTurn } = parts;
   const { jobId, spec } = setup;
   const model = trainedPart(parts.model, spec.freeze);
   const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
   const trainer = await Trainer.open({
-    ...{ spec, data, model, whole: parts.model, clock, nowMs, nextTurn },
+    ...{ spec, data, model, whole: parts.model, clock, nowMs, nextTurn, bucketRule: parts.bucketRule },
     onStep: (report) => observer.onStep(report),
     onWait: (share) => parts.send({ kind: "loading", jobId, share }),
   });
   const checkpointer = new Checkpointer({ jobId, store, ...spec.checkpoint });
   await checkpointer.restore(trainer);
-  const stateSource = parts.stateThread ?? new StateSource({ plane, digestState: parts.digestState });
   const { description } = model;
   const facts = { dataDigest: data.digest, model: description };
-  const runner = new GenerationRunner({ ...parts, facts, trainer, checkpointer, stateSource });
+  const runner = new GenerationRunner({ ...parts, facts, trainer, checkpointer });
   observer.onStep = (report) => runner.onStep(report);
   return { session: runner, trainer };
 }

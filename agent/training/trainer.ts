@@ -5,18 +5,19 @@ import type { Clock } from "../../protocol/ports.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { RingPort } from "../ring/port.ts";
 import { BatchShares } from "./batch-shares.ts";
 import { DataAhead } from "./data-ahead.ts";
 import { EarlyStopping } from "./early-stopping.ts";
-import { evaluateLocally, evaluateShare, evaluationOf, type HeldOut } from "./evaluation.ts";
+import { evaluateShare, evaluationOf, type HeldOut } from "./evaluation.ts";
 import { FiniteGuard } from "./finite-guard.ts";
 import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { waitForHealing } from "./healing/final-wait.ts";
-import { type StepsOfRank, takeSteps } from "./rank-steps.ts";
+import { RankSteps } from "./rank-steps.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
+import type { BucketRule } from "./synchronization/buckets.ts";
 import { Exchange, tail } from "./synchronization/exchange.ts";
 import { createSynchronization, type Synchronization } from "./synchronization/synchronization.ts";
 import type { StepReport, Trainee } from "./trainee.ts";
@@ -54,6 +55,8 @@ export interface TrainerOptions {
   readonly onStep: (report: StepReport) => Promise<void>;
   /** Called about once a second while a step waits for data, with the share that is here, and with 1 when all is. */
   readonly onWait?: (share: number) => void;
+  /** That of protocol/limits.ts unless told; the same on all ranks. */
+  readonly bucketRule?: BucketRule | undefined;
 }
 
 export class Trainer implements Trainee {
@@ -62,13 +65,14 @@ export class Trainer implements Trainee {
   readonly totalSteps: number;
   readonly stepsPerEpoch: number;
   readonly #options: TrainerOptions;
-  readonly #workload: Workload;
   readonly #synchronization: Synchronization;
   readonly #exchange: Exchange;
   /** How the ranks of the ring share the global batch. */
   readonly #shares: BatchShares;
   readonly #stopping: EarlyStopping;
   readonly #dataAhead: DataAhead;
+  readonly #heldOut: HeldOut;
+  readonly #steps: RankSteps;
   readonly stall = new StallBound();
   readonly #guard: FiniteGuard;
   #pauseWanted = false;
@@ -81,24 +85,32 @@ export class Trainer implements Trainee {
   }
 
   private constructor(options: TrainerOptions) {
-    const { spec, data, model } = options;
+    const { spec, data, model, nowMs, nextTurn } = options;
     const parameterCount = parameterCountOf(model.layout);
     this.#options = options;
     this.#synchronization = createSynchronization(spec, model.layout);
-    this.#exchange = new Exchange(spec, parameterCount);
+    this.#exchange = new Exchange(spec, parameterCount, options.bucketRule);
     this.#guard = new FiniteGuard(spec.nonFinite, model.layout);
     this.#shares = new BatchShares(spec);
-    this.#workload = new Workload({ spec, data, model });
-    this.stepsPerEpoch = this.#workload.stepsPerEpoch;
+    const workload = new Workload({ spec, data, model });
+    this.stepsPerEpoch = workload.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
     const { totalSteps, stall } = this;
-    this.#dataAhead = new DataAhead({ ...options, sampler: this.#workload.sampler, totalSteps, stall });
+    this.#dataAhead = new DataAhead({ ...options, sampler: workload.sampler, totalSteps, stall });
     const { slots, scalars, everySteps } = this.#synchronization;
     this.#stopping = new EarlyStopping(spec.evaluation, {
       stepsPerEpoch: this.stepsPerEpoch,
       roundSteps: everySteps,
     });
     this.state = initialState(parameterCount, { slots, scalars: { ...scalars, ...this.#stopping.scalars } });
+    this.#heldOut = { ...workload.heldOut, nextTurn };
+    this.#steps = new RankSteps({
+      ...{ workload, heldOut: this.#heldOut, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },
+      ...{ stopping: this.#stopping, synchronization: this.#synchronization, exchange: this.#exchange },
+      dataAhead: this.#dataAhead,
+      learningRate: (step) => this.#learningRate(step),
+      tellModel: (parameters) => this.#tellModel(parameters),
+    });
   }
 
   get memory(): RingMemory {
@@ -139,7 +151,7 @@ export class Trainer implements Trainee {
     return encodeWeights({ parameters }, whole.layout);
   }
 
-  async run(ring: Ring, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
+  async run(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
     this.#exchange.begin();
     this.#guard.begin();
@@ -178,20 +190,29 @@ export class Trainer implements Trainee {
     const place = this.#shares.of(healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize });
     this.#dataAhead.turnTo({ step: firstStep, place, ring, lateVotes: totals[tail.lateVotes]! });
     const evaluates = this.#stopping.isDue(firstStep);
+    if (evaluates) ring.hopTimeoutMs = Math.max(limits.firstStepTimeoutMs, this.stall.boundMs);
+    const busyBeforeMs = ring.busyMs;
+    const lastStep = firstStep + stepCount - 1;
+    const exchanging = this.#exchange.open(ring, signal, (bucket) => {
+      this.#guard.inspect(values, lastStep, bucket);
+      this.#guard.takeBack(values, bucket);
+    });
     totals.fill(0);
     if (catchUp) values.fill(0);
-    else await this.#contribute({ ring, firstStep, stepCount, place }, signal);
-    this.#guard.vote(values, totals);
-    totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
-    totals[tail.healedCount] = catchUp?.isCurrent ? 1 : 0;
+    else await this.#steps.contribute({ ring, firstStep, stepCount, place, exchanging }, this.state, signal);
 
     const communicationStartedAtMs = nowMs();
     // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
     const ownMs = communicationStartedAtMs - startedAtMs;
     const leastMs = evaluates ? limits.firstStepTimeoutMs : this.stall.boundMs;
     if (stepCount > 1 || evaluates) ring.hopTimeoutMs = Math.max(leastMs, limits.stallSteps * ownMs);
-    await this.#exchange.sum(ring, signal);
+    await exchanging.complete(() => {
+      this.#guard.vote(totals);
+      totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
+      totals[tail.healedCount] = catchUp?.isCurrent ? 1 : 0;
+    });
     const communicationMs = nowMs() - communicationStartedAtMs;
+    const hiddenCommunicationMs = Math.max(0, ring.busyMs - busyBeforeMs - communicationMs);
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
     if (totals[tail.stopVotes]! > 0) return { stepCount: 0, pauses: false, stops: true, healedCount: 0 };
 
@@ -225,7 +246,7 @@ export class Trainer implements Trainee {
     if (this.state.step === firstStep + stepCount) {
       await onStep({
         ...{ step: this.state.step, stepCount, loss, examples, accuracy, fault },
-        ...{ durationMs, communicationMs, sentBytes: ring.sentBytes },
+        ...{ durationMs, communicationMs, hiddenCommunicationMs, sentBytes: ring.sentBytes },
         batchShares: this.#shares.perMille,
         evaluation: evaluation && {
           ...{ ...evaluation, step: firstStep },
@@ -257,66 +278,29 @@ export class Trainer implements Trainee {
   }
 
   /** The ring has made its last step, and some ranks still heal. */
-  async #finishHealing(ring: Ring, entry: Entry, signal: AbortSignal): Promise<void> {
+  async #finishHealing(ring: RingPort, entry: Entry, signal: AbortSignal): Promise<void> {
     const apply = (catchUp: CatchUp) => this.#catchUp(entry, catchUp);
     await waitForHealing(ring, { catchUp: entry.catchUp, apply, clock: this.#options.clock }, signal);
     entry.onAllHealed();
   }
 
-  /** What this rank brings to the sum: its steps, and its share of the held-out set before them where that is due. */
-  async #contribute(of: StepsOfRank, signal: AbortSignal): Promise<void> {
-    const { values, totals } = this.#exchange;
-    if (this.#stopping.isStopped(this.state)) {
-      values.fill(0);
-      totals[tail.stopVotes] = 1;
-      return;
-    }
-    const heldOut = this.#stopping.isDue(of.firstStep)
-      ? await evaluateLocally(this.#heldOut, of.place, signal)
-      : undefined;
-    await takeSteps(of, this.#tools, signal);
-    this.#synchronization.contribute(this.state, values);
-    if (this.#synchronization.everySteps > 1) this.#guard.inspect(values, 0, of.firstStep + of.stepCount - 1);
-    if (heldOut) totals.set(heldOut.totals, tail.heldOutLossSum);
-  }
-
   /** Evaluates the held-out set, each rank its share. @throws as `evaluateShare` */
-  evaluate(ring: Ring, signal: AbortSignal): Promise<Evaluation> {
+  evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation> {
     return evaluateShare(ring, this.#heldOut, signal);
   }
 
-  get #tools() {
-    const { nowMs, nextTurn } = this.#options;
-    return {
-      ...{
-        workload: this.#workload,
-        dataAhead: this.#dataAhead,
-        shares: this.#shares,
-        guard: this.#guard,
-        nowMs,
-        nextTurn,
-      },
-      ...{ synchronization: this.#synchronization, exchange: this.#exchange },
-      ...{ learningRate: this.#learningRate, tellModel: this.#tellModel },
-    };
-  }
-
-  get #heldOut(): HeldOut {
-    return { ...this.#workload.heldOut, nextTurn: this.#options.nextTurn };
-  }
-
-  readonly #learningRate = (step: number): number => {
+  #learningRate(step: number): number {
     const { optimizer, schedule } = this.#options.spec;
     return learningRate(schedule, { base: optimizer.learningRate, step, totalSteps: this.totalSteps });
-  };
+  }
 
-  readonly #tellModel = (parameters: Float32Array | undefined): void => {
+  #tellModel(parameters: Float32Array | undefined): void {
     if (parameters) this.#options.model.writeParameters(parameters);
-  };
+  }
 }
 
 interface RoundOfRing {
-  readonly ring: Ring;
+  readonly ring: RingPort;
   readonly firstStep: number;
   /** Until all have healed. */
   readonly healing: Entry | undefined;

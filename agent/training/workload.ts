@@ -1,7 +1,7 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { Augmentation } from "../data/augmentation.ts";
 import { BatchBuffer, type Dataset } from "../data/dataset.ts";
-import type { BatchResult, TrainableModel } from "../engine/port.ts";
+import type { Batch, BatchResult, TrainableModel } from "../engine/port.ts";
 import { evaluationBatch, type HeldOut } from "./evaluation.ts";
 import { type Place, Sampler } from "./sampler.ts";
 import { parameterCountOf } from "./training-state.ts";
@@ -9,6 +9,8 @@ import { parameterCountOf } from "./training-state.ts";
 interface SliceResult extends BatchResult {
   readonly exampleCount: number;
 }
+
+type OnFinal = (start: number) => void;
 
 /** What one rank computes: the gradient of its slice of a step's global batch, in parts where a whole slice is too much. */
 export class Workload {
@@ -58,14 +60,19 @@ export class Workload {
    * The gradient of the *sum* of the losses of this rank's slice, and its totals. Parts are added up in order, as f32: the same
    * sum as of the whole slice but for rounding, in the memory of one part.
    * @param into f32 [parameterCount]; overwritten
+   * @param onFinal as that of `TrainableModel.gradient`
    * @param between is called between two parts; what it throws ends the work
    */
   async gradient(
     at: Place & { readonly step: number },
     into: Float32Array,
-    between: () => Promise<void>,
-    signal: AbortSignal,
+    how: {
+      readonly between: () => Promise<void>;
+      readonly onFinal?: OnFinal | undefined;
+      readonly signal: AbortSignal;
+    },
   ): Promise<SliceResult> {
+    const { between, onFinal, signal } = how;
     const slice = this.sampler.slice(at);
     const part = async (from: number) => {
       const examples = slice.subarray(from, from + this.#microBatchSize);
@@ -73,15 +80,30 @@ export class Workload {
       this.#augmentation?.apply(batch.inputs, examples, Math.floor(at.step / this.stepsPerEpoch));
       return { ...batch, step: at.step, examples };
     };
-    const sums = { ...(await this.#model.gradient(await part(0), into)), exampleCount: slice.length };
+    const isOnly = slice.length <= this.#microBatchSize;
+    const first = await this.#model.gradient(await part(0), into, isOnly ? onFinal : undefined);
+    const sums = { ...first, exampleCount: slice.length };
     for (let from = this.#microBatchSize; from < slice.length; from += this.#microBatchSize) {
       await between();
-      const result = await this.#model.gradient(await part(from), this.#part);
-      for (let i = 0; i < into.length; i++) into[i]! += this.#part[i]!;
+      const isLast = from + this.#microBatchSize >= slice.length;
+      const result = await this.#addPart(await part(from), into, isLast ? onFinal : undefined);
       sums.lossSum += result.lossSum;
       sums.targetCount += result.targetCount;
       sums.correctCount += result.correctCount;
     }
     return sums;
+  }
+
+  /** Adds each piece of a part as soon as it is final. */
+  async #addPart(batch: Batch, into: Float32Array, onFinal: OnFinal | undefined): Promise<BatchResult> {
+    let end = into.length;
+    const add = (start: number) => {
+      for (let i = start; i < end; i++) into[i]! += this.#part[i]!;
+      end = start;
+      onFinal?.(start);
+    };
+    const result = await this.#model.gradient(batch, this.#part, onFinal && add);
+    add(0);
+    return result;
   }
 }

@@ -124,6 +124,8 @@ function ringText({ spec, generations }: Job): string {
 function communicationText({ progress, generations }: Job): string {
   if (!progress) return "–";
   const predicted = generations.at(-1)?.predictedCommunicationMs;
-  const measured = `${progress.communicationMs.toFixed(1)} ms a step`;
+  const hidden = progress.hiddenCommunicationMs;
+  const behind = hidden > 0 ? `, ${hidden.toFixed(1)} ms more behind computing` : "";
+  const measured = `${progress.communicationMs.toFixed(1)} ms a step${behind}`;
   return predicted == null ? measured : `${measured}, predicted ${predicted.toFixed(1)} ms`;
 }

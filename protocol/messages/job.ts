@@ -111,9 +111,11 @@ export const progressSchema = z.object({
   loss: z.number(),
   accuracy: accuracySchema,
   samplesPerSecond: z.number().nonnegative(),
-  /** Mean time that a step spends in the ring, waiting for slower ranks included. */
+  /** Mean time of a step in which this rank only waits for the ring, and so for slower ranks. */
   communicationMs: z.number().nonnegative(),
-  /** Share of the step time spent in the ring, 0-1. */
+  /** Mean time of a step in which the ring is at work while this rank computes. */
+  hiddenCommunicationMs: z.number().nonnegative(),
+  /** Share of the step time that `communicationMs` is, 0-1. */
   communicationShare: z.number().min(0).max(1),
   /** What this rank's ring has sent since the generation began, counted at its socket. */
   sentBytes: z.number().nonnegative(),

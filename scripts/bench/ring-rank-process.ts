@@ -50,7 +50,7 @@ interface Open {
   readonly rings: ReadonlyMap<string, LinkedRing>;
   /** What keeps the ranks in step on a plane that has no ring. */
   readonly barrier: Ring;
-  readonly received: Float32Array<ArrayBuffer>;
+  readonly received: Float32Array;
 }
 
 const identity = await createTransientIdentity();

@@ -13,7 +13,7 @@ export class RawTcp {
   readonly #server: net.Server;
   #downstream: Promise<Socket>;
   #upstream: Socket | undefined;
-  #into: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  #into: Uint8Array = new Uint8Array(0);
   #filled = 0;
   #whenFull: () => void = () => {};
 
@@ -52,7 +52,7 @@ export class RawTcp {
   }
 
   /** Where the next transfer arrives; set it on every rank before any of them starts. */
-  expect(into: Uint8Array<ArrayBuffer>): void {
+  expect(into: Uint8Array): void {
     this.#into = into;
     this.#filled = 0;
   }

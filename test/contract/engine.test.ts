@@ -90,6 +90,27 @@ describe.each(engines.map((engine) => [engine.name, engine] as const))("engine %
         for (const each of [model, reference]) each.close();
       });
 
+      it("tells what of a gradient is final, from its end, and comes to the same bits", async () => {
+        const model = openOn(engine, modelCase);
+        const batch = batchFor(modelCase.shape, 5, 11);
+        const { gradient: expected } = await gradientOf(model, batch);
+        const tensorCount = engine.tensorCount();
+        const gradient = new Float32Array(expected.length).fill(Number.NaN);
+        const starts: number[] = [];
+        await model.gradient(batch, gradient, (start) => {
+          expect(start).toBeLessThan(starts.at(-1) ?? gradient.length);
+          expect(gradient.subarray(start)).toEqual(expected.subarray(start));
+          starts.push(start);
+        });
+        expect(gradient).toEqual(expected);
+        // Where numbers can be read at once, every parameter is told; the others, and running averages, wait for the whole.
+        const readsAtOnce = engine.name === "wasm" || engine.name === "cpu";
+        const isTold = readsAtOnce && !model.layout.some(({ isAverage }) => isAverage);
+        expect(starts.at(-1)).toBe(isTold ? 0 : undefined);
+        expect(engine.tensorCount()).toBe(tensorCount);
+        model.close();
+      });
+
       it("goes where the reference goes in three steps", async () => {
         const [model, reference] = [openOn(engine, modelCase), openOn(cpu, modelCase)];
         expect(

@@ -33,7 +33,7 @@ test("frames come out as they were sent, in whatever pieces the bytes come, wher
   await fc.assert(
     fc.asyncProperty(frames, readSizes, fc.infiniteStream(fc.boolean()), async (lengths, sizes, wishes) => {
       const receiver = new FrameReceiver();
-      const places = new Map<number, Uint8Array<ArrayBuffer>>();
+      const places = new Map<number, Uint8Array>();
       const taken: { index: number; bytes: Uint8Array; inPlace: boolean }[] = [];
       const all = receiver.consume(
         ({ a, b, c, d, payload }) => {

@@ -42,7 +42,7 @@ export interface DataPlane {
 
 export interface DialOptions {
   /** Where the bytes of this connection arrive, `limits.receiveRegionBytes` long; of one connection at a time. */
-  readonly receiveRegion?: Uint8Array<ArrayBuffer>;
+  readonly receiveRegion?: Uint8Array;
 }
 
 export interface DataPlaneOptions {
@@ -189,7 +189,7 @@ async function dial(
   }: {
     readonly to: { readonly peerId: string; readonly host: string; readonly port: number };
     readonly purpose: Purpose;
-    readonly receiveRegion: Uint8Array<ArrayBuffer> | undefined;
+    readonly receiveRegion: Uint8Array | undefined;
   },
   signal: AbortSignal,
   sockets: Set<Socket>,

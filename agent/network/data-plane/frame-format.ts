@@ -18,7 +18,7 @@ export function encodeFrame(frame: Frame): Buffer {
   const length = frameBytes(payload.byteLength);
   let bytes: Buffer;
   if (frame.headroom) {
-    bytes = Buffer.from(payload.buffer as ArrayBuffer, payload.byteOffset - frameHeaderBytes, length);
+    bytes = Buffer.from(payload.buffer, payload.byteOffset - frameHeaderBytes, length);
   } else {
     bytes = Buffer.alloc(length);
     bytes.set(payload, frameHeaderBytes);

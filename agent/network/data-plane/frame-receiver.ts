@@ -21,7 +21,7 @@ interface Consumer {
  * moved when it asks. Reading pauses while more than half of the region waits to be taken.
  */
 export class FrameReceiver {
-  readonly #region: Uint8Array<ArrayBuffer>;
+  readonly #region: Uint8Array;
   readonly #view: DataView;
   /** First byte that was not taken, and end of what arrived. */
   #start = 0;
@@ -29,7 +29,7 @@ export class FrameReceiver {
   /** Where `#end` must be before there is anything new to hand out. */
   #wanted = frameHeaderBytes;
   /** Places for the next bytes by their offset in units of a header: making a view costs more than the rest of a read. */
-  readonly #targets: Uint8Array<ArrayBuffer>[] = [];
+  readonly #targets: Uint8Array[] = [];
   #consumer: Consumer | undefined;
   /** A frame whose payload arrives where its consumer wants it, and how much of it is there. */
   #placed: { readonly frame: Frame; receivedBytes: number } | undefined;
@@ -46,7 +46,7 @@ export class FrameReceiver {
   takenCount = 0;
   bytesReceived = 0;
 
-  constructor(region: Uint8Array<ArrayBuffer> = new Uint8Array(limits.receiveRegionBytes)) {
+  constructor(region: Uint8Array = new Uint8Array(limits.receiveRegionBytes)) {
     assert(region.length / 4 >= Math.max(frameBytes(payloadBytesMax), lateBytesMax));
     this.#region = region;
     this.#view = new DataView(region.buffer, region.byteOffset, region.length);
@@ -116,11 +116,11 @@ export class FrameReceiver {
   }
 
   /** Where the next bytes go; never empty. */
-  #target(): Uint8Array<ArrayBuffer> {
+  #target(): Uint8Array {
     this.#placeNext();
     const { frame, receivedBytes } = this.#placed ?? {};
     this.#targetIsPlaced = frame !== undefined && receivedBytes! < frame.payload.length;
-    if (this.#targetIsPlaced) return frame!.payload.subarray(receivedBytes) as Uint8Array<ArrayBuffer>;
+    if (this.#targetIsPlaced) return frame!.payload.subarray(receivedBytes) as Uint8Array;
     const quarter = this.#region.length / 4;
     if (this.#start === this.#end || (this.#region.length - this.#end < quarter && this.#start > 0)) {
       if (this.#start < this.#end) this.#region.copyWithin(0, this.#start, this.#end);

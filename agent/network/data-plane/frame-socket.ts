@@ -21,7 +21,7 @@ export type TakeFrame = (frame: Frame) => boolean | Promise<boolean>;
  * the socket. The frame is then handed out with that payload.
  */
 export type PlaceFrame = (frame: Omit<Frame, "payload"> & { readonly payloadBytes: number }) => Placed;
-type Placed = Uint8Array<ArrayBuffer> | undefined;
+type Placed = Uint8Array | undefined;
 
 /** Implemented over TCP and TLS in data-socket.ts, and in memory by the simulator. */
 export interface FrameSocket {

@@ -1,4 +1,4 @@
-import { compileKernels } from "./compiled-kernels.ts";
+import { compileKernels, type SharedMemory } from "./compiled-kernels.ts";
 
 /** Byte offset into the ring's memory. */
 type Pointer = number;
@@ -21,4 +21,7 @@ export interface RingKernels {
   readonly decodeInt8: Decode;
 }
 
-export const openKernels = compileKernels<RingKernels>(new URL("kernels.wasm", import.meta.url));
+/** Kernels that work on a ring's memory in place. */
+export const openKernels = compileKernels<RingKernels, SharedMemory>(
+  new URL("kernels.wasm", import.meta.url),
+);

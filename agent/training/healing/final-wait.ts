@@ -1,7 +1,7 @@
 import { limits } from "../../../protocol/limits.ts";
 import type { Clock } from "../../../protocol/ports.ts";
 import { untilAborted } from "../../deadline.ts";
-import type { Ring } from "../../ring/ring.ts";
+import type { RingPort } from "../../ring/port.ts";
 import type { CatchUp } from "./catch-up.ts";
 
 /** Of a rank that heals and has nothing to say but that it does. */
@@ -18,7 +18,7 @@ const beatMs = 500;
  * @throws as `ring.allReduce`, and what the copying has thrown
  */
 export async function waitForHealing(
-  ring: Ring,
+  ring: RingPort,
   of: {
     readonly catchUp: CatchUp | undefined;
     readonly apply: (catchUp: CatchUp) => Promise<void>;

@@ -1,4 +1,9 @@
-import { compileKernels, wasmPageBytes } from "../../ring/kernels/compiled-kernels.ts";
+import {
+  compileKernels,
+  type KernelMemory,
+  openMemory,
+  wasmPageBytes,
+} from "../../ring/kernels/compiled-kernels.ts";
 
 interface Kernels {
   adam(
@@ -40,7 +45,7 @@ export interface AdamNumbers {
   readonly epsilon: number;
 }
 
-const openKernels = compileKernels<Kernels>(new URL("kernels.wasm", import.meta.url));
+const openKernels = compileKernels<Kernels, KernelMemory>(new URL("kernels.wasm", import.meta.url));
 
 /**
  * A step of Adam, in place, block by block through a memory of its own: the arrays lie wherever their owners want them. All
@@ -48,8 +53,9 @@ const openKernels = compileKernels<Kernels>(new URL("kernels.wasm", import.meta.
  * Source: Kingma & Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1.
  */
 export function adamStepper(): (arrays: AdamArrays, numbers: AdamNumbers) => void {
-  const { buffer, kernels } = openKernels(pages);
-  const block = (index: number) => new Float32Array(buffer, index * blockBytes, blockElements);
+  const memory = openMemory(pages);
+  const kernels = openKernels(memory);
+  const block = (index: number) => new Float32Array(memory.buffer, index * blockBytes, blockElements);
   const [p, g, m, v] = [block(0), block(1), block(2), block(3)];
   return ({ parameters, gradient, firstMoment, secondMoment }, numbers) => {
     const { beta1, beta2, rate, correction1, correction2, epsilon } = numbers;

@@ -5,7 +5,7 @@ import type { JobSpec } from "../../../protocol/job-spec.ts";
 import type { ModelDescription } from "../../../protocol/messages/model.ts";
 import { Randomness } from "../world/randomness.ts";
 
-const featureCount = 4;
+const featureCount = 16;
 const classCount = 3;
 const parameterCount = (featureCount + 1) * classCount;
 
@@ -20,7 +20,7 @@ export function syntheticDataset(exampleCount: number): Dataset {
       ),
       labels: Uint8Array.from({ length: count }, () => random.integer(0, classCount - 1)),
     });
-  const shape = { inputShape: [2, 2, 1], target: { kind: "class" as const, classCount } };
+  const shape = { inputShape: [4, 4, 1], target: { kind: "class" as const, classCount } };
   const digest = createHash("sha256").update(`${exampleCount}`).digest("hex");
   return { train: examples(exampleCount), test: examples(7), shape, digest };
 }
@@ -32,7 +32,7 @@ const layout: readonly ParameterSlot[] = [
 
 const description: ModelDescription = {
   topology: { kind: "softmax regression" },
-  inputShape: [2, 2, 1],
+  inputShape: [4, 4, 1],
   outputShape: [classCount],
   parameterCount,
   layers: [
@@ -61,13 +61,14 @@ export function linearModel({ seed }: Pick<JobSpec, "seed">, hooks: LinearModelH
       parameters = from.slice();
       hooks.onWrite();
     },
-    gradient: async (batch, gradient) => {
+    gradient: async (batch, gradient, onFinal) => {
       hooks.onGradient(
         Array.from({ length: batch.exampleCount }, (_, i) =>
           Math.round(batch.inputs[i * featureCount]! * 255),
         ),
       );
       const result = forward(parameters, batch, gradient);
+      onFinal?.(featureCount); // the ring begins, and much may happen to it before the computation has ended
       await hooks.compute();
       return result;
     },

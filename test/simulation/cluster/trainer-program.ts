@@ -1,6 +1,7 @@
 import { EventEmitter } from "node:events";
 import { sha256 } from "../../../agent/artefact/store.ts";
 import type { ChildProgram } from "../../../agent/child-program.ts";
+import { LocalRingHost } from "../../../agent/training/ring-host/local-ring-host.ts";
 import type { Trainer } from "../../../agent/training/trainer.ts";
 import { TrainerHost } from "../../../agent/training/trainer-host.ts";
 import type { FromTrainer, ToTrainer, TrainerSetup } from "../../../agent/training/trainer-messages.ts";
@@ -80,6 +81,11 @@ export class TrainerProgram extends EventEmitter {
     await life.pause(random.skewed(bootMs.min, bootMs.max));
     const plane = planes.open(peerId, life);
     this.#closePlane = plane.crash;
+    const host = new LocalRingHost({
+      ...{ peerId, plane },
+      digestState: async (state) => sha256(state),
+      nowMs: () => life.monotonicMs(),
+    });
     const model = linearModel(setup.spec, {
       compute: async () => {
         const stallMs = this.#stallMs;
@@ -90,13 +96,13 @@ export class TrainerProgram extends EventEmitter {
       onWrite: () => this.#witness?.stateChanged(),
     });
     const { session, trainer } = await assembleSession({
-      ...{ setup, model, plane },
+      ...{ setup, model, host },
+      bucketRule: { overlapBytesMin: 0, bucketBytesMin: 64 },
       send: (report) => this.#report(report),
       log: world.logOf(`trainer ${this.pid}`),
       clock: life,
       nowMs: () => life.monotonicMs(),
       nextTurn: () => life.pause(random.real(0.01, 0.2)),
-      digestState: async (state) => sha256(state),
       data: syntheticDataset(data.source === "mnist" ? (data.trainExamples ?? 1) : 1),
       engineName: "cpu",
       store: disk.open(life),

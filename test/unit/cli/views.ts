@@ -58,6 +58,7 @@ export const progress = (step: number): NonNullable<JobView["progress"]> => ({
   accuracy: 0.925,
   samplesPerSecond: 6_400,
   communicationMs: 1.5,
+  hiddenCommunicationMs: 4,
   sentBytes: 4_096,
   communicationShare: 0.12,
   worldSize: 2,

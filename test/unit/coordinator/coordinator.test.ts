@@ -144,6 +144,7 @@ describe("a job over its agents", () => {
       const progress = {
         ...{ step: 1, totalSteps: 9, epoch: 0, loss: 1, accuracy: 0, samplesPerSecond: 1 },
         ...{
+          hiddenCommunicationMs: 0,
           communicationMs: 1.5,
           sentBytes: 4_096,
           communicationShare: 0,

@@ -17,6 +17,7 @@ const progress = {
   accuracy: 0.9,
   samplesPerSecond: 2_000,
   communicationMs: 1.5,
+  hiddenCommunicationMs: 4,
   sentBytes: 4_096,
   communicationShare: 0.1,
   worldSize: 2,

@@ -25,6 +25,7 @@ test("three lines are a job; everything else has a default", () => {
     transport: "encrypted",
     wire: "f32",
     allReduce: "auto",
+    overlap: "auto",
     nonFinite: "stop",
     synchronization: { kind: "every-step" },
   });

@@ -7,7 +7,7 @@ import { progressSchema } from "../../../protocol/messages/job.ts";
 const trainer = { totalSteps: 10, stepsPerEpoch: 5, skippedCount: 2, stall: new StallBound() } as Trainee;
 const step = (number: number, changes: Partial<StepReport> = {}): StepReport => ({
   ...{ step: number, stepCount: 1, loss: 0.5, accuracy: 0.75, examples: 8, fault: undefined },
-  ...{ durationMs: 10, communicationMs: 1, sentBytes: 0 },
+  ...{ durationMs: 10, communicationMs: 1, hiddenCommunicationMs: 3, sentBytes: 0 },
   ...changes,
 });
 const fault = { rank: 1, parameter: "loss", step: 2, message: "the loss is not finite on rank 1 at step 2" };
@@ -17,7 +17,13 @@ test("skipped updates are counted, and their numbers stand in no mean and no cur
   meter.add(step(1));
   meter.add(step(2, { fault, loss: Number.NaN, accuracy: Number.NaN, examples: 0 }));
   const mixed = progressSchema.parse(meter.take(250, { trainer, worldSize: 2 }));
-  expect(mixed).toMatchObject({ step: 2, loss: 0.5, accuracy: 0.75, skippedSteps: 2 });
+  expect(mixed).toMatchObject({
+    step: 2,
+    loss: 0.5,
+    accuracy: 0.75,
+    skippedSteps: 2,
+    hiddenCommunicationMs: 3,
+  });
   meter.add(step(3, { fault, loss: Number.NaN, accuracy: Number.NaN, examples: 0 }));
   const none = progressSchema.parse(meter.take(500, { trainer, worldSize: 2 }));
   expect(none).toMatchObject({ step: 3, loss: 0.5, accuracy: 0.75, points: [] });

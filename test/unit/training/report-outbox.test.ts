@@ -46,6 +46,7 @@ const progress = (step: number): JobReport => ({
     ...{ step, totalSteps: 10, epoch: 0, loss: 1, accuracy: 0, samplesPerSecond: 1 },
     ...{
       communicationMs: 1.5,
+      hiddenCommunicationMs: 4,
       sentBytes: 4_096,
       communicationShare: 0,
       worldSize: 1,
