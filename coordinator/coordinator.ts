@@ -1,5 +1,5 @@
 import { issueToken } from "../protocol/credentials.ts";
-import { toRingfoldError } from "../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import type {
   ClusterView,
@@ -13,7 +13,7 @@ import type {
   VersionDetail,
   VersionView,
 } from "../protocol/messages/api.ts";
-import type { AuditPage, AuditQuery } from "../protocol/messages/audit.ts";
+import type { AuditEvent, AuditPage, AuditQuery } from "../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
@@ -25,6 +25,7 @@ import { DatasetDesk } from "./dataset-desk.ts";
 import { DecisionLog } from "./decision-log.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
 import { JobDesk } from "./job-desk.ts";
+import { KeyedRequests, type RequestKey } from "./keyed-requests.ts";
 import { MembershipDesk } from "./membership-desk.ts";
 import { PeerTable } from "./peers.ts";
 import { ReportFilter } from "./report-filter.ts";
@@ -45,8 +46,11 @@ export interface Coordinator {
   onChange(listener: () => void): () => void;
   job(jobId: string): JobView;
   curve(jobId: string): LossPoint[];
-  submitJob(spec: JobSpec): Promise<JobView>;
-  steerJob(jobId: string, action: SteerAction, reason?: string): Promise<JobView>;
+  /** Of what was decided about a job: changes whenever that does. */
+  jobRevision(jobId: string): string;
+  /** @param key makes it happen once, however often it is asked for */
+  submitJob(spec: JobSpec, key?: RequestKey): Promise<JobView>;
+  steerJob(jobId: string, action: SteerAction, how?: Steering): Promise<JobView>;
   version(name: string, version: number): VersionDetail;
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
@@ -54,10 +58,17 @@ export interface Coordinator {
   audit(query: AuditQuery): AuditPage;
   datasets(): DatasetView[];
   dataset(name: string, version: number): DatasetDetail;
-  addDataset(request: DatasetRequest): Promise<DatasetDetail>;
+  addDataset(request: DatasetRequest, key?: RequestKey): Promise<DatasetDetail>;
   removeDataset(name: string, version: number): Promise<void>;
   createToken(request: TokenRequest): Promise<string>;
   close(): Promise<void>;
+}
+
+interface Steering {
+  /** For the log. */
+  readonly reason?: string;
+  /** Only if the job is at one of these revisions; `*` is any. */
+  readonly ifMatch?: readonly string[];
 }
 
 export interface CoordinatorModules {
@@ -104,6 +115,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const deployments = new DeploymentDesk(context);
   const datasets = new DatasetDesk(context);
   const queue = new SerialQueue();
+  const requests = new KeyedRequests({ store, decisions: context.decisions, queue });
   // Agents knock at once; whoever comes before the term is durable waits behind it.
   const opened = queue.run(() =>
     context.decisions.commit(
@@ -210,8 +222,18 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     },
     job: (jobId) => jobs.view(jobId),
     curve: (jobId) => jobs.curve(jobId),
-    submitJob: (spec) => queue.run(() => jobs.submit(datasets.resolve(spec))),
-    steerJob: (jobId, action, reason = "") => queue.run(() => jobs.steer(jobId, action, reason)),
+    jobRevision: (jobId) => jobs.revision(jobId),
+    submitJob: (spec, key) =>
+      requests.once(
+        key,
+        () => jobs.submit(datasets.resolve(spec)),
+        (made) => jobs.view((made as Extract<AuditEvent, { kind: "job-submitted" }>).jobId),
+      ),
+    steerJob: (jobId, action, { reason = "", ifMatch } = {}) =>
+      queue.run(() => {
+        assertMatches(jobs.revision(jobId), ifMatch);
+        return jobs.steer(jobId, action, reason);
+      }),
     version: (name, version) => {
       const record = context.versions.get(name, version);
       const { manifest } = record;
@@ -222,7 +244,12 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     audit: (query) => context.decisions.page(query),
     datasets: () => datasets.views(),
     dataset: (name, version) => datasets.view(name, version),
-    addDataset: (request) => queue.run(() => datasets.add(request)),
+    addDataset: (request, key) =>
+      requests.once(
+        key,
+        () => datasets.add(request),
+        (made) => datasets.named((made as Extract<AuditEvent, { kind: "dataset-added" }>).dataset),
+      ),
     removeDataset: (name, version) =>
       queue.run(() => datasets.remove(name, version, (digest) => jobs.trainsOn(digest))),
     createToken: async ({ role, expiresInSeconds, addresses }) =>
@@ -241,6 +268,12 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       jobs.close();
     },
   };
+}
+
+/** @throws RingfoldError PRECONDITION_FAILED */
+function assertMatches(revision: string, ifMatch: readonly string[] | undefined): void {
+  if (ifMatch && !ifMatch.includes("*") && !ifMatch.includes(revision))
+    throw new RingfoldError("PRECONDITION_FAILED", "it has been changed since its ETag was read");
 }
 
 /** Of whoever leads, now or later; a token holds 32. */

@@ -49,6 +49,12 @@ export class DatasetDesk {
     return { ...datasetView(record, this.#context.peers.holders()), manifest: record.manifest };
   }
 
+  /** @param reference `name@version` @throws RingfoldError NOT_FOUND */
+  named(reference: string): DatasetDetail {
+    const [name = "", version] = reference.split("@");
+    return this.view(name, Number(version));
+  }
+
   /**
    * Gives a data set its number. The same content under the same name keeps the number that it has.
    * @throws RingfoldError REQUEST_INVALID when the digest is not that of the manifest

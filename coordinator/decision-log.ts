@@ -25,6 +25,14 @@ export interface DecisionLogModules {
   readonly kept?: number;
 }
 
+/** What is told of a decision to who has something to write with it. */
+type Made = Pick<DecisionEntry, "sequence" | "event">;
+interface Companion {
+  readonly writes: readonly StoreWrite[];
+  /** Called when they are durable. */
+  readonly written: () => void;
+}
+
 /** So many entries at once go over into the snapshot; with the records that they touch one transaction of etcd takes them. */
 const foldedAtOnce = 16;
 /** Entries that one answer looks at. */
@@ -42,6 +50,7 @@ export class DecisionLog {
   #first: number;
   #next: number;
   #news: readonly EventView[];
+  #companionOf: ((made: Made) => Companion) | undefined;
 
   constructor(modules: DecisionLogModules) {
     this.#modules = modules;
@@ -62,12 +71,30 @@ export class DecisionLog {
     const changes = changesOf(store, writes);
     const entry = { format: logFormat, sequence, atMs: clock.nowMs(), term, ...decision, changes } as const;
     const folding = this.#folding();
-    await store.write([...writes, collections.decisions.put(padded(sequence), entry), ...folding.writes]);
+    const companion = this.#companionOf?.({ sequence, event: decision.event });
+    await store.write([
+      ...writes,
+      ...(companion?.writes ?? []),
+      collections.decisions.put(padded(sequence), entry),
+      ...folding.writes,
+    ]);
+    this.#companionOf = undefined;
+    companion?.written();
     this.#next++;
     this.#first += folding.count;
     if (!decision.isNews) return;
     log.info({ subject: decision.subject }, decision.reason);
     this.#news = [...this.#news, eventView(entry)].slice(-limits.eventsKeptMax);
+  }
+
+  /** Does `work`, whose first decision is written together with what `companionOf` says. */
+  async withNext<T>(companionOf: (made: Made) => Companion, work: () => Promise<T>): Promise<T> {
+    this.#companionOf = companionOf;
+    try {
+      return await work();
+    } finally {
+      this.#companionOf = undefined;
+    }
   }
 
   /** What people are told, newest last. */

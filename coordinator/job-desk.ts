@@ -66,6 +66,11 @@ export class JobDesk {
     return this.#view(this.#get(jobId));
   }
 
+  /** Of the record; progress is none of it. @throws RingfoldError NOT_FOUND */
+  revision(jobId: string): string {
+    return collections.jobs.revision(this.#context.store, this.#get(jobId).id);
+  }
+
   /** @throws RingfoldError NOT_FOUND */
   curve(jobId: string): LossPoint[] {
     this.#get(jobId);

@@ -1,7 +1,10 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import { decode, encode } from "../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
+import { digestSchema } from "../protocol/ids.ts";
 import { limits } from "../protocol/limits.ts";
+import { auditEventSchema } from "../protocol/messages/audit.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
 import { datasetRecordSchema } from "./decide/dataset.ts";
 import { decisionEntrySchema } from "./decide/decision.ts";
@@ -16,6 +19,8 @@ import { versionRecordSchema } from "./decide/version.ts";
  */
 export interface Collection<T> {
   read(store: Pick<Store, "get">, id: string): T | undefined;
+  /** It changes whenever the record does, and is the same on every coordinator. */
+  revision(store: Pick<Store, "get">, id: string): string;
   readAll(store: Pick<Store, "list">): T[];
   put(id: string, value: T): StoreWrite;
   remove(id: string): StoreWrite;
@@ -36,6 +41,11 @@ function collection<T>(kind: string, schema: z.ZodType<T>): Collection<T> {
       const bytes = store.get(key);
       return bytes && parse(key, bytes);
     },
+    revision: (store, id) =>
+      createHash("sha256")
+        .update(store.get(`${kind}/${id}`) ?? "")
+        .digest("base64url")
+        .slice(0, 22),
     readAll: (store) => [...store.list(`${kind}/`)].map(({ key, value }) => parse(key, value)),
     put: (id, value) => ({ key: `${kind}/${id}`, value: encode(value) }),
     remove: (id) => ({ key: `${kind}/${id}`, value: undefined }),
@@ -58,6 +68,17 @@ const sharedSecretsSchema = z.object({
   operatorToken: z.string(),
 });
 
+/** A request with an Idempotency-Key, and what it made. */
+const requestRecordSchema = z.object({
+  /** Digest of the key. */
+  id: digestSchema,
+  fingerprint: digestSchema,
+  /** Of the decision that it led to. */
+  sequence: z.number().int().positive(),
+  event: auditEventSchema,
+});
+export type RequestRecord = z.infer<typeof requestRecordSchema>;
+
 export const collections = {
   credentials: collection("credentials", credentialsSchema),
   /** With several coordinators: what makes them one peer to the agents, and one to operators. */
@@ -70,6 +91,7 @@ export const collections = {
   datasets: collection("dataset", datasetRecordSchema),
   deployments: collection("deployment", deploymentRecordSchema),
   decisions: collection("decision", decisionEntrySchema),
+  requests: collection("request", requestRecordSchema),
   /** `snapshot`: the last decision that is in the snapshot. */
   log: collection("log", z.number().int().nonnegative()),
 } as const;

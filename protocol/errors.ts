@@ -44,6 +44,9 @@ export const errorRules = {
   NOT_FOUND: rule("caller", 404, 66, "List what exists with `ringfold jobs`, `models` or `peers`."),
   METHOD_NOT_ALLOWED: rule("caller", 405, 76, "Use a method that the header Allow names; see /openapi.json."),
   CONFLICT: rule("caller", 409, 65, "Read the present state and try again."),
+  PRECONDITION_FAILED: rule("caller", 412, 65, "Read the present state; its ETag goes into If-Match."),
+  KEY_REUSED: rule("caller", 422, 65, "Give each request its own Idempotency-Key, best a UUID."),
+  KEY_IN_USE: rule("caller", 409, 75, "The first one is still under way; send it again in a moment.", true),
   PAYLOAD_TOO_LARGE: rule("caller", 413, 65, "Send less in one request."),
   // who may come in
   TOKEN_INVALID: rule("caller", 401, 77, "Make a new one with `ringfold token` where the coordinator runs."),

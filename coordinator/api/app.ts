@@ -2,8 +2,7 @@ import { timingSafeEqual } from "node:crypto";
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { secureHeaders } from "hono/secure-headers";
-import type { z } from "zod";
-import { parameterNames, pathParameters, type RequestOf, type Route } from "../../protocol/api/route.ts";
+import type { Route } from "../../protocol/api/route.ts";
 import { type RouteName, routes } from "../../protocol/api/routes.ts";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
@@ -11,6 +10,7 @@ import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
 import { refuse } from "./refusal.ts";
+import { honoPath, serve } from "./serve.ts";
 
 export interface ApiModules {
   readonly coordinator: Coordinator;
@@ -57,55 +57,6 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
     return refuse(error);
   });
   return app;
-}
-
-/** Validates what comes, and answers with what the handler says. */
-function serve(app: Hono, route: Route, handler: Handler<Route>): void {
-  app.on(route.method, honoPath(route.path), async (c) => {
-    const request = {
-      parameters: readParameters(c, route),
-      query: route.query && check(route.query, c.req.query(), "REQUEST_INVALID", "query"),
-      body: route.body && (await readBody(c.req.raw, route.body, route)),
-    } as RequestOf<Route>;
-    const answer = await handler(request, c);
-    return answer instanceof Response ? answer : c.json(answer as object, route.status ?? 200);
-  });
-}
-
-/** OpenAPI writes `{id}` where Hono writes `:id`. */
-const honoPath = (path: string): string => path.replaceAll(/\{(\w+)\}/g, ":$1");
-
-function readParameters(c: Context, { path }: Route): Record<string, unknown> {
-  const values = parameterNames(path).map((name) => {
-    const result = pathParameters[name].safeParse(c.req.param(name));
-    if (result.success) return [name, result.data] as const;
-    throw new RingfoldError("NOT_FOUND", `there is no ${c.req.path}`);
-  });
-  return Object.fromEntries(values);
-}
-
-async function readBody(request: Request, schema: z.ZodType, route: Route): Promise<unknown> {
-  const text = await request.text();
-  let value: unknown;
-  try {
-    value = text === "" && route.mayBeEmpty ? {} : JSON.parse(text);
-  } catch (cause) {
-    throw new RingfoldError("REQUEST_INVALID", "the body is not JSON", {}, { cause });
-  }
-  return check(schema, value, route.bodyCode ?? "REQUEST_INVALID", "body");
-}
-
-/** @param what names a mistake that is in no field */
-function check<T>(
-  schema: z.ZodType<T>,
-  value: unknown,
-  code: "JOB_INVALID" | "REQUEST_INVALID",
-  what: "body" | "query",
-): T {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const mistakes = result.error.issues.map(({ path, message }) => `${path.join(".") || what}: ${message}`);
-  throw new RingfoldError(code, mistakes.join("; "), { mistakes });
 }
 
 const methodNotAllowed = ({ req }: Context, allowed: readonly string[]) =>

@@ -1,27 +1,35 @@
 import type { Context } from "hono";
-import type { AnswerOf, RequestOf, Route } from "../../protocol/api/route.ts";
+import type { AnswerOf, Route } from "../../protocol/api/route.ts";
 import type { RouteName, Routes } from "../../protocol/api/routes.ts";
 import type { SteerAction } from "../../protocol/messages/api.ts";
 import type { Coordinator } from "../coordinator.ts";
+import { Revised } from "./entity-tags.ts";
 import { streamCluster } from "./events.ts";
 import { lists, pageOf } from "./lists.ts";
 import { describeApi } from "./openapi.ts";
 import { dialBack, observe } from "./reachability.ts";
+import type { ServedRequest } from "./serve.ts";
 
 /** Answers with the body, or with a response of its own. */
 export type Handler<R extends Route> = (
-  request: RequestOf<R>,
+  request: ServedRequest<R>,
   c: Context,
-) => AnswerOf<R> | Response | Promise<AnswerOf<R> | Response>;
+) => AnswerOf<R> | Revised | Response | Promise<AnswerOf<R> | Response>;
 
 type Handlers = { readonly [Name in RouteName]: Handler<Routes[Name]> };
+
+interface SteerRequest {
+  readonly parameters: { readonly id: string };
+  readonly body: { readonly reason: string };
+  readonly ifMatch: readonly string[] | undefined;
+}
 
 /** What each route of the table does. */
 export function createHandlers(coordinator: Coordinator, addresses: () => readonly string[]): Handlers {
   const steer =
     (action: SteerAction) =>
-    ({ parameters, body }: { parameters: { id: string }; body: { reason: string } }) =>
-      coordinator.steerJob(parameters.id, action, body.reason);
+    ({ parameters, body, ifMatch }: SteerRequest) =>
+      coordinator.steerJob(parameters.id, action, { ...body, ...(ifMatch && { ifMatch }) });
   const document = describeApi(coordinator.release);
   return {
     live: () => ({ live: true }),
@@ -32,9 +40,9 @@ export function createHandlers(coordinator: Coordinator, addresses: () => readon
     audit: ({ query }) => coordinator.audit(query),
     peers: ({ query }) => pageOf(lists.peers, coordinator, query),
     jobs: ({ query }) => pageOf(lists.jobs, coordinator, query),
-    job: ({ parameters }) => coordinator.job(parameters.id),
+    job: ({ parameters: { id } }) => new Revised(coordinator.job(id), coordinator.jobRevision(id)),
     curve: ({ parameters }) => coordinator.curve(parameters.id),
-    submitJob: ({ body }) => coordinator.submitJob(body),
+    submitJob: ({ body, key }) => coordinator.submitJob(body, key),
     cancelJob: steer("cancel"),
     pauseJob: steer("pause"),
     resumeJob: steer("resume"),
@@ -49,7 +57,7 @@ export function createHandlers(coordinator: Coordinator, addresses: () => readon
     },
     datasets: ({ query }) => pageOf(lists.datasets, coordinator, query),
     dataset: ({ parameters: { name, version } }) => coordinator.dataset(name, version),
-    addDataset: ({ body }) => coordinator.addDataset(body),
+    addDataset: ({ body, key }) => coordinator.addDataset(body, key),
     removeDataset: async ({ parameters: { name, version } }) => {
       await coordinator.removeDataset(name, version);
       return {};

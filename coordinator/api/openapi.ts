@@ -123,7 +123,7 @@ function operation(name: string, route: Route, requests: Schemas, answers: Schem
   return {
     operationId: name,
     summary: route.summary,
-    parameters: [...pathParametersOf(route), ...queryParametersOf(route)],
+    parameters: [...pathParametersOf(route), ...queryParametersOf(route), ...headersOf(route)],
     ...(route.body && {
       requestBody: {
         required: !route.mayBeEmpty,
@@ -131,7 +131,11 @@ function operation(name: string, route: Route, requests: Schemas, answers: Schem
       },
     }),
     responses: {
-      [route.status ?? 200]: { description: route.summary, content },
+      [route.status ?? 200]: {
+        ...{ description: route.summary, content },
+        ...(route.method === "GET" && { headers: { ETag: { schema: { type: "string" } } } }),
+      },
+      ...(route.method === "GET" && { 304: { description: "It is what If-None-Match says is known" } }),
       default: { $ref: "#/components/responses/Problem" },
     },
     security: route.method === "GET" ? [] : [{ operator: [] }],
@@ -149,6 +153,17 @@ const queryParametersOf = ({ query }: Route): Json[] =>
     ...{ name, in: "query", required: false },
     schema: jsonSchema(schema as z.ZodType),
   }));
+
+const headersOf = (route: Route): Json[] => [
+  ...(route.method === "GET" ? [header("If-None-Match", "Entity tags that the client knows")] : []),
+  ...(route.conditional ? [header("If-Match", "Entity tags of which the present one must be one")] : []),
+  ...(route.once ? [header("Idempotency-Key", "Sent again with the same key it happens once")] : []),
+];
+
+const header = (name: string, description: string): Json => ({
+  ...{ name, in: "header", required: false, description },
+  schema: { type: "string" },
+});
 
 function jsonSchema(schema: z.ZodType): Json {
   const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: "input" });

@@ -26,7 +26,8 @@ export type ListName = {
 type ItemOf<Name extends ListName> = AnswerOf<Routes[Name]> extends { items: (infer Item)[] } ? Item : never;
 
 /**
- * Asks one route, once. It ends within `limits.requestTimeoutMs` or when the signal aborts.
+ * Asks one route. It ends within `limits.requestTimeoutMs` or when the signal aborts. What is to happen once goes with a key
+ * of its own, and is asked again when the connection breaks: a coordinator may have decided before it died.
  *
  * @throws RingfoldError COORDINATOR_UNREACHABLE | REQUEST_TIMEOUT | CANCELLED | MESSAGE_INVALID, or the code that the
  * coordinator answered with
@@ -50,25 +51,54 @@ export async function askRoute<Name extends RouteName>(
   const timeoutMs = connection.timeoutMs ?? limits.requestTimeoutMs;
   const signal = AbortSignal.any([connection.signal, AbortSignal.timeout(timeoutMs)]);
   const { body } = input as { readonly body?: unknown };
-  const hasBody = body !== undefined;
-  try {
-    const response = await fetch(routeUrl(connection.baseUrl, name, input), {
-      method: routes[name].method,
-      headers: {
-        accept: "application/json",
-        ...authorization(connection),
-        ...(hasBody ? { "content-type": "application/json" } : {}),
-      },
-      ...(hasBody ? { body: JSON.stringify(body) } : {}),
-      signal,
-    });
-    const value = parseJson(await response.text());
-    if (!response.ok) throw problemError(response, value, connection.baseUrl);
-    return value;
-  } catch (cause) {
-    throw transportError(cause, connection, timeoutMs);
+  const route: Route = routes[name];
+  const url = routeUrl(connection.baseUrl, name, input);
+  const request = {
+    method: route.method,
+    headers: {
+      accept: "application/json",
+      ...authorization(connection),
+      ...(body === undefined ? {} : { "content-type": "application/json" }),
+      ...(route.once && { "idempotency-key": `"${crypto.randomUUID()}"` }),
+    },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    signal,
+  };
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const response = await fetch(url, request);
+      const value = parseJson(await response.text());
+      if (!response.ok) throw problemError(response, value, connection.baseUrl);
+      return value;
+    } catch (cause) {
+      if (!route.once || signal.aborted || !mayAskAgain(cause, attempt))
+        throw transportError(cause, connection, timeoutMs);
+    }
+    await pause(Math.min(askAgainMsMax, 125 * 2 ** attempt), signal);
   }
 }
+
+/** Between two attempts; a coordinator is back within seconds. */
+const askAgainMsMax = 1_000;
+
+/** Whether the request may have arrived although no answer came; once it may have, whatever passes by itself is waited for. */
+function mayAskAgain(cause: unknown, attempt: number): boolean {
+  if (cause instanceof RingfoldError)
+    return cause.code === "KEY_IN_USE" || (attempt > 1 && cause.rule.retryable);
+  return attempt > 1 || ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes(connectionFailure(cause));
+}
+
+/** Ends early when the signal aborts; what comes next notices. */
+const pause = (delayMs: number, signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, delayMs);
+    signal.addEventListener("abort", end);
+  });
 
 /** All items of a list, page after page. @throws RingfoldError as `callRoute` */
 export async function callList<Name extends ListName>(

@@ -17,6 +17,10 @@ export interface Route {
   readonly answer: z.ZodType;
   /** 200 unless told. */
   readonly status?: 201;
+  /** Takes an Idempotency-Key: sent again with the same key it happens once. */
+  readonly once?: true;
+  /** Takes If-Match. */
+  readonly conditional?: true;
   /** Answers server-sent events: always, or when the request accepts `text/event-stream`. */
   readonly events?: "always" | "accepted";
 }

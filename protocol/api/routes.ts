@@ -22,7 +22,12 @@ import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "..
 import { lossPointSchema } from "../messages/job.ts";
 import { listOf, type Route } from "./route.ts";
 
-const steering = { body: steerRequestSchema, mayBeEmpty: true, answer: jobViewSchema } as const;
+const steering = {
+  body: steerRequestSchema,
+  mayBeEmpty: true,
+  conditional: true,
+  answer: jobViewSchema,
+} as const;
 const nothing = { answer: z.object({}) };
 
 const get = <const Path extends string, const Rest extends object>(path: Path, summary: string, rest: Rest) =>
@@ -69,7 +74,7 @@ export const routes = {
   curve: get("/api/jobs/{id}/curve", "The loss of a job by step", { answer: z.array(lossPointSchema) }),
   submitJob: change("POST", "/api/jobs", "Submits a job", {
     ...{ body: jobSpecSchema, bodyCode: "JOB_INVALID" },
-    ...{ answer: jobViewSchema, status: 201 },
+    ...{ answer: jobViewSchema, status: 201, once: true },
   }),
   cancelJob: change("POST", "/api/jobs/{id}/cancel", "Ends a job; its checkpoints stay", steering),
   pauseJob: change(
@@ -111,7 +116,7 @@ export const routes = {
     answer: datasetDetailSchema,
   }),
   addDataset: change("POST", "/api/datasets", "Registers a data set that an agent holds", {
-    ...{ body: datasetRequestSchema, answer: datasetDetailSchema, status: 201 },
+    ...{ body: datasetRequestSchema, answer: datasetDetailSchema, status: 201, once: true },
   }),
   removeDataset: change("DELETE", "/api/datasets/{name}/versions/{version}", "Forgets a data set", nothing),
   createToken: change("POST", "/api/tokens", "Makes a token to join with", {

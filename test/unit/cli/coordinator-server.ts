@@ -6,6 +6,7 @@ interface ReceivedRequest {
   readonly method: string;
   readonly path: string;
   readonly authorization: string | undefined;
+  readonly idempotencyKey: string | string[] | undefined;
   readonly body: unknown;
 }
 
@@ -15,7 +16,8 @@ interface Answer {
   readonly body: unknown;
 }
 
-type Route = (request: ReceivedRequest) => Answer;
+/** "cut": the connection breaks without an answer. */
+type Route = (request: ReceivedRequest) => Answer | "cut";
 
 /**
  * A real HTTP server on a free port that speaks the coordinator's API: routes answer from a table, `/api/events` streams
@@ -57,11 +59,12 @@ export async function startCoordinatorServer(): Promise<CoordinatorServer> {
 
   const server = createServer((incoming, response) => {
     if (incoming.url === "/api/events") return subscribe(response);
-    void readRequest(incoming).then((request) => {
+    void readRequest(incoming).then((request): void => {
       requests.push(request);
       const key = `${request.method} ${request.path}`;
       const route = routes.get(key) ?? routes.get(key.replace(/\?.*/, ""));
       const answer = route?.(request) ?? problem(404, "NOT_FOUND", `no ${request.path}`);
+      if (answer === "cut") return void response.destroy();
       const { status = 200 } = answer;
       const body = Array.isArray(answer.body) ? { items: answer.body, next: null } : answer.body;
       const type = status < 400 ? "application/json" : "application/problem+json";
@@ -104,6 +107,7 @@ async function readRequest(incoming: IncomingMessage): Promise<ReceivedRequest> 
     method: incoming.method ?? "",
     path: incoming.url ?? "",
     authorization: incoming.headers.authorization,
+    idempotencyKey: incoming.headers["idempotency-key"],
     body: text === "" ? undefined : JSON.parse(text),
   };
 }
