@@ -1,5 +1,5 @@
 import type { ParameterSlot } from "../engine/port.ts";
-import type { Optimizer } from "./optimizer.ts";
+import { type Optimizer, takeMean } from "./optimizer.ts";
 
 /**
  * Running averages (batch normalisation) among the parameters: what the ranks' batches showed rides in the gradient vector,
@@ -11,7 +11,8 @@ export function withAverages(optimizer: Optimizer, layout: readonly ParameterSlo
   if (averages.length === 0) return optimizer;
   return {
     ...optimizer,
-    apply: (state, gradient, learningRate) => {
+    apply: (state, gradient, learningRate, share) => {
+      takeMean(gradient, share);
       const { parameters } = state;
       const next = averages.map(({ offset, elementCount }) => {
         const change = gradient.subarray(offset, offset + elementCount);

@@ -1,4 +1,4 @@
-import type { Optimizer } from "./optimizer.ts";
+import { type Optimizer, takeMean } from "./optimizer.ts";
 
 /** @param norm of the mean gradient that the optimizer is given, at most */
 export const withClipping = (optimizer: Optimizer, norm: number | undefined): Optimizer =>
@@ -6,7 +6,8 @@ export const withClipping = (optimizer: Optimizer, norm: number | undefined): Op
     ? optimizer
     : {
         ...optimizer,
-        apply: (state, gradient, learningRate) => {
+        apply: (state, gradient, learningRate, share) => {
+          takeMean(gradient, share);
           clipToNorm(gradient, norm);
           optimizer.apply(state, gradient, learningRate);
         },

@@ -97,12 +97,13 @@ export class Trainer implements Trainee {
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
     const { totalSteps, stall } = this;
     this.#dataAhead = new DataAhead({ ...options, sampler: workload.sampler, totalSteps, stall });
-    const { slots, scalars, everySteps } = this.#synchronization;
+    const { scalars, everySteps } = this.#synchronization;
     this.#stopping = new EarlyStopping(spec.evaluation, {
       stepsPerEpoch: this.stepsPerEpoch,
       roundSteps: everySteps,
     });
-    this.state = initialState(parameterCount, { slots, scalars: { ...scalars, ...this.#stopping.scalars } });
+    const allScalars = { ...scalars, ...this.#stopping.scalars };
+    this.state = initialState(parameterCount, { ...this.#synchronization, scalars: allScalars });
     this.#heldOut = { ...workload.heldOut, nextTurn };
     this.#steps = new RankSteps({
       ...{ workload, heldOut: this.#heldOut, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },

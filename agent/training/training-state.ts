@@ -26,10 +26,13 @@ export const parameterCountOf = (layout: readonly ParameterSlot[]): number =>
 
 export function initialState(
   parameterCount: number,
-  optimizer: Pick<Optimizer, "slots" | "scalars">,
+  { slots, scalars, newArrays }: Pick<Optimizer, "slots" | "scalars" | "newArrays">,
 ): TrainingState {
-  const slots = Object.fromEntries(optimizer.slots.map((name) => [name, new Float32Array(parameterCount)]));
-  return { step: 0, parameters: new Float32Array(parameterCount), slots, scalars: { ...optimizer.scalars } };
+  const arrays = newArrays?.(parameterCount) ?? {
+    parameters: new Float32Array(parameterCount),
+    slots: Object.fromEntries(slots.map((name) => [name, new Float32Array(parameterCount)])),
+  };
+  return { step: 0, ...arrays, scalars: { ...scalars } };
 }
 
 /**

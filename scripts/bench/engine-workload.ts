@@ -57,9 +57,7 @@ export async function openStepper(
   return {
     async step() {
       const { targetCount } = await model.gradient(batch, gradient);
-      const share = Math.fround(1 / targetCount);
-      for (let i = 0; i < gradient.length; i++) gradient[i] = Math.fround(gradient[i]! * share);
-      optimizer.apply(state, gradient, adam.learningRate);
+      optimizer.apply(state, gradient, adam.learningRate, 1 / targetCount);
       model.writeParameters(state.parameters);
     },
     close: () => model.close(),

@@ -6,15 +6,12 @@ export function everyStep(optimizer: Optimizer): Synchronization {
   return {
     slots: optimizer.slots,
     scalars: optimizer.scalars,
+    ...(optimizer.newArrays ? { newArrays: optimizer.newArrays } : {}),
     everySteps: 1,
     begin: () => undefined,
     step: () => undefined,
     contribute: () => {},
-    apply: (state, sums, { targetCount, learningRate }) => {
-      // A product in f32, which V8 computes without a way through f64: a division takes three times as long.
-      const share = Math.fround(1 / targetCount);
-      for (let i = 0; i < sums.length; i++) sums[i] = Math.fround(sums[i]! * share);
-      optimizer.apply(state, sums, learningRate);
-    },
+    apply: (state, sums, { targetCount, learningRate }) =>
+      optimizer.apply(state, sums, learningRate, 1 / targetCount),
   };
 }

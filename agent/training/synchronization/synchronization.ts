@@ -2,7 +2,7 @@ import type { JobSpec } from "../../../protocol/job-spec.ts";
 import type { ParameterSlot } from "../../engine/port.ts";
 import { withAverages } from "../averages.ts";
 import { withClipping } from "../clipping.ts";
-import { createOptimizer } from "../optimizer.ts";
+import { createOptimizer, type Optimizer } from "../optimizer.ts";
 import { parameterCountOf, type TrainingState } from "../training-state.ts";
 import { everyStep } from "./every-step.ts";
 import { localSteps } from "./local-steps.ts";
@@ -16,6 +16,8 @@ export interface Synchronization {
   /** Names of its f32 [parameterCount] arrays and of its scalars in the state, with their values before the first step. */
   readonly slots: readonly string[];
   readonly scalars: Readonly<Record<string, number>>;
+  /** As that of `Optimizer`, of the arrays in the state. */
+  readonly newArrays?: NonNullable<Optimizer["newArrays"]>;
   /** Steps from one synchronization point to the next. */
   readonly everySteps: number;
   /** Starts from `state`, without anything that is not in it. @returns parameters that the model must have, if others */

@@ -11,7 +11,7 @@ function reference(arrays: AdamArrays, numbers: AdamNumbers): void {
   const rate = fround(numbers.rate * numbers.correction1);
   const correction = fround(numbers.correction2);
   for (let i = 0; i < parameters.length; i++) {
-    const g = gradient[i]!;
+    const g = fround(fround(numbers.share) * gradient[i]!);
     const m = fround(fround(beta1 * firstMoment[i]!) + fround(gain1 * g));
     const v = fround(fround(beta2 * secondMoment[i]!) + fround(fround(gain2 * g) * g));
     firstMoment[i] = m;
@@ -24,7 +24,7 @@ function reference(arrays: AdamArrays, numbers: AdamNumbers): void {
 const bytes = (array: Float32Array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength);
 
 describe("Adam's kernel", () => {
-  const step = adamStepper();
+  const { step, newArrays } = adamStepper();
   const float = fc.float({ noNaN: true });
   const share = fc.double({ min: 0.5, max: 0.9999, noNaN: true });
 
@@ -42,6 +42,7 @@ describe("Adam's kernel", () => {
           correction1: fc.double({ min: 1, max: 100, noNaN: true }),
           correction2: fc.double({ min: 1, max: 10_000, noNaN: true }),
           epsilon: fc.constantFrom(0, 1e-8, 1e-3),
+          share: fc.constantFrom(1, 1 / 3, 1 / 64),
         }),
         (rows, numbers) => {
           const column = (at: number) => Float32Array.from(rows, (row) => row[at]!);
@@ -62,29 +63,41 @@ describe("Adam's kernel", () => {
     );
   });
 
-  it.each([1, 4_095, 4_096, 4_097, 10_001])("takes %d elements in blocks", (count) => {
-    const values = (seed: number) => Float32Array.from({ length: count }, (_, i) => Math.sin(i * 7 + seed));
-    const arrays = () => ({
-      parameters: values(1),
-      gradient: values(2),
-      firstMoment: values(3),
-      secondMoment: values(4).map((value) => value * value),
-    });
-    const numbers = {
-      beta1: 0.9,
-      beta2: 0.999,
-      rate: 1e-3,
-      correction1: 10,
-      correction2: 1_000,
-      epsilon: 1e-8,
-    };
-    const [actual, expected] = [arrays(), arrays()];
-    for (let i = 0; i < 3; i++) {
-      step(actual, numbers);
-      reference(expected, numbers);
-    }
-    for (const name of ["parameters", "firstMoment", "secondMoment", "gradient"] as const) {
-      expect(bytes(actual[name]).equals(bytes(expected[name]))).toBe(true);
-    }
-  });
+  it.each([1, 4_095, 4_096, 4_097, 10_001])(
+    "takes %d elements in blocks, its own arrays where they are",
+    (count) => {
+      const values = (seed: number) => Float32Array.from({ length: count }, (_, i) => Math.sin(i * 7 + seed));
+      const arrays = () => ({
+        parameters: values(1),
+        gradient: values(2),
+        firstMoment: values(3),
+        secondMoment: values(4).map((value) => value * value),
+      });
+      const numbers = {
+        beta1: 0.9,
+        beta2: 0.999,
+        rate: 1e-3,
+        correction1: 10,
+        correction2: 1_000,
+        epsilon: 1e-8,
+        share: 1 / 3,
+      };
+      const [elsewhere, atHome, expected] = [
+        arrays(),
+        { ...newArrays(count), gradient: values(2) },
+        arrays(),
+      ];
+      for (const name of ["parameters", "firstMoment", "secondMoment"] as const)
+        atHome[name].set(expected[name]);
+      for (let i = 0; i < 3; i++) {
+        step(elsewhere, numbers);
+        step(atHome, numbers);
+        reference(expected, numbers);
+      }
+      for (const name of ["parameters", "firstMoment", "secondMoment", "gradient"] as const) {
+        expect(bytes(elsewhere[name]).equals(bytes(expected[name]))).toBe(true);
+        expect(bytes(atHome[name]).equals(bytes(expected[name]))).toBe(true);
+      }
+    },
+  );
 });

@@ -3,15 +3,16 @@
 
 /**
  * A step of Adam on `count` f32 elements, in place; count is a multiple of four. Every operation is rounded to f32, in the order
+ *   g = share · gradient
  *   m = beta1 · m + gain1 · g;  v = beta2 · v + (gain2 · g) · g
  *   p = p - (rate · m) / (√(v · correction) + epsilon)
  */
 export function adam(
   p: usize, g: usize, m: usize, v: usize, count: i32,
-  beta1: f32, beta2: f32, gain1: f32, gain2: f32, rate: f32, correction: f32, epsilon: f32,
+  beta1: f32, beta2: f32, gain1: f32, gain2: f32, rate: f32, correction: f32, epsilon: f32, share: f32,
 ): void {
   for (; count > 0; count -= 4, p += 16, g += 16, m += 16, v += 16) {
-    const gradient = v128.load(g);
+    const gradient = f32x4.mul(f32x4.splat(share), v128.load(g));
     const first = f32x4.add(
       f32x4.mul(f32x4.splat(beta1), v128.load(m)),
       f32x4.mul(f32x4.splat(gain1), gradient),
