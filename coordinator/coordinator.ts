@@ -13,7 +13,7 @@ import type {
   VersionDetail,
   VersionView,
 } from "../protocol/messages/api.ts";
-import type { AuditEvent, AuditPage, AuditQuery } from "../protocol/messages/audit.ts";
+import type { AuditEvent } from "../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
@@ -22,7 +22,7 @@ import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { type ClusterCredentials, type Notary, signatureNotary } from "./credentials.ts";
 import { DatasetDesk } from "./dataset-desk.ts";
-import { DecisionLog } from "./decision-log.ts";
+import { type AuditPage, type AuditQuery, DecisionLog } from "./decision-log.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
 import { JobDesk } from "./job-desk.ts";
 import { KeyedRequests, type RequestKey } from "./keyed-requests.ts";
@@ -31,12 +31,15 @@ import { PeerTable } from "./peers.ts";
 import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { collections } from "./state.ts";
-import { VersionRegistry, versionView } from "./version-registry.ts";
+import { VersionRegistry } from "./version-registry.ts";
 
 /** What the HTTP API offers; everything an operator can see or do. */
 export interface Coordinator {
   readonly peerId: string;
   readonly release: string;
+  readonly term: number;
+  /** Aborted when it closes. */
+  readonly closed: AbortSignal;
   view(): ClusterView;
   peers(): PeerView[];
   jobs(): JobView[];
@@ -99,6 +102,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const { network, store, credentials, clock, log, release } = modules;
   const term = (collections.counters.read(store, "term") ?? 0) + 1;
   const startedAtMs = clock.nowMs();
+  const closed = new AbortController();
   const listeners = new Set<() => void>();
   const announceChange = throttled(clock, () => {
     for (const listener of listeners) listener();
@@ -192,15 +196,10 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
 
   const peerViews = (): PeerView[] =>
     context.peers.all().map((peer) => context.peers.view(peer, clock.nowMs()));
-  const versionViews = (): VersionView[] => {
-    const holders = context.peers.holders();
-    return context.versions
-      .all()
-      .map((record) => versionView(record, holders.get(record.manifest.weights.digest) ?? []));
-  };
+  const versionViews = (): VersionView[] => context.versions.views(context.peers.holders());
   return {
     peerId: network.peerId,
-    release,
+    ...{ release, term, closed: closed.signal },
     peers: peerViews,
     jobs: () => jobs.views(),
     versions: versionViews,
@@ -236,8 +235,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       }),
     version: (name, version) => {
       const record = context.versions.get(name, version);
-      const { manifest } = record;
-      return { ...versionView(record, context.peers.holders().get(manifest.weights.digest) ?? []), manifest };
+      return { ...context.versions.view(record, context.peers.holders()), manifest: record.manifest };
     },
     deploy: (name, request) => queue.run(() => deployments.deploy(name, request)),
     removeDeployment: (name) => queue.run(() => deployments.remove(name)),
@@ -261,6 +259,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
         expiresAtMs: clock.nowMs() + 1_000 * expiresInSeconds,
       }),
     close: async () => {
+      closed.abort();
       stopTicking();
       announceChange.cancel();
       listeners.clear();

@@ -3,7 +3,7 @@ import { decode, encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import type { EventView } from "../protocol/messages/api.ts";
-import type { AuditPage, AuditQuery } from "../protocol/messages/audit.ts";
+import type { AuditEntry } from "../protocol/messages/audit.ts";
 import type { Clock, Log, Store, StoreWrite } from "../protocol/ports.ts";
 import { changesBetween } from "./decide/change.ts";
 import {
@@ -23,6 +23,21 @@ export interface DecisionLogModules {
   readonly term: number;
   /** Entries that stay; older ones live on in the snapshot only. */
   readonly kept?: number;
+}
+
+export interface AuditQuery {
+  /** Of the last entry that the reader has; 0 is none. */
+  readonly after: number;
+  readonly sinceMs?: number | undefined;
+  readonly job?: string | undefined;
+  readonly limit: number;
+}
+
+/** A stretch of the log. Ask again with `after` = `next` until `next` equals `last`. */
+export interface AuditPage {
+  readonly entries: AuditEntry[];
+  readonly next: number;
+  readonly last: number;
 }
 
 /** What is told of a decision to who has something to write with it. */
@@ -102,8 +117,8 @@ export class DecisionLog {
     return this.#news;
   }
 
-  page({ after, sinceMs, job, limit }: AuditQuery): AuditPage {
-    const entries: AuditPage["entries"] = [];
+  page({ after, sinceMs = 0, job, limit }: AuditQuery): AuditPage {
+    const entries: AuditEntry[] = [];
     let at = Math.max(after, this.#first - 1);
     const end = Math.min(this.#next - 1, at + scannedMax);
     while (at < end && entries.length < limit) {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { VersionView } from "../protocol/messages/api.ts";
@@ -7,9 +8,12 @@ import type { Store, StoreWrite } from "../protocol/ports.ts";
 import { numberVersion, type VersionRecord } from "./decide/version.ts";
 import { collections, padded } from "./state.ts";
 
+type Holders = ReadonlyMap<string, string[]>;
+
 /** Versions: immutable, content-addressed by their manifest, numbered by name. */
 export class VersionRegistry {
   readonly #versions = new Map<string, VersionRecord[]>();
+  readonly #views = new WeakMap<VersionRecord, VersionView>();
 
   constructor(store: Store) {
     for (const record of collections.versions.readAll(store)) this.#list(record.manifest.name).push(record);
@@ -35,8 +39,19 @@ export class VersionRegistry {
     return found;
   }
 
-  all(): VersionRecord[] {
-    return [...this.#versions.values()].flat();
+  /** @param holders peers by the digest of what they hold */
+  views(holders: Holders): VersionView[] {
+    return [...this.#versions.values()].flat().map((record) => this.view(record, holders));
+  }
+
+  /** The same object as long as it shows the same: of ten thousand versions few change, and only in who holds them. */
+  view(record: VersionRecord, holders: Holders): VersionView {
+    const held = holders.get(record.manifest.weights.digest) ?? [];
+    const known = this.#views.get(record);
+    if (known && isDeepStrictEqual(known.holders, held)) return known;
+    const view = versionView(record, held);
+    this.#views.set(record, view);
+    return view;
   }
 
   #list(name: string): VersionRecord[] {
@@ -46,7 +61,7 @@ export class VersionRegistry {
   }
 }
 
-export function versionView({ version, digest, manifest }: VersionRecord, holders: string[]): VersionView {
+function versionView({ version, digest, manifest }: VersionRecord, holders: string[]): VersionView {
   return {
     name: manifest.name,
     version,

@@ -128,6 +128,8 @@ export const limits = {
   knownPeersMax: 4_096,
   lossCurvePointsMax: 2_000,
   eventsKeptMax: 500,
+  /** Readers of the coordinator's events at once: open pages and followed jobs. */
+  eventStreamsMax: 256,
   /** Requests with an Idempotency-Key that are known when they come again: days of submitting, at 300 bytes each. */
   requestKeysKept: 4_096,
   /** Decisions that the coordinator's log keeps word for word; a few hundred bytes each. */

@@ -4,11 +4,13 @@ import type { RouteName, Routes } from "../../protocol/api/routes.ts";
 import type { SteerAction } from "../../protocol/messages/api.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { Revised } from "./entity-tags.ts";
-import { streamCluster } from "./events.ts";
-import { lists, pageOf } from "./lists.ts";
+import { EventStreams } from "./event-streams.ts";
+import { type List, type ListQuery, lists, pageOf, pageOfDecisions } from "./lists.ts";
 import { describeApi } from "./openapi.ts";
 import { dialBack, observe } from "./reachability.ts";
 import type { ServedRequest } from "./serve.ts";
+import { acceptsEvents, decisions, wholeCluster } from "./sources.ts";
+import { WatchedList } from "./watched-list.ts";
 
 /** Answers with the body, or with a response of its own. */
 export type Handler<R extends Route> = (
@@ -30,16 +32,30 @@ export function createHandlers(coordinator: Coordinator, addresses: () => readon
     (action: SteerAction) =>
     ({ parameters, body, ifMatch }: SteerRequest) =>
       coordinator.steerJob(parameters.id, action, { ...body, ...(ifMatch && { ifMatch }) });
+  const streams = new EventStreams(coordinator);
+  /** A page, or what is watched from now on. */
+  const list = <Item>(list: List<Item>) => {
+    const watched = new WatchedList(list, coordinator, streams);
+    return ({ query }: { readonly query: ListQuery }, c: Context) => {
+      const { limit: _, cursor: __, ...wanted } = query;
+      return acceptsEvents(c)
+        ? streams.open(c, watched.watch(wanted, c.req.header("last-event-id")))
+        : pageOf(list, coordinator, query);
+    };
+  };
   const document = describeApi(coordinator.release);
   return {
     live: () => ({ live: true }),
     ready: () => ({ ready: true }),
     openapi: () => document,
     cluster: () => coordinator.view(),
-    clusterEvents: (_, c) => streamCluster(c, coordinator),
-    audit: ({ query }) => coordinator.audit(query),
-    peers: ({ query }) => pageOf(lists.peers, coordinator, query),
-    jobs: ({ query }) => pageOf(lists.jobs, coordinator, query),
+    clusterEvents: (_, c) => streams.open(c, wholeCluster(coordinator)),
+    audit: ({ query }, c) =>
+      acceptsEvents(c)
+        ? streams.open(c, decisions(coordinator, query, c.req.header("last-event-id")))
+        : pageOfDecisions(coordinator, query),
+    peers: list(lists.peers),
+    jobs: list(lists.jobs),
     job: ({ parameters: { id } }) => new Revised(coordinator.job(id), coordinator.jobRevision(id)),
     curve: ({ parameters }) => coordinator.curve(parameters.id),
     submitJob: ({ body, key }) => coordinator.submitJob(body, key),
@@ -47,15 +63,15 @@ export function createHandlers(coordinator: Coordinator, addresses: () => readon
     pauseJob: steer("pause"),
     resumeJob: steer("resume"),
     retryJob: steer("retry"),
-    models: ({ query }) => pageOf(lists.models, coordinator, query),
+    models: list(lists.models),
     model: ({ parameters: { name, version } }) => coordinator.version(name, version),
-    deployments: ({ query }) => pageOf(lists.deployments, coordinator, query),
+    deployments: list(lists.deployments),
     deploy: ({ parameters, body }) => coordinator.deploy(parameters.name, body),
     undeploy: async ({ parameters }) => {
       await coordinator.removeDeployment(parameters.name);
       return {};
     },
-    datasets: ({ query }) => pageOf(lists.datasets, coordinator, query),
+    datasets: list(lists.datasets),
     dataset: ({ parameters: { name, version } }) => coordinator.dataset(name, version),
     addDataset: ({ body, key }) => coordinator.addDataset(body, key),
     removeDataset: async ({ parameters: { name, version } }) => {

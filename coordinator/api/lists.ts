@@ -73,16 +73,17 @@ export function pageOf<Item>(
   { limit, cursor, ...wanted }: ListQuery,
 ): { items: Item[]; next: string | null } {
   const after = cursor === undefined ? undefined : readCursor(cursor);
-  const following = list
-    .all(coordinator)
-    .filter((item) => hasFacts(list, item, wanted))
-    .map((item) => ({ item, place: list.place(item) }))
-    .filter(({ place }) => after === undefined || compare(place, after) > 0)
-    .sort((one, other) => compare(one.place, other.place));
-  const page = following.slice(0, limit);
-  const next = following.length > limit ? writeCursor(page.at(-1)!.place) : null;
-  return { items: page.map(({ item }) => item), next };
+  const isNext = (item: Item) => after === undefined || compare(list.place(item), after) > 0;
+  const following = list.all(coordinator).filter((item) => isNext(item) && hasFacts(list, item, wanted));
+  const items = inOrder(list, following).slice(0, limit);
+  return { items, next: following.length > limit ? writeCursor(list.place(items.at(-1)!)) : null };
 }
+
+export const inOrder = <Item>(list: List<Item>, items: readonly Item[]): Item[] =>
+  items
+    .map((item) => ({ item, place: list.place(item) }))
+    .sort((one, other) => compare(one.place, other.place))
+    .map(({ item }) => item);
 
 export function hasFacts<Item>(
   list: List<Item>,
@@ -91,6 +92,20 @@ export function hasFacts<Item>(
 ): boolean {
   const facts = list.facts(item);
   return Object.entries(wanted).every(([name, value]) => value === undefined || facts[name] === value);
+}
+
+/** The log of decisions, which has pages as lists have: it only grows, and is read from the store. */
+export function pageOfDecisions(coordinator: Coordinator, { limit, cursor, ...wanted }: DecisionQuery) {
+  const after = cursor === undefined ? 0 : sequenceSchema.parse(readCursor(cursor)[0]);
+  const { entries, next, last } = coordinator.audit({ after, limit, ...wanted });
+  return { items: entries, next: next < last ? writeCursor([next]) : null };
+}
+
+interface DecisionQuery {
+  readonly limit: number;
+  readonly cursor?: string | undefined;
+  readonly sinceMs?: number | undefined;
+  readonly job?: string | undefined;
 }
 
 function compare(one: Place, other: Place): number {
@@ -102,6 +117,7 @@ function compare(one: Place, other: Place): number {
   return 0;
 }
 
+const sequenceSchema = z.number().int().nonnegative().catch(0);
 const placeSchema = z.array(z.union([z.string(), z.number()])).max(4);
 
 const writeCursor = (place: Place): string => Buffer.from(JSON.stringify(place)).toString("base64url");

@@ -27,8 +27,18 @@ export function serve(app: Hono, route: Route, handle: Handle): void {
     const ifMatch = readIfMatch(c, route);
     const answer = await handle({ parameters, query, body, key, ifMatch } as ServedRequest<Route>, c);
     if (answer instanceof Response) return answer;
+    if (route.events === "accepted") linkNext(c, answer as { readonly next: string | null });
     return route.method === "GET" ? answerGet(c, answer) : c.json(answer as object, route.status ?? 200);
   });
+}
+
+/** The following page for clients that know links only. Source: RFC 8288. */
+function linkNext(c: Context, { next }: { readonly next: string | null }): void {
+  c.header("vary", "accept");
+  if (next === null) return;
+  const url = new URL(c.req.url);
+  url.searchParams.set("cursor", next);
+  c.header("link", `<${url.pathname}${url.search}>; rel="next"`);
 }
 
 /** OpenAPI writes `{id}` where Hono writes `:id`. */

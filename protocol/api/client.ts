@@ -118,15 +118,21 @@ export async function callList<Name extends ListName>(
 
 /**
  * Opens the events of a route, for as long as the signal allows.
+ * @param lastEventId of the last event that the caller has: only what came after it
  * @throws RingfoldError as `callRoute`
  */
 export async function openEvents<Name extends RouteName>(
   connection: ApiConnection,
   name: Name,
   input: InputOfRoute<Routes[Name]>,
+  lastEventId?: string,
 ): Promise<ReadableStream<Uint8Array>> {
   const { baseUrl, signal } = connection;
-  const headers = { accept: "text/event-stream", ...authorization(connection) };
+  const headers = {
+    accept: "text/event-stream",
+    ...authorization(connection),
+    ...(lastEventId !== undefined && { "last-event-id": lastEventId }),
+  };
   const response = await fetch(routeUrl(baseUrl, name, input), { headers, signal }).catch(
     (cause: unknown) => {
       throw transportError(cause, connection, limits.requestTimeoutMs);

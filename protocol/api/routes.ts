@@ -17,7 +17,7 @@ import {
   versionDetailSchema,
   versionViewSchema,
 } from "../messages/api.ts";
-import { auditPageSchema, auditQuerySchema } from "../messages/audit.ts";
+import { auditEntrySchema } from "../messages/audit.ts";
 import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "../messages/dataset.ts";
 import { lossPointSchema } from "../messages/job.ts";
 import { listOf, type Route } from "./route.ts";
@@ -60,10 +60,11 @@ export const routes = {
     answer: clusterViewSchema,
     events: "always",
   }),
-  audit: get("/api/audit", "Who decided what, when and why", {
-    query: auditQuerySchema,
-    answer: auditPageSchema,
-  }),
+  audit: get(
+    "/api/audit",
+    "The decisions: who decided what, when and why",
+    listOf(auditEntrySchema, { sinceMs: z.coerce.number().nonnegative(), job: z.string() }),
+  ),
   peers: get("/api/peers", "The agents, by name", listOf(peerViewSchema, { state: peerStateSchema })),
   jobs: get(
     "/api/jobs",

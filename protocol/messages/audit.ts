@@ -72,21 +72,3 @@ export const auditEntrySchema = z.object({
   decision: z.array(z.object({ record: z.string(), fields: z.array(z.string()) })),
 });
 export type AuditEntry = z.infer<typeof auditEntrySchema>;
-
-/** A stretch of the log. Ask again with `after` = `next` until `next` equals `last`. */
-export const auditPageSchema = z.object({
-  entries: z.array(auditEntrySchema),
-  next: z.number().int().nonnegative(),
-  last: z.number().int().nonnegative(),
-});
-export type AuditPage = z.infer<typeof auditPageSchema>;
-
-/** Query of `GET /api/audit`. */
-export const auditQuerySchema = z.strictObject({
-  /** Of the last entry that the reader has. */
-  after: z.coerce.number().int().nonnegative().default(0),
-  sinceMs: z.coerce.number().nonnegative().default(0),
-  job: z.string().optional(),
-  limit: z.coerce.number().int().positive().max(1_000).default(500),
-});
-export type AuditQuery = z.infer<typeof auditQuerySchema>;

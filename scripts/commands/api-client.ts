@@ -9,6 +9,8 @@ import {
   openEvents,
   transportError,
 } from "../../protocol/api/client.ts";
+import type { InputOfRoute } from "../../protocol/api/route.ts";
+import type { RouteName, Routes } from "../../protocol/api/routes.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { parseJson } from "../../protocol/http.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
@@ -27,10 +29,10 @@ import {
   type VersionDetail,
   type VersionView,
 } from "../../protocol/messages/api.ts";
-import type { AuditPage, AuditQuery } from "../../protocol/messages/audit.ts";
+import { type AuditEntry, auditEntrySchema } from "../../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../../protocol/messages/dataset.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
-import { readEventStream } from "./follow/event-stream.ts";
+import { readEventStream, type ServerEvent } from "./follow/event-stream.ts";
 
 /**
  * The coordinator's HTTP API (protocol/api/routes.ts), typed: each answer is validated, each request ends within
@@ -63,9 +65,23 @@ export interface ApiClient {
   createToken(request: TokenRequest): Promise<string>;
   /** Asks the coordinator to dial this machine. */
   dialBack(request: ReachabilityRequest): Promise<ReachabilityView>;
-  audit(query: Pick<AuditQuery, "after" | "sinceMs" | "job">): Promise<AuditPage>;
+  /** The log of decisions. */
+  audit(wanted: AuditFilter): Promise<AuditEntry[]>;
+  /** The same from the entry after `after` on (an `id`), and what is decided from now on. */
+  decisions(wanted: AuditFilter, after: string, signal: AbortSignal): AsyncGenerator<Decisions>;
   /** The coordinator's view, now and after each change, until the connection or `signal` ends. */
   clusterViews(signal: AbortSignal): AsyncGenerator<ClusterView>;
+}
+
+export interface AuditFilter {
+  readonly sinceMs: number;
+  readonly job?: string;
+}
+
+/** May be empty, when only time has passed. */
+interface Decisions {
+  readonly entries: readonly AuditEntry[];
+  readonly id: string;
 }
 
 /** The client for a command: address, token and signal from its context. */
@@ -114,24 +130,48 @@ export function createApiClient(options: ApiConnection): ApiClient {
     },
     createToken: async (body) => (await callRoute(options, "createToken", { body })).token,
     dialBack: (body) => callRoute(options, "dialBack", { body }),
-    audit: (query) => callRoute(options, "audit", { query }),
+    audit: (wanted) => callList(options, "audit", wanted),
+    decisions: (wanted, after, signal) => streamDecisions(options, wanted, after, signal),
     clusterViews: (signal) => streamClusterViews(options, signal),
   };
 }
 
-async function* streamClusterViews(
+async function* streamClusterViews(options: ApiConnection, signal: AbortSignal): AsyncGenerator<ClusterView> {
+  for await (const { event, data } of streamEvents(options, "clusterEvents", {}, signal))
+    if (event === "cluster") yield read(options, clusterViewSchema, data);
+}
+
+const decidedSchema = z.object({ put: z.array(auditEntrySchema) });
+
+async function* streamDecisions(
   options: ApiConnection,
+  query: AuditFilter,
+  after: string,
+  signal: AbortSignal,
+): AsyncGenerator<Decisions> {
+  const lastEventId = after === "" ? undefined : after;
+  for await (const { event, data, id } of streamEvents(options, "audit", { query }, signal, lastEventId))
+    yield { entries: event === "change" ? read(options, decidedSchema, data).put : [], id };
+}
+
+async function* streamEvents<Name extends RouteName>(
+  options: ApiConnection,
+  name: Name,
+  input: InputOfRoute<Routes[Name]>,
   streamSignal: AbortSignal,
-): AsyncGenerator<ClusterView> {
+  lastEventId?: string,
+): AsyncGenerator<ServerEvent> {
   const connection = { ...options, signal: AbortSignal.any([options.signal, streamSignal]) };
   try {
-    for await (const { event, data } of readEventStream(await openEvents(connection, "clusterEvents", {}))) {
-      if (event !== "cluster") continue;
-      const result = clusterViewSchema.safeParse(parseJson(data));
-      if (!result.success) throw foreignAnswer(options.baseUrl, z.prettifyError(result.error));
-      yield result.data;
-    }
+    yield* readEventStream(await openEvents(connection, name, input, lastEventId));
   } catch (cause) {
     throw transportError(cause, connection, limits.requestTimeoutMs);
   }
+}
+
+/** @throws RingfoldError MESSAGE_INVALID */
+function read<T>({ baseUrl }: ApiConnection, schema: z.ZodType<T>, data: string): T {
+  const result = schema.safeParse(parseJson(data));
+  if (result.success) return result.data;
+  throw foreignAnswer(baseUrl, z.prettifyError(result.error));
 }

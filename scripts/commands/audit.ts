@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { AuditEntry, Decider } from "../../protocol/messages/audit.ts";
-import type { ApiClient } from "./api-client.ts";
+import type { ApiClient, AuditFilter } from "./api-client.ts";
 import { pointInTime } from "./arguments.ts";
 import { type CommandContext, type CommandIo, runCommand } from "./command.ts";
 
@@ -27,45 +27,28 @@ export function register(program: Command, io: CommandIo): void {
         const api = await connectApi(context);
         const wanted = { sinceMs: options.since ?? 0, ...(options.job && { job: options.job }) };
         if (options.follow) return follow(api, context, wanted);
-        const { entries } = await readFrom(api, 0, wanted);
+        const entries = await api.audit(wanted);
         const text = entries.length === 0 ? "no decisions" : entries.map(auditLine).join("\n");
         return { json: entries, text };
       }),
     );
 }
 
-type Wanted = Readonly<{ sinceMs: number; job?: string }>;
-
-/** All pages after one entry. */
-async function readFrom(
-  api: ApiClient,
-  after: number,
-  wanted: Wanted,
-): Promise<{ readonly entries: AuditEntry[]; readonly next: number }> {
-  const entries: AuditEntry[] = [];
-  for (let next = after; ; ) {
-    const page = await api.audit({ after: next, ...wanted });
-    entries.push(...page.entries);
-    next = page.next;
-    if (next >= page.last) return { entries, next };
-  }
-}
-
 /** One line an entry, as it comes; with --json one document an entry. */
-async function follow(api: ApiClient, context: CommandContext, wanted: Wanted): Promise<undefined> {
-  const { waitForView } = await import("./follow/cluster-follower.ts");
-  const { io, common, signal, note } = context;
-  let after = 0;
-  const tell = async (): Promise<undefined> => {
-    const { entries, next } = await readFrom(api, after, wanted);
-    after = next;
-    for (const entry of entries)
-      io.stdout.write(`${common.json ? JSON.stringify(entry) : auditLine(entry)}\n`);
-    return undefined;
-  };
-  await waitForView<undefined>(api, { signal, note }, tell).catch((cause: unknown) => {
+async function follow(api: ApiClient, context: CommandContext, wanted: AuditFilter): Promise<undefined> {
+  const { followEvents } = await import("./follow/cluster-follower.ts");
+  const { io, common, signal } = context;
+  let after = "";
+  const open = (connection: AbortSignal) => api.decisions(wanted, after, connection);
+  try {
+    for await (const { entries, id } of followEvents(api, open, context)) {
+      after = id;
+      for (const entry of entries)
+        io.stdout.write(`${common.json ? JSON.stringify(entry) : auditLine(entry)}\n`);
+    }
+  } catch (cause) {
     if (!signal.aborted) throw cause; // Ctrl-C is how it ends
-  });
+  }
   return undefined;
 }
 

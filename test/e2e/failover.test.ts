@@ -154,7 +154,7 @@ describe.skipIf(!etcdIsInstalled)("several coordinators", () => {
     const { jobs } = await api<ClusterView>(leader, "cluster");
     expect(jobs.map(({ id }) => id)).toHaveLength(acknowledged.length);
     expect(new Set(jobs.map(({ id }) => id))).toEqual(new Set(acknowledged));
-    const { entries } = await api<{ entries: AuditEntry[] }>(leader, "audit?limit=1000");
+    const { items: entries } = await api<{ items: AuditEntry[] }>(leader, "audit?limit=1000");
     expect(entries.map(({ sequence }) => sequence)).toEqual(entries.map((_, i) => i + 1));
     const started = entries.filter(({ event }) => event.kind === "coordinator-started");
     expect(started.map(({ term }) => term)).toEqual([1, 2, 3, 4]);

@@ -16,45 +16,52 @@ interface FollowOptions {
   readonly note: (line: string) => void;
 }
 
+/** One connection to the coordinator, until it ends or the signal aborts. */
+type Open<T> = (signal: AbortSignal) => AsyncGenerator<T>;
+
 /**
- * The coordinator's views as they come, over as many connections as it takes.
+ * What the coordinator tells, as it comes, over as many connections as it takes.
  *
- * @throws RingfoldError COORDINATOR_UNREACHABLE after two minutes without a view; CANCELLED when the signal aborts;
+ * @throws RingfoldError COORDINATOR_UNREACHABLE after two minutes of silence; CANCELLED when the signal aborts;
  * whatever the coordinator refuses with and no retry would change
  */
-async function* followCluster(api: ApiClient, options: FollowOptions): AsyncGenerator<ClusterView> {
-  let lastViewMs = Date.now();
+export async function* followEvents<T>(
+  { baseUrl }: ApiClient,
+  open: Open<T>,
+  options: FollowOptions,
+): AsyncGenerator<T> {
+  let lastHeardMs = Date.now();
   let failures = 0;
   for (;;) {
     try {
-      for await (const view of untilSilent(api, options.signal)) {
-        lastViewMs = Date.now();
+      for await (const told of untilSilent(open, baseUrl, options.signal)) {
+        lastHeardMs = Date.now();
         failures = 0;
-        yield view;
+        yield told;
       }
     } catch (cause) {
       options.signal.throwIfAborted();
       const lost = cause instanceof RingfoldError && cause.rule.retryable;
-      if (!lost || Date.now() - lastViewMs > unreachableMaxMs) throw cause;
+      if (!lost || Date.now() - lastHeardMs > unreachableMaxMs) throw cause;
     }
     failures++;
     if (failures === 2) {
-      options.note(`no coordinator answers at ${api.baseUrl}; running work goes on, trying again`);
+      options.note(`no coordinator answers at ${baseUrl}; running work goes on, trying again`);
     }
     await pause(failures === 1 ? 0 : Math.min(retryDelayMaxMs, 125 * 2 ** failures), options.signal);
   }
 }
 
 /** One connection; a silent one counts as lost. */
-async function* untilSilent(api: ApiClient, signal: AbortSignal): AsyncGenerator<ClusterView> {
+async function* untilSilent<T>(open: Open<T>, baseUrl: string, signal: AbortSignal): AsyncGenerator<T> {
   const silence = new AbortController();
   const onSilence = (): void =>
-    silence.abort(new RingfoldError("REQUEST_TIMEOUT", `nothing from ${api.baseUrl} for ${silenceMs} ms`));
+    silence.abort(new RingfoldError("REQUEST_TIMEOUT", `nothing from ${baseUrl} for ${silenceMs} ms`));
   const timer = setTimeout(onSilence, silenceMs);
   try {
-    for await (const view of api.clusterViews(AbortSignal.any([signal, silence.signal]))) {
+    for await (const told of open(AbortSignal.any([signal, silence.signal]))) {
       timer.refresh();
-      yield view;
+      yield told;
     }
   } finally {
     clearTimeout(timer);
@@ -75,7 +82,7 @@ export async function waitForView<T>(
   options: FollowOptions,
   read: (view: ClusterView) => T | undefined | Promise<T | undefined>,
 ): Promise<T> {
-  for await (const view of followCluster(api, options)) {
+  for await (const view of followEvents(api, api.clusterViews, options)) {
     const answer = await read(view);
     if (answer !== undefined) return answer;
   }

@@ -3,6 +3,8 @@ import { RingfoldError } from "../../../protocol/errors.ts";
 export interface ServerEvent {
   readonly event: string;
   readonly data: string;
+  /** Of this event, or of the last one that had one. */
+  readonly id: string;
 }
 
 /** A cluster of a thousand peers and jobs is about 4 MB as JSON; an event beyond this is no event of ours. */
@@ -13,15 +15,16 @@ const eventCharactersMax = 32 * 1024 * 1024;
  * is dropped, as the standard asks.
  *
  * @throws RingfoldError MESSAGE_TOO_LARGE, or whatever the body throws
- * Source: WHATWG HTML, "Server-sent events", 9.2.6; `id` and `retry` are not used by the coordinator and ignored.
+ * Source: WHATWG HTML, "Server-sent events", 9.2.6; the coordinator says no `retry`.
  */
 export async function* readEventStream(body: AsyncIterable<Uint8Array>): AsyncGenerator<ServerEvent> {
   let event = "message";
+  let id = "";
   let data: string[] = [];
   let dataCharacters = 0;
   for await (const line of readLines(body)) {
     if (line === "") {
-      if (data.length > 0) yield { event, data: data.join("\n") };
+      if (data.length > 0) yield { event, data: data.join("\n"), id };
       event = "message";
       data = [];
       dataCharacters = 0;
@@ -31,6 +34,7 @@ export async function* readEventStream(body: AsyncIterable<Uint8Array>): AsyncGe
     const field = colon < 0 ? line : line.slice(0, colon);
     const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (field === "event") event = value;
+    if (field === "id") id = value;
     if (field === "data") {
       data.push(value);
       dataCharacters += value.length + 1;

@@ -2,7 +2,6 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { AuditEntry } from "../../../protocol/messages/audit.ts";
 import { type CoordinatorServer, startCoordinatorServer } from "./coordinator-server.ts";
 import { runRingfold, startRingfold } from "./ringfold-process.ts";
-import { clusterView } from "./views.ts";
 
 vi.setConfig({ testTimeout: 30_000 });
 
@@ -19,14 +18,11 @@ const entry = (sequence: number, more: Partial<AuditEntry> = {}): AuditEntry => 
   ...more,
 });
 const env = () => ({ RINGFOLD_COORDINATOR: server.url });
-const page = (after: number, entries: AuditEntry[], last: number) =>
-  server.routes.set(`GET /api/audit?after=${after}&sinceMs=0`, () => ({
-    body: { entries, next: entries.at(-1)?.sequence ?? after, last },
-  }));
-
 test("the whole log, over as many pages as it has, a line an entry", async () => {
-  page(0, [entry(1)], 2);
-  page(1, [entry(2, { who: { kind: "coordinator" }, decision: [] })], 2);
+  const second = entry(2, { who: { kind: "coordinator" }, decision: [] });
+  const asked = "GET /api/audit?limit=1000";
+  server.routes.set(`${asked}&sinceMs=0`, () => ({ body: { items: [entry(1)], next: "there" } }));
+  server.routes.set(`${asked}&cursor=there&sinceMs=0`, () => ({ body: { items: [second], next: null } }));
   const { exitCode, stdout } = await runRingfold(["audit"], { env: env() });
   expect(exitCode).toBe(0);
   expect(stdout.trimEnd().split("\n")).toEqual([
@@ -36,29 +32,31 @@ test("the whole log, over as many pages as it has, a line an entry", async () =>
 });
 
 test("with --json: the entries; a job and a time are asked for", async () => {
-  server.routes.set("GET /api/audit?after=0&sinceMs=1763895600000&job=job-1", () => ({
-    body: { entries: [entry(7)], next: 7, last: 7 },
-  }));
+  const query = "limit=1000&sinceMs=1763895600000&job=job-1";
+  server.routes.set(`GET /api/audit?${query}`, () => ({ body: [entry(7)] }));
   const asked = ["audit", "--json", "--job", "job-1", "--since", "2025-11-23T11:00:00Z"];
   const { stdout } = await runRingfold(asked, { env: env() });
   expect(JSON.parse(stdout)).toEqual([entry(7)]);
 });
 
-test("--follow tells what is new after each change, once", async () => {
-  page(0, [entry(1)], 1);
+test("--follow tells what is new, once, over a broken connection too", async () => {
   const { child, outcome } = startRingfold(["audit", "--follow", "--json"], { env: env() });
-  const events = await server.nextSubscriber();
   let stdout = "";
   const lines = (count: number) =>
     vi.waitUntil(() => stdout.split("\n").length > count, { timeout: 20_000, interval: 20 });
   child.stdout?.on("data", (chunk) => {
     stdout += String(chunk);
   });
-  events.publish(clusterView({}));
+  const first = await server.nextSubscriber();
+  expect(first).toMatchObject({ path: "/api/audit?sinceMs=0", lastEventId: undefined });
+  first.send("change", { put: [entry(1)], removed: [] }, "1");
+  first.send("quiet", {}, "4");
   await lines(1);
-  page(1, [entry(2)], 2);
-  events.publish(clusterView({}));
-  await lines(2);
+  first.cut();
+  const second = await server.nextSubscriber();
+  expect(second.lastEventId).toBe("4");
+  second.send("change", { put: [entry(5), entry(6)], removed: [] }, "6");
+  await lines(3);
   child.kill("SIGINT");
   expect((await outcome).exitCode).toBe(0);
   expect(
@@ -66,7 +64,7 @@ test("--follow tells what is new after each change, once", async () => {
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line).sequence),
-  ).toEqual([1, 2]);
+  ).toEqual([1, 5, 6]);
 });
 
 test("a time that is none is a usage error", async () => {

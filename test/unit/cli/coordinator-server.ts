@@ -20,8 +20,8 @@ interface Answer {
 type Route = (request: ReceivedRequest) => Answer | "cut";
 
 /**
- * A real HTTP server on a free port that speaks the coordinator's API: routes answer from a table, `/api/events` streams
- * the views that the test publishes.
+ * A real HTTP server on a free port that speaks the coordinator's API: routes answer from a table, who accepts an
+ * event stream gets the events that the test publishes.
  */
 export interface CoordinatorServer extends AsyncDisposable {
   readonly url: string;
@@ -36,6 +36,10 @@ export interface CoordinatorServer extends AsyncDisposable {
 }
 
 interface Subscriber {
+  /** What it asked for, and from where on. */
+  readonly path: string;
+  readonly lastEventId: string | undefined;
+  send(event: string, data: unknown, id: string): void;
   publish(view: ClusterView): void;
   /** Cuts the connection as a crash would. */
   cut(): void;
@@ -47,10 +51,14 @@ export async function startCoordinatorServer(): Promise<CoordinatorServer> {
   const subscribers: Subscriber[] = [];
   let wakeSubscriberWait = (): void => {};
 
-  const subscribe = (response: ServerResponse): void => {
+  const subscribe = (incoming: IncomingMessage, response: ServerResponse): void => {
     response.writeHead(200, { "content-type": "text/event-stream" });
     response.flushHeaders();
     subscribers.push({
+      path: incoming.url ?? "",
+      lastEventId: incoming.headers["last-event-id"] as string | undefined,
+      send: (event, data, id) =>
+        response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\nid: ${id}\n\n`),
       publish: (view) => response.write(`event: cluster\ndata: ${JSON.stringify(view)}\n\n`),
       cut: () => response.destroy(),
     });
@@ -58,7 +66,7 @@ export async function startCoordinatorServer(): Promise<CoordinatorServer> {
   };
 
   const server = createServer((incoming, response) => {
-    if (incoming.url === "/api/events") return subscribe(response);
+    if (incoming.headers.accept === "text/event-stream") return subscribe(incoming, response);
     void readRequest(incoming).then((request): void => {
       requests.push(request);
       const key = `${request.method} ${request.path}`;

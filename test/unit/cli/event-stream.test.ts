@@ -17,15 +17,19 @@ async function read(text: string, cuts: readonly number[] = []): Promise<ServerE
 test("fields, comments, several data lines, and an event without its blank line", async () => {
   const text = ": hello\n\nevent: cluster\ndata: one\ndata:two\nid: 7\n\ndata\n\ndata: cut off";
   expect(await read(text)).toEqual([
-    { event: "cluster", data: "one\ntwo" },
-    { event: "message", data: "" },
+    { event: "cluster", data: "one\ntwo", id: "7" },
+    { event: "message", data: "", id: "7" },
   ]);
 });
 
 test("property: however the bytes are cut and the lines end, the events are the same", async () => {
   const line = fc.string({ unit: "grapheme", maxLength: 12 }).map((text) => text.replace(/[\r\n]/g, ""));
   const events = fc.array(
-    fc.record({ event: fc.constantFrom("cluster", "other"), data: fc.array(line, { minLength: 1 }) }),
+    fc.record({
+      event: fc.constantFrom("cluster", "other"),
+      id: fc.constantFrom("1.2", "", "3"),
+      data: fc.array(line, { minLength: 1 }),
+    }),
   );
   await fc.assert(
     fc.asyncProperty(
@@ -34,11 +38,11 @@ test("property: however the bytes are cut and the lines end, the events are the 
       fc.array(fc.nat()),
       async (sent, end, cuts) => {
         const text = sent
-          .map(({ event, data }) =>
-            [`event: ${event}`, ...data.map((part) => `data: ${part}`), "", ""].join(end),
+          .map(({ event, id, data }) =>
+            [`event: ${event}`, `id: ${id}`, ...data.map((part) => `data: ${part}`), "", ""].join(end),
           )
           .join("");
-        const expected = sent.map(({ event, data }) => ({ event, data: data.join("\n") }));
+        const expected = sent.map(({ event, id, data }) => ({ event, id, data: data.join("\n") }));
         expect(await read(text, cuts)).toEqual(expected);
       },
     ),
