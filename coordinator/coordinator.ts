@@ -18,7 +18,9 @@ import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/mes
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
+import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
+import type { SweepSpec } from "../protocol/sweep-spec.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { type ClusterCredentials, type Notary, signatureNotary } from "./credentials.ts";
 import { DatasetDesk } from "./dataset-desk.ts";
@@ -31,6 +33,7 @@ import { PeerTable } from "./peers.ts";
 import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { collections } from "./state.ts";
+import { SweepDesk } from "./sweep-desk.ts";
 import { VersionRegistry } from "./version-registry.ts";
 
 /** What the HTTP API offers; everything an operator can see or do. */
@@ -54,6 +57,11 @@ export interface Coordinator {
   /** @param key makes it happen once, however often it is asked for */
   submitJob(spec: JobSpec, key?: RequestKey): Promise<JobView>;
   steerJob(jobId: string, action: SteerAction, how?: Steering): Promise<JobView>;
+  sweeps(): SweepSummary[];
+  sweep(sweepId: string): SweepView;
+  /** @param key makes it happen once, however often it is asked for */
+  submitSweep(spec: SweepSpec, key?: RequestKey): Promise<SweepView>;
+  cancelSweep(sweepId: string, reason: string): Promise<SweepView>;
   version(name: string, version: number): VersionDetail;
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
@@ -116,6 +124,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   };
   const membership = new MembershipDesk(context, credentials, modules.notary ?? signatureNotary);
   const jobs = new JobDesk(context);
+  const sweeps = new SweepDesk(context, jobs);
   const deployments = new DeploymentDesk(context);
   const datasets = new DatasetDesk(context);
   const queue = new SerialQueue();
@@ -139,6 +148,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     });
   const lookAround = async () => {
     await jobs.lookAround();
+    await sweeps.lookAround(); // after the jobs: trials take what no other job wants
     await deployments.lookAround();
     datasets.lookAround();
   };
@@ -213,6 +223,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       jobs: jobs.views(),
       versions: versionViews(),
       deployments: deployments.views(),
+      sweeps: sweeps.summaries(),
       events: context.decisions.news().slice(-100),
     }),
     onChange: (listener) => {
@@ -233,6 +244,15 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
         assertMatches(jobs.revision(jobId), ifMatch);
         return jobs.steer(jobId, action, reason);
       }),
+    sweeps: () => sweeps.summaries(),
+    sweep: (sweepId) => sweeps.view(sweepId),
+    submitSweep: ({ job, search }, key) =>
+      requests.once(
+        key,
+        () => sweeps.submit({ job: datasets.resolve(job), search }),
+        (made) => sweeps.view((made as Extract<AuditEvent, { kind: "sweep-submitted" }>).sweepId),
+      ),
+    cancelSweep: (sweepId, reason) => queue.run(() => sweeps.cancel(sweepId, reason)),
     version: (name, version) => {
       const record = context.versions.get(name, version);
       return { ...context.versions.view(record, context.peers.holders()), manifest: record.manifest };

@@ -13,7 +13,7 @@ export function commandOfEffect(
   }: {
     readonly term: number;
     readonly jobId: string;
-    readonly job: () => { readonly spec: JobSpec; readonly base?: string };
+    readonly job: () => { readonly spec: JobSpec; readonly base?: string; readonly bound?: number };
   },
 ): { readonly peerIds: readonly string[]; readonly command: Command } {
   switch (effect.kind) {

@@ -9,11 +9,12 @@ import type { StoreWrite } from "../protocol/ports.ts";
 import { CommandOutbox } from "./command-outbox.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { Decision } from "./decide/decision.ts";
-import { decideJob, effectsInForce, type JobEffect, type JobEvent, type PeerFact } from "./decide/job.ts";
+import { decideJob, effectsInForce, type JobEffect, type JobEvent } from "./decide/job.ts";
 import { jobNews } from "./decide/job-news.ts";
 import { generationCount, isOver, type JobRecord, newJob } from "./decide/job-record.ts";
 import { assertSteerable } from "./decide/job-steering.ts";
 import { commandOfEffect } from "./job-commands.ts";
+import { peerFacts } from "./job-world.ts";
 import { collections } from "./state.ts";
 
 /** What runs ahead of the store: lost with the coordinator, and told again by the next report. */
@@ -77,16 +78,20 @@ export class JobDesk {
     return this.#live.get(jobId)?.curve ?? collections.curves.read(this.#context.store, jobId) ?? [];
   }
 
-  /** @throws RingfoldError NOT_FOUND when there is no version that it would begin with */
-  async submit(spec: JobSpec): Promise<JobView> {
+  /**
+   * @param trial which of a sweep's, and where it pauses
+   * @throws RingfoldError NOT_FOUND when there is no version that it would begin with
+   */
+  async submit(spec: JobSpec, trial?: Pick<JobRecord, "trial" | "bound">): Promise<JobView> {
     const { store, clock, versions } = this.#context;
     const [name = "", version] = spec.from?.split("@") ?? [];
     const base = spec.from ? versions.get(name, Number(version)).manifest.weights.digest : null;
     const number = (collections.counters.read(store, "job") ?? 0) + 1;
-    const job = { ...newJob(`job-${number}`, spec, clock.nowMs()), base };
+    const job = { ...newJob(`job-${number}`, spec, clock.nowMs()), base, ...trial };
     const event = { kind: "job-submitted", jobId: job.id } as const;
     const extra = [collections.counters.put("job", number)];
-    await this.#commit(undefined, job, { who: { kind: "operator" }, event }, extra);
+    const who = { kind: trial ? "coordinator" : "operator" } as const;
+    await this.#commit(undefined, job, { who, event }, extra);
     await this.#handle(job.id, { kind: "tick" });
     return this.view(job.id);
   }
@@ -96,6 +101,23 @@ export class JobDesk {
     assertSteerable(this.#get(jobId), action);
     await this.#handle(jobId, { kind: "steer", action, reason });
     return this.view(jobId);
+  }
+
+  /** The jobs of a sweep's trials. */
+  trialsOf(sweepId: string): JobRecord[] {
+    return [...this.#jobs.values()].filter(({ trial }) => trial?.sweep === sweepId);
+  }
+
+  /** What a sweep wants of one of its trials; nothing happens where it makes no sense any more. */
+  async steerTrial(jobId: string, event: Extract<JobEvent, { kind: "continue" | "stop" }>): Promise<void> {
+    await this.#handle(jobId, event);
+  }
+
+  /** Agents that could work for such a job and work for none. */
+  idleAgents(spec: JobSpec): number {
+    const facts = peerFacts(this.#context, spec, this.#membersOfOthers(undefined));
+    return [...facts.values()].filter(({ eligible, connected, leaving }) => eligible && connected && !leaving)
+      .length;
   }
 
   async report(from: string, report: JobReport): Promise<void> {
@@ -125,7 +147,8 @@ export class JobDesk {
     const before = this.#get(jobId);
     const nowMs = this.#context.clock.nowMs();
     const gathering = nowMs - this.#startedAtMs < gatheringMs;
-    const world = { peers: this.#peerFacts(jobId), nowMs, gathering, links: this.#context.peers.link };
+    const peers = peerFacts(this.#context, before.spec, this.#membersOfOthers(jobId));
+    const world = { peers, nowMs, gathering, links: this.#context.peers.link };
     const { record, effects } = decideJob(before, event, world);
     const registered = effects.some(({ kind }) => kind === "register");
     const version = registered ? this.#context.versions.prepare(this.#manifest(record)) : undefined;
@@ -162,6 +185,13 @@ export class JobDesk {
         return { who: { kind: "coordinator" }, event: { kind: "job-looked-at", jobId } };
       case "steer":
         return { who: { kind: "operator" }, event: { kind: steeringEvents[event.action], jobId } };
+      case "continue":
+        return {
+          who: { kind: "coordinator" },
+          event: { kind: "job-continued", jobId, epochs: event.epochs },
+        };
+      case "stop":
+        return { who: { kind: "coordinator" }, event: { kind: "job-stopped", jobId } };
       case "report": {
         const { from: peerId, report } = event;
         const generation = "generation" in report ? report.generation : null;
@@ -209,8 +239,8 @@ export class JobDesk {
   #act(jobId: string, effect: JobEffect): void {
     if (effect.kind === "register") return; // written with the decision
     const job = () => {
-      const { spec, base } = this.#get(jobId);
-      return base === null ? { spec } : { spec, base };
+      const { spec, base, bound } = this.#get(jobId);
+      return { spec, ...(base === null ? {} : { base }), ...(bound === null ? {} : { bound }) };
     };
     const { peerIds, command } = commandOfEffect(effect, { term: this.#context.term, jobId, job });
     for (const peerId of peerIds) this.#commands.push({ peerId, jobId }, command);
@@ -229,28 +259,10 @@ export class JobDesk {
     this.#context.changed();
   }
 
-  #peerFacts(jobId: string): ReadonlyMap<string, PeerFact> {
-    const { peers, clock } = this.#context;
-    const nowMs = clock.nowMs();
-    const { spec } = this.#get(jobId);
-    const busy = new Set(
-      [...this.#jobs.values()]
-        .filter((job) => job.id !== jobId && !isOver(job))
-        .flatMap((job) => Object.keys(job.members)),
-    );
-    return new Map(
-      peers.all().map((peer) => {
-        const { peerId, name, incarnation } = peer.hello;
-        const mayRun = spec.engine !== "torch" || peer.hello.capabilities.scripts;
-        const eligible =
-          peer.roles.includes("worker") && peers.isLive(peer, nowMs) && !busy.has(peerId) && mayRun;
-        const connected = !["left", "dead"].includes(peers.state(peer, nowMs));
-        const silentMs = nowMs - peer.lastSeenMs;
-        const flapping = peers.isFlapping(peerId, nowMs);
-        const { leaving } = peer;
-        return [peerId, { peerId, name, incarnation, connected, silentMs, leaving, eligible, flapping }];
-      }),
-    );
+  /** Who works for a job, this one aside. */
+  #membersOfOthers(jobId: string | undefined): ReadonlySet<string> {
+    const others = [...this.#jobs.values()].filter((job) => job.id !== jobId && !isOver(job));
+    return new Set(others.flatMap((job) => Object.keys(job.members)));
   }
 
   #view(job: JobRecord): JobView {
@@ -258,13 +270,14 @@ export class JobDesk {
     const generations = { generations: job.generations, generationCount: generationCount(job) };
     const checkpoints = job.checkpoints.map(({ step, hash, peers }) => ({ step, hash, ranks: peers.length }));
     const progress = this.#live.get(id)?.progress ?? null;
+    const { trial } = job;
     const evaluation = job.result?.evaluation ?? null;
     const times = { submittedAtMs, startedAtMs, endedAtMs };
     const outcome = { checkpoints, evaluations: job.evaluations, evaluation, version, failure };
     // A script is as large as hundreds of views; its digest says which one it is.
     const { script } = job.spec;
     const spec = script ? { ...job.spec, script: { ...script, source: "" } } : job.spec;
-    return { id, spec, state, reason, ...times, progress, ...generations, ...outcome };
+    return { id, spec, trial, state, reason, ...times, progress, ...generations, ...outcome };
   }
 
   #get(jobId: string): JobRecord {

@@ -11,6 +11,7 @@ import { decisionEntrySchema } from "./decide/decision.ts";
 import { jobRecordSchema } from "./decide/job-record.ts";
 import { memberRecordSchema } from "./decide/member.ts";
 import { deploymentRecordSchema } from "./decide/placement.ts";
+import { sweepRecordSchema } from "./decide/sweep-record.ts";
 import { versionRecordSchema } from "./decide/version.ts";
 
 /**
@@ -86,6 +87,7 @@ export const collections = {
   counters: collection("counter", z.number().int()),
   members: collection("member", memberRecordSchema),
   jobs: collection("job", jobRecordSchema),
+  sweeps: collection("sweep", sweepRecordSchema),
   curves: collection("curve", curveSchema),
   versions: collection("version", versionRecordSchema),
   datasets: collection("dataset", datasetRecordSchema),
@@ -97,7 +99,7 @@ export const collections = {
 } as const;
 
 /** Kinds of records that only decisions change. Loss curves are measured, and secrets stay out of every log. */
-const recordedKinds = new Set(["counter", "member", "job", "version", "dataset", "deployment"]);
+const recordedKinds = new Set(["counter", "member", "job", "sweep", "version", "dataset", "deployment"]);
 export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));
 
 /** Numbers in keys, so that byte order is number order. */

@@ -164,7 +164,7 @@ const topKSchema = z.strictObject({ fraction: z.number().positive().max(0.5) });
 const scriptModelSchema = z.strictObject({ architecture: z.literal("script") });
 const scriptDataSchema = z.strictObject({ source: z.literal("script") });
 
-const jobObjectSchema = z.strictObject({
+export const jobObjectSchema = z.strictObject({
   /** Also the name of the version that the job registers. */
   name: nameSchema,
   model: z.discriminatedUnion("architecture", [...modelSpecSchema.options, scriptModelSchema]),

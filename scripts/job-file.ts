@@ -9,25 +9,25 @@ import { readYamlFile } from "./yaml-file.ts";
  * @throws RingfoldError FILE_NOT_FOUND | JOB_INVALID; the latter names every mistake as `file:line:column key: what`
  */
 export async function readJobFile(path: string): Promise<JobSpec> {
-  const folder = dirname(resolve(path));
-  const complete = (value: unknown) => withScript(value, folder);
+  const complete = (value: unknown) => completeJob(value, path);
   const spec = await readYamlFile(path, { schema: jobSpecSchema, code: "JOB_INVALID", complete });
-  return { ...spec, data: resolveData(spec.data, folder) };
+  return { ...spec, data: resolveData(spec.data, path) };
 }
 
 /** A script is named by its path in the file and travels as what it says; model and data are its own. */
-async function withScript(value: unknown, folder: string): Promise<unknown> {
+export async function completeJob(value: unknown, jobFile: string): Promise<unknown> {
   if (typeof value !== "object" || value === null || !("script" in value)) return value;
   const { script } = value;
   const { path, ...rest } =
     typeof script === "object" && script !== null && "path" in script ? script : { path: script };
   if (typeof path !== "string") return value;
-  const source = { ...(await readScript(resolve(folder, path))), ...rest };
+  const source = { ...(await readScript(resolve(dirname(jobFile), path))), ...rest };
   return { model: { architecture: "script" }, data: { source: "script" }, ...value, script: source };
 }
 
-function resolveData(data: JobSpec["data"], folder: string): JobSpec["data"] {
+export function resolveData(data: JobSpec["data"], jobFile: string): JobSpec["data"] {
   if (data.source !== "idx") return data;
+  const folder = dirname(jobFile);
   return {
     ...data,
     trainImages: resolve(folder, data.trainImages),

@@ -17,6 +17,8 @@ import * as models from "./commands/models.ts";
 import * as peers from "./commands/peers.ts";
 import * as predict from "./commands/predict.ts";
 import * as run from "./commands/run.ts";
+import * as sweep from "./commands/sweep.ts";
+import * as sweeps from "./commands/sweeps.ts";
 import * as token from "./commands/token.ts";
 import * as train from "./commands/train.ts";
 import * as up from "./commands/up.ts";
@@ -34,6 +36,8 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   train,
   run,
   jobs,
+  sweep,
+  sweeps,
   peers,
   models,
   deploy,

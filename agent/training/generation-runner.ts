@@ -4,7 +4,10 @@ import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
+import type { RingPort } from "../ring/port.ts";
+import type { Bound } from "./bound.ts";
 import type { Checkpointer } from "./checkpointer.ts";
+import type { Entry } from "./healing/entry.ts";
 import type { StateThread } from "./healing/state-thread.ts";
 import { ProgressMeter } from "./progress-meter.ts";
 import { type Healing, joinGeneration } from "./rendezvous.ts";
@@ -29,7 +32,7 @@ export interface TrainerSession {
 
 /** What a session works with, whatever trains in it. */
 export interface RunnerParts {
-  readonly setup: Pick<TrainerSetup, "jobId" | "spec" | "peerId" | "host">;
+  readonly setup: Pick<TrainerSetup, "jobId" | "spec" | "bound" | "peerId" | "host">;
   readonly send: (report: JobReport) => void;
   readonly log: Log;
   readonly clock: Clock;
@@ -71,6 +74,8 @@ export class GenerationRunner implements TrainerSession {
       readonly facts: Pick<Extract<JobReport, { kind: "ready" }>, "dataDigest" | "model">;
       readonly trainer: Trainee;
       readonly checkpointer: Checkpointer;
+      /** Of a trial of a sweep. */
+      readonly bound?: Bound;
     },
   ) {
     this.#parts = { ...parts, meter: new ProgressMeter() };
@@ -139,6 +144,7 @@ export class GenerationRunner implements TrainerSession {
       if (Number.isFinite(evaluation.loss))
         send({ kind: "evaluated", ...at, step: evaluatedStep, evaluation });
     }
+    if (this.#parts.bound?.isNext(step.step)) trainer.requestPause();
     meter.add(step);
     if (plan.source !== setup.peerId || !(meter.isDue(nowMs()) || step.step === trainer.totalSteps)) return;
     send({
@@ -181,7 +187,8 @@ export class GenerationRunner implements TrainerSession {
         );
         this.#resuming = plan.generation > 1;
         meter.reset(nowMs());
-        if ((await trainer.run(ring, generation.signal, entry)) === "paused") {
+        if ((await this.#train(ring, generation.signal, entry)) === "paused") {
+          const reached = await this.#reachBound(plan, ring, generation.signal);
           send({
             kind: "ended",
             ...at,
@@ -190,6 +197,7 @@ export class GenerationRunner implements TrainerSession {
             point: trainer.point(),
             suspect: null,
             detail: "",
+            ...reached,
           });
           return;
         }
@@ -207,6 +215,31 @@ export class GenerationRunner implements TrainerSession {
       this.#stage = "idle";
       if (this.#announceWhenIdle) this.announce();
     }
+  }
+
+  #train(ring: RingPort, signal: AbortSignal, entry: Entry | undefined): Promise<"done" | "paused"> {
+    const { trainer, bound } = this.#parts;
+    const { step } = trainer.point();
+    // Where some heal, a round more than there should be lets them come up.
+    if (bound?.isReached(step) && !entry) return Promise.resolve("paused");
+    const outcome = trainer.run(ring, signal, entry);
+    if (bound?.isNext(entry?.step ?? step)) trainer.requestPause(); // no step before this one asks for it
+    return outcome;
+  }
+
+  /** At the bound of the job: what the held-out set says there, with the state on disk; elsewhere nothing. */
+  async #reachBound(
+    { generation }: GenerationPlan,
+    ring: RingPort,
+    signal: AbortSignal,
+  ): Promise<{ evaluation?: Evaluation }> {
+    const { trainer, bound } = this.#parts;
+    if (!bound?.isReached(trainer.point().step)) return {};
+    const evaluation = await trainer.evaluate(ring, signal);
+    if (!Number.isFinite(evaluation.loss))
+      throw new RingfoldError("NOT_FINITE", "the loss of the held-out set is not finite");
+    await this.#saveCheckpoint(generation);
+    return { evaluation };
   }
 
   async #saveCheckpoint(generation: number): Promise<void> {

@@ -73,7 +73,7 @@ export class JobRunner {
 
   #listen(): void {
     const { network, fence, log } = this.#modules;
-    network.handle(prepareJob, async ({ term, jobId, spec, base }, { from }) => {
+    network.handle(prepareJob, async ({ term, jobId, spec, base, bound }, { from }) => {
       fence.check(term, from);
       const present = this.#trainers.get(jobId);
       if (present) present.announce();
@@ -84,6 +84,7 @@ export class JobRunner {
           this.#startTrainer({
             ...{ ...this.#modules.setup, host: this.#modules.host(), jobId, spec },
             ...(base ? { base } : {}),
+            ...(bound === undefined ? {} : { bound }),
           }),
         );
       }

@@ -18,6 +18,8 @@ export interface TrainerSetup {
   readonly artefactPath: string;
   /** Where the owner allows scripts: the Python that runs them, and where they and their logs are kept. */
   readonly torch?: { readonly python: string; readonly folder: string };
+  /** Epochs at which it pauses by itself. */
+  readonly bound?: number;
   /** Weights that the job begins with, in the artefact store. */
   readonly base?: string;
   readonly logLevel: string;

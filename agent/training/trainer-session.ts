@@ -8,6 +8,7 @@ import { openChunkedDataset } from "../data/chunked-dataset.ts";
 import { type Dataset, openDataset } from "../data/dataset.ts";
 import { openEngine } from "../engine/engine.ts";
 import { type AgentFetch, chunkSource } from "./agent-fetch.ts";
+import { Bound } from "./bound.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { adoptWeights, trainedPart } from "./fine-tuning.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
@@ -141,9 +142,10 @@ export async function assembleSession(
   });
   const checkpointer = new Checkpointer({ jobId, store, ...spec.checkpoint });
   await checkpointer.restore(trainer);
+  const bound = new Bound(setup.bound, trainer, spec);
   const { description } = model;
   const facts = { dataDigest: data.digest, model: description };
-  const runner = new GenerationRunner({ ...parts, facts, trainer, checkpointer });
+  const runner = new GenerationRunner({ ...parts, facts, trainer, checkpointer, bound });
   observer.onStep = (report) => runner.onStep(report);
   return { session: runner, trainer };
 }

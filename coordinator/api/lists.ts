@@ -2,6 +2,7 @@ import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { DeploymentView, JobView, PeerView, VersionView } from "../../protocol/messages/api.ts";
 import type { DatasetView } from "../../protocol/messages/dataset.ts";
+import type { SweepSummary } from "../../protocol/messages/sweep.ts";
 import type { Coordinator } from "../coordinator.ts";
 
 /** Where an item stands in its list, compared from the front. Two items never stand at one place. */
@@ -52,7 +53,14 @@ const datasets: List<DatasetView> = {
   facts: ({ name }) => ({ name }),
 };
 
-export const lists = { peers, jobs, models, deployments, datasets } as const;
+const sweeps: List<SweepSummary> = {
+  all: (coordinator) => coordinator.sweeps(),
+  key: ({ id }) => id,
+  place: ({ id }) => [Number(/\d+$/.exec(id)![0])],
+  facts: ({ state, name }) => ({ state, name }),
+};
+
+export const lists = { peers, jobs, sweeps, models, deployments, datasets } as const;
 
 export interface ListQuery {
   readonly limit: number;

@@ -19,6 +19,8 @@ import {
   datasetRequestSchema,
   datasetViewSchema,
 } from "../../protocol/messages/dataset.ts";
+import { sweepSummarySchema, sweepViewSchema } from "../../protocol/messages/sweep.ts";
+import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 
 type Json = Record<string, unknown>;
 
@@ -26,6 +28,7 @@ type Json = Record<string, unknown>;
 const named = {
   request: {
     JobSpec: jobSpecSchema,
+    SweepSpec: sweepSpecSchema,
     SteerRequest: steerRequestSchema,
     DeployRequest: deployRequestSchema,
     DatasetRequest: datasetRequestSchema,
@@ -34,6 +37,8 @@ const named = {
     Cluster: clusterViewSchema,
     Peer: peerViewSchema,
     Job: jobViewSchema,
+    Sweep: sweepSummarySchema,
+    SweepDetail: sweepViewSchema,
     Version: versionViewSchema,
     VersionDetail: versionDetailSchema,
     Deployment: deploymentViewSchema,

@@ -15,6 +15,7 @@ import {
   trainingPointSchema,
 } from "../../protocol/messages/job.ts";
 import { modelDescriptionSchema } from "../../protocol/messages/model.ts";
+import { sweepIdSchema } from "../../protocol/messages/sweep.ts";
 
 /** What the coordinator knows of a job; persisted whole with each decision. */
 
@@ -87,6 +88,12 @@ export const jobRecordSchema = z.object({
     .object({ step: z.number().int(), peers: z.array(z.string()) })
     .nullable()
     .default(null),
+  /** It is a trial of a sweep, which alone lets it go on from its bound. */
+  trial: z.object({ sweep: sweepIdSchema, number: z.number().int() }).nullable().default(null),
+  /** Epochs at which it pauses by itself; null: it goes on to its end. */
+  bound: z.number().nullable().default(null),
+  /** What the held-out set said there, once it is there. */
+  reached: z.object({ step: z.number().int(), evaluation: evaluationSchema }).nullable().default(null),
   /** What changed since the last plan, for its reason. */
   changes: z.array(z.string()),
   /** `peers`: who wrote it; a report that is told twice counts once. */
@@ -145,6 +152,9 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     hold: null,
     holdReason: "",
     resumeFrom: null,
+    trial: null,
+    bound: null,
+    reached: null,
     changes: [],
     checkpoints: [],
     dissents: [],

@@ -23,6 +23,8 @@ export function refusalOf(job: JobRecord, action: SteerAction): string | undefin
       return job.state === "paused" || job.hold ? "is paused already" : undefined;
     case "resume":
       if (job.hold) return "is still on its way to a pause";
+      if (job.state === "paused" && job.reached && job.trial)
+        return `waits for the other trials of ${job.trial.sweep}`;
       return job.state === "paused" ? undefined : `is not paused: ${job.state}`;
     case "retry":
       return job.state === "failed" || job.state === "cancelled"
@@ -46,6 +48,8 @@ export function steer(draft: JobDraft, action: SteerAction, why: string): void {
     case "resume":
     case "retry":
       job.resumeFrom = newestCheckpoint(job);
+      // Its sweep has counted it as it was.
+      if (action === "retry") Object.assign(job, { trial: null, bound: null, reached: null });
       job.changes = [words(action === "resume" ? "resumed" : "tried again")];
       Object.assign(job, { state: "waiting", reason: job.changes[0] });
       Object.assign(job, { endedAtMs: null, failure: null, failures: {}, result: null, version: null });
@@ -85,7 +89,7 @@ function release(draft: JobDraft): void {
   Object.assign(job, { pauseRequested: false, interruptedAtMs: null, recoveringSinceMs: null });
 }
 
-function newestCheckpoint(job: JobRecord): JobRecord["resumeFrom"] {
+export function newestCheckpoint(job: JobRecord): JobRecord["resumeFrom"] {
   const step = Math.max(...job.checkpoints.map((checkpoint) => checkpoint.step));
   const found = job.checkpoints.find((checkpoint) => checkpoint.step === step);
   return found ? { step, peers: found.peers } : null;

@@ -6,6 +6,7 @@ import { dropLost, recruit } from "./job-members.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
 import { applyReport, isStopped } from "./job-reports.ts";
 import { refusalOf, settleHold, steer } from "./job-steering.ts";
+import { continueTrial, forgetLostState, holdAtBound } from "./job-trial.ts";
 
 export type { JobEffect, JobWorld, PeerFact } from "./job-draft.ts";
 
@@ -16,7 +17,11 @@ export type { JobEffect, JobWorld, PeerFact } from "./job-draft.ts";
 export type JobEvent =
   | { readonly kind: "tick" }
   | { readonly kind: "report"; readonly from: string; readonly report: JobReport }
-  | { readonly kind: "steer"; readonly action: SteerAction; readonly reason: string };
+  | { readonly kind: "steer"; readonly action: SteerAction; readonly reason: string }
+  /** Its sweep lets a trial that has reached its bound go on to another one; null: to its end. */
+  | { readonly kind: "continue"; readonly epochs: number | null }
+  /** Its sweep has no use for it any more. */
+  | { readonly kind: "stop"; readonly reason: string };
 
 export function decideJob(
   record: JobRecord,
@@ -24,11 +29,16 @@ export function decideJob(
   world: JobWorld,
 ): { record: JobRecord; effects: JobEffect[] } {
   if (event.kind === "steer" && refusalOf(record, event.action)) return { record, effects: [] };
+  if (event.kind === "stop" && isOver(record)) return { record, effects: [] };
+  if (event.kind === "continue" && (record.state !== "paused" || !record.reached))
+    return { record, effects: [] };
   const rests = isOver(record) || record.state === "paused";
-  if (rests && event.kind !== "steer") return { record, effects: lateEffects(record, event) };
+  if (rests && (event.kind === "tick" || event.kind === "report"))
+    return { record, effects: lateEffects(record, event) };
   const draft = new JobDraft(structuredClone(record), world);
   apply(draft, event);
   dropLost(draft);
+  forgetLostState(draft);
   if (draft.job.hold && !draft.job.result) settleHold(draft);
   else if (draft.job.state !== "paused") {
     advance(draft);
@@ -65,10 +75,13 @@ function lateEffects(record: JobRecord, event: JobEvent): JobEffect[] {
 
 function apply(draft: JobDraft, event: JobEvent): void {
   if (event.kind === "steer") steer(draft, event.action, event.reason);
+  if (event.kind === "continue") continueTrial(draft, event.epochs);
+  if (event.kind === "stop") draft.end("cancelled", event.reason);
   if (event.kind !== "report") return;
   if (isStopped(event.report)) draft.job.silent = draft.job.silent.filter((peerId) => peerId !== event.from);
   const member = draft.job.members[event.from];
   if (member) applyReport(draft, member, event.report);
-  else if (event.report.kind !== "failed")
+  if (member && event.report.kind === "ended") holdAtBound(draft, event.report);
+  if (!member && event.report.kind !== "failed")
     draft.effects.push({ kind: "stop", peerIds: [event.from], reason: "not a member" });
 }

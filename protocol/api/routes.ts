@@ -20,6 +20,8 @@ import {
 import { auditEntrySchema } from "../messages/audit.ts";
 import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "../messages/dataset.ts";
 import { lossPointSchema } from "../messages/job.ts";
+import { sweepStateSchema, sweepSummarySchema, sweepViewSchema } from "../messages/sweep.ts";
+import { sweepSpecSchema } from "../sweep-spec.ts";
 import { listOf, type Route } from "./route.ts";
 
 const steering = {
@@ -90,6 +92,24 @@ export const routes = {
     "/api/jobs/{id}/retry",
     "Lets a job that ended go on from its last checkpoint",
     steering,
+  ),
+  sweeps: get(
+    "/api/sweeps",
+    "The sweeps, oldest first",
+    listOf(sweepSummarySchema, { state: sweepStateSchema, name: z.string() }),
+  ),
+  sweep: get("/api/sweeps/{id}", "One sweep with its trials", { answer: sweepViewSchema }),
+  submitSweep: change("POST", "/api/sweeps", "Submits a sweep: a job with `search`", {
+    ...{ body: sweepSpecSchema, bodyCode: "JOB_INVALID" },
+    ...{ answer: sweepViewSchema, status: 201, once: true },
+  }),
+  cancelSweep: change(
+    "POST",
+    "/api/sweeps/{id}/cancel",
+    "Ends a sweep and those of its trials that are not over",
+    {
+      ...{ body: steerRequestSchema, mayBeEmpty: true, answer: sweepViewSchema },
+    },
   ),
   models: get(
     "/api/models",

@@ -6,6 +6,7 @@ import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
 import { metricsSchema, versionManifestSchema } from "./model.ts";
 import { shardSchema } from "./serving.ts";
+import { sweepIdSchema, sweepSummarySchema } from "./sweep.ts";
 
 /** What goes over the coordinator's HTTP API; protocol/api/routes.ts says on which route. */
 
@@ -74,6 +75,8 @@ export const evaluationPointSchema = evaluationSchema.extend({ step: z.number().
 export const jobViewSchema = z.object({
   id: z.string(),
   spec: jobSpecSchema,
+  /** Of which sweep it is a trial. */
+  trial: z.object({ sweep: sweepIdSchema, number: z.number().int() }).nullable().default(null),
   state: jobStateSchema,
   /** Why it is in this state, for a person: "waits for 1 more worker: 1 of 2 present". */
   reason: z.string(),
@@ -161,6 +164,7 @@ export const clusterViewSchema = z.object({
   jobs: z.array(jobViewSchema),
   versions: z.array(versionViewSchema),
   deployments: z.array(deploymentViewSchema),
+  sweeps: z.array(sweepSummarySchema).default([]),
   /** Newest last; the decisions and their reasons. */
   events: z.array(eventViewSchema),
 });

@@ -27,6 +27,11 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
   event("job-retried", { jobId: z.string() }),
   event("job-reported", { jobId: z.string(), report: z.string(), generation: z.number().int().nullable() }),
   event("job-looked-at", { jobId: z.string() }),
+  event("job-continued", { jobId: z.string(), epochs: z.number().nullable() }),
+  event("job-stopped", { jobId: z.string() }),
+  event("sweep-submitted", { sweepId: z.string() }),
+  event("sweep-cancelled", { sweepId: z.string() }),
+  event("sweep-looked-at", { sweepId: z.string() }),
   event("dataset-added", { dataset: z.string(), digest: z.string() }),
   event("dataset-removed", { dataset: z.string() }),
   event("deployment-requested", {

@@ -72,6 +72,8 @@ export const prepareJob = control(
     spec: jobSpecSchema,
     /** Weights that it begins with. */
     base: digestSchema.optional(),
+    /** Epochs at which it pauses by itself. */
+    bound: z.number().positive().optional(),
   }),
 );
 /** Starts a generation on a prepared trainer. */
@@ -214,6 +216,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     /** The neighbour that is to blame, where one is known. */
     suspect: peerIdSchema.nullable(),
     detail: z.string().max(2_000),
+    /** The held-out set, where the job has reached its bound; its checkpoint has been reported. */
+    evaluation: evaluationSchema.optional(),
   }),
   /** All steps done, evaluated, weights durable in this agent's artefact store. */
   z.object({

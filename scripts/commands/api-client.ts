@@ -31,6 +31,8 @@ import {
 } from "../../protocol/messages/api.ts";
 import { type AuditEntry, auditEntrySchema } from "../../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../../protocol/messages/dataset.ts";
+import type { SweepSummary, SweepView } from "../../protocol/messages/sweep.ts";
+import type { SweepSpec } from "../../protocol/sweep-spec.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
 import { readEventStream, type ServerEvent } from "./follow/event-stream.ts";
 
@@ -53,6 +55,10 @@ export interface ApiClient {
   submitJob(spec: JobSpec): Promise<JobView>;
   cancelJob(id: string): Promise<JobView>;
   steerJob(id: string, action: SteerAction, reason: string): Promise<JobView>;
+  sweeps(): Promise<SweepSummary[]>;
+  sweep(id: string): Promise<SweepView>;
+  submitSweep(spec: SweepSpec): Promise<SweepView>;
+  cancelSweep(id: string, reason: string): Promise<SweepView>;
   models(): Promise<VersionView[]>;
   version(name: string, version: number): Promise<VersionDetail>;
   deployments(): Promise<DeploymentView[]>;
@@ -115,6 +121,10 @@ export function createApiClient(options: ApiConnection): ApiClient {
     submitJob: (body) => callRoute(options, "submitJob", { body }),
     cancelJob: (id) => callRoute(options, "cancelJob", { id, body: {} }),
     steerJob: (id, action, reason) => callRoute(options, `${action}Job`, { id, body: { reason } }),
+    sweeps: () => callList(options, "sweeps"),
+    sweep: (id) => callRoute(options, "sweep", { id }),
+    submitSweep: ({ job, search }) => callRoute(options, "submitSweep", { body: { ...job, search } }),
+    cancelSweep: (id, reason) => callRoute(options, "cancelSweep", { id, body: { reason } }),
     models: () => callList(options, "models"),
     version: (name, version) => callRoute(options, "model", { name, version }),
     deployments: () => callList(options, "deployments"),

@@ -19,6 +19,7 @@ import {
   versionViewSchema,
 } from "../../protocol/messages/api.ts";
 import { versionManifestSchema } from "../../protocol/messages/model.ts";
+import { sweepSummarySchema, sweepViewSchema } from "../../protocol/messages/sweep.ts";
 import { type BenchWorker, CoordinatorBench, trainThrough } from "../fixtures/coordinator-bench.ts";
 import { describedApi } from "../fixtures/described-api.ts";
 import { exampleSpec } from "../fixtures/messages.ts";
@@ -146,6 +147,7 @@ describe("reading", () => {
     "/api/jobs/job-7",
     "/api/jobs/job-7/curve",
     "/api/jobs/nonsense",
+    "/api/sweeps/sweep-1",
     "/api/models/digits/versions/1",
     "/api/models/digits/versions/one",
     "/api/models/digits/versions/-1",
@@ -193,6 +195,8 @@ describe("reading", () => {
 
 const mutations = [
   ["POST", "/api/jobs", spec],
+  ["POST", "/api/sweeps", { ...spec, search: { method: "grid", space: { seed: { values: [1, 2] } } } }],
+  ["POST", "/api/sweeps/sweep-1/cancel", undefined],
   ["POST", "/api/jobs/job-1/cancel", undefined],
   ["POST", "/api/jobs/job-1/pause", undefined],
   ["POST", "/api/jobs/job-1/resume", undefined],
@@ -211,7 +215,10 @@ describe("changing", () => {
   test("every route of the contract that changes something is tried here", () => {
     const tried = mutations.map(
       ([method, path]) =>
-        `${method} ${path.replace("job-1", "{}").replace("digits", "{}").replace("versions/1", "versions/{}")}`,
+        `${method} ${path
+          .replace(/job-1|sweep-1/, "{}")
+          .replace("digits", "{}")
+          .replace("versions/1", "versions/{}")}`,
     );
     expect(new Set(tried)).toEqual(new Set(listedRoutes.filter((route) => !route.startsWith("GET"))));
   });
@@ -296,6 +303,28 @@ describe("changing", () => {
     const longWinded = { reason: "x".repeat(501) };
     expect(await refusal(send("POST", "/api/jobs/job-1/cancel", longWinded))).toMatchObject({
       code: "REQUEST_INVALID",
+    });
+  });
+
+  test("a sweep is submitted as a job file with `search`, shown, and cancelled once", async () => {
+    const { name, model, data } = spec;
+    const file = { name, model, data, search: { method: "grid", space: { seed: { values: [1, 2] } } } };
+    const sweep = await read(send("POST", "/api/sweeps", file), sweepViewSchema, 201);
+    expect(sweep).toMatchObject({ id: "sweep-1", state: "running", trials: [{ state: "waiting" }, {}] });
+    expect(await read(request("/api/sweeps"), itemsOf(sweepSummarySchema))).toMatchObject([
+      { trialCount: 2 },
+    ]);
+    const cancelled = await read(
+      send("POST", "/api/sweeps/sweep-1/cancel", { reason: "no" }),
+      sweepViewSchema,
+    );
+    expect(cancelled.reason).toBe("cancelled by an operator: no");
+    expect(await read(request("/api/sweeps/sweep-1"), sweepViewSchema)).toEqual(cancelled);
+    expect(await refusal(send("POST", "/api/sweeps/sweep-1/cancel"))).toMatchObject({ code: "CONFLICT" });
+    const wrong = { ...file, search: { ...file.search, space: { batchsize: { values: [8] } } } };
+    expect(await refusal(send("POST", "/api/sweeps", wrong))).toMatchObject({
+      code: "JOB_INVALID",
+      detail: "search.space.batchsize: is no key of this job: did you mean batchSize?",
     });
   });
 

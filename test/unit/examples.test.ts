@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
+import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 
 const folder = fileURLToPath(new URL("../../examples/", import.meta.url));
 const jobFiles = globSync("**/*.yaml", { cwd: folder }).filter((path) => !path.endsWith("pipeline.yaml"));
@@ -12,7 +13,8 @@ test.each(jobFiles)(
   "examples/%s is a job file but for its data, and the table of examples has it",
   (path) => {
     const job = parse(readFileSync(`${folder}${path}`, "utf8"));
-    expect(jobSpecSchema.safeParse({ ...job, data: { source: "mnist" } }).error).toBeUndefined();
+    const schema = "search" in job ? sweepSpecSchema : jobSpecSchema;
+    expect(schema.safeParse({ ...job, data: { source: "mnist" } }).error).toBeUndefined();
     const table = readFileSync(new URL("../../docs/examples.md", import.meta.url), "utf8");
     expect(table).toContain(`examples/${path}`);
   },

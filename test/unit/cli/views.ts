@@ -18,6 +18,7 @@ const digest = "0123456789abcdef".repeat(4);
 export const jobView = (changes: Partial<JobView> = {}): JobView => ({
   id: "job-1",
   spec: jobSpecSchema.parse({ name: "digits", model: { architecture: "cnn" }, data: { source: "mnist" } }),
+  trial: null,
   state: "waiting",
   reason: "waits for 1 more worker: 1 of 2 present",
   submittedAtMs: 1_700_000_000_000,
@@ -172,6 +173,7 @@ export const clusterView = (changes: Partial<ClusterView> = {}): ClusterView => 
   jobs: [],
   versions: [],
   deployments: [],
+  sweeps: [],
   events: [],
   ...changes,
 });

@@ -1,0 +1,165 @@
+import { RingfoldError } from "../protocol/errors.ts";
+import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
+import type { StoreWrite } from "../protocol/ports.ts";
+import { rungsOf } from "../protocol/search.ts";
+import { type SweepSpec, trialSpec } from "../protocol/sweep-spec.ts";
+import type { CoordinatorContext } from "./context.ts";
+import type { Decision } from "./decide/decision.ts";
+import { isOver, type JobRecord } from "./decide/job-record.ts";
+import { decideSweep, type SweepEffect, type SweepEvent, type TrialJob } from "./decide/sweep.ts";
+import { isSweepOver, newSweep, type SweepRecord } from "./decide/sweep-record.ts";
+import type { JobDesk } from "./job-desk.ts";
+import { collections } from "./state.ts";
+import { summaryOf, viewOf } from "./sweep-view.ts";
+
+/** The shell around `decideSweep`: what it decides is durable before a trial's job hears of it. */
+export class SweepDesk {
+  readonly #context: CoordinatorContext;
+  readonly #jobs: JobDesk;
+  readonly #sweeps: Map<string, SweepRecord>;
+  /** Ended by an earlier life of this coordinator, which may not have come to stop their jobs. */
+  readonly #unsettled: Set<string>;
+
+  constructor(context: CoordinatorContext, jobs: JobDesk) {
+    this.#context = context;
+    this.#jobs = jobs;
+    this.#sweeps = new Map(collections.sweeps.readAll(context.store).map((sweep) => [sweep.id, sweep]));
+    this.#unsettled = new Set(this.#sweeps.keys());
+  }
+
+  summaries(): SweepSummary[] {
+    return [...this.#sweeps.values()].map((sweep) => summaryOf(sweep, this.#views(sweep)));
+  }
+
+  /** @throws RingfoldError NOT_FOUND */
+  view(sweepId: string): SweepView {
+    const sweep = this.#get(sweepId);
+    return viewOf(sweep, this.#views(sweep));
+  }
+
+  /** @throws RingfoldError NOT_FOUND when there is no version that its trials would begin with */
+  async submit(spec: SweepSpec): Promise<SweepView> {
+    const { store, clock, versions } = this.#context;
+    const [name = "", version] = spec.job.from?.split("@") ?? [];
+    if (spec.job.from) versions.get(name, Number(version));
+    const number = (collections.counters.read(store, "sweep") ?? 0) + 1;
+    const sweep = newSweep(`sweep-${number}`, spec, clock.nowMs());
+    const event = { kind: "sweep-submitted", sweepId: sweep.id } as const;
+    const { method, metric } = sweep.search;
+    const rungs = rungsOf(sweep.search, sweep.job.epochs, sweep.trials.length).length;
+    const steps = rungs === 1 ? "" : ` on ${rungs} rungs`;
+    await this.#commit(
+      sweep,
+      { who: { kind: "operator" }, event },
+      [`submitted: ${method} search of ${sweep.trials.length} trials${steps} by ${metric}`],
+      [collections.counters.put("sweep", number)],
+    );
+    await this.#handle(sweep.id, { kind: "tick" });
+    return this.view(sweep.id);
+  }
+
+  /** @throws RingfoldError NOT_FOUND | CONFLICT */
+  async cancel(sweepId: string, reason: string): Promise<SweepView> {
+    this.#get(sweepId);
+    await this.#handle(sweepId, { kind: "cancel", reason });
+    return this.view(sweepId);
+  }
+
+  /** Jobs or membership have moved on. */
+  async lookAround(): Promise<void> {
+    for (const sweep of this.#sweeps.values())
+      if (!isSweepOver(sweep) || this.#unsettled.has(sweep.id))
+        await this.#handle(sweep.id, { kind: "tick" });
+  }
+
+  async #handle(sweepId: string, event: SweepEvent): Promise<void> {
+    const before = this.#get(sweepId);
+    const { context, jobs } = { context: this.#context, jobs: this.#jobs };
+    const world = {
+      jobs: new Map(jobs.trialsOf(sweepId).map((job) => [job.trial!.number, trialJob(job)])),
+      idleAgents: jobs.idleAgents(before.job),
+      nowMs: context.clock.nowMs(),
+    };
+    const { record, effects, news } = decideSweep(before, event, world);
+    const register = effects.find((effect) => effect.kind === "register");
+    const version = register && this.#versionOf(record, register.version);
+    if (version) record.version = `${record.job.name}@${version.record.version}`;
+    const isChanged = JSON.stringify(before) !== JSON.stringify(record);
+    if (isChanged) await this.#commit(record, toldOf(sweepId, event), news, version ? [version.write] : []);
+    if (version) context.versions.commit(version.record);
+    for (const effect of effects) await this.#act(record, effect);
+    this.#unsettled.delete(sweepId);
+  }
+
+  async #act(sweep: SweepRecord, effect: SweepEffect): Promise<void> {
+    switch (effect.kind) {
+      case "start": {
+        const { parameters } = sweep.trials[effect.trial - 1]!;
+        const trial = { sweep: sweep.id, number: effect.trial };
+        const spec = trialSpec(sweep, effect.trial, parameters);
+        await this.#jobs.submit(spec, { trial, bound: effect.epochs });
+        return;
+      }
+      case "continue":
+        return this.#jobs.steerTrial(effect.jobId, { kind: "continue", epochs: effect.epochs });
+      case "stop":
+        return this.#jobs.steerTrial(effect.jobId, { kind: "stop", reason: effect.reason });
+      case "register":
+        return; // written with the decision
+    }
+  }
+
+  /** The best trial's version once more, under the name that the sweep was given. */
+  #versionOf({ job }: SweepRecord, reference: string) {
+    const [name = "", number] = reference.split("@");
+    const { manifest } = this.#context.versions.get(name, Number(number));
+    return this.#context.versions.prepare({ ...manifest, name: job.name });
+  }
+
+  /** Durable before visible. */
+  async #commit(
+    sweep: SweepRecord,
+    told: Pick<Decision, "who" | "event">,
+    news: readonly string[],
+    extra: readonly StoreWrite[],
+  ): Promise<void> {
+    const { decisions, changed } = this.#context;
+    const subject = `${sweep.id} ${sweep.job.name}`;
+    const reason = news.join("; ") || sweep.reason;
+    await decisions.commit({ ...told, subject, reason, isNews: news.length > 0 }, [
+      collections.sweeps.put(sweep.id, sweep),
+      ...extra,
+    ]);
+    this.#sweeps.set(sweep.id, sweep);
+    changed();
+  }
+
+  #views(sweep: SweepRecord) {
+    return new Map(this.#jobs.trialsOf(sweep.id).map((job) => [job.trial!.number, this.#jobs.view(job.id)]));
+  }
+
+  #get(sweepId: string): SweepRecord {
+    const sweep = this.#sweeps.get(sweepId);
+    if (sweep) return sweep;
+    throw new RingfoldError("NOT_FOUND", `there is no sweep ${sweepId}`, {
+      sweepId,
+      remedy: "List what exists with `ringfold sweeps`.",
+    });
+  }
+}
+
+function toldOf(sweepId: string, { kind }: SweepEvent): Pick<Decision, "who" | "event"> {
+  return kind === "cancel"
+    ? { who: { kind: "operator" }, event: { kind: "sweep-cancelled", sweepId } }
+    : { who: { kind: "coordinator" }, event: { kind: "sweep-looked-at", sweepId } };
+}
+
+function trialJob(job: JobRecord): TrialJob {
+  const { id: jobId, state, bound, reached, result, version, reason, members } = job;
+  const outcome = result ? { step: result.point.step, evaluation: result.evaluation } : reached;
+  return {
+    ...{ jobId, bound, version, reason, hasMembers: Object.keys(members).length > 0 },
+    state: isOver(job) || state === "paused" ? (state as TrialJob["state"]) : "active",
+    outcome: state === "succeeded" || state === "paused" ? outcome : null,
+  };
+}
