@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
 import { encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { VersionView } from "../protocol/messages/api.ts";
@@ -8,6 +7,7 @@ import type { Store, StoreWrite } from "../protocol/ports.ts";
 import { numberVersion, type VersionRecord } from "./decide/version.ts";
 import { collections, padded } from "./state.ts";
 
+const nobody: string[] = [];
 type Holders = ReadonlyMap<string, string[]>;
 
 /** Versions: immutable, content-addressed by their manifest, numbered by name. */
@@ -46,9 +46,9 @@ export class VersionRegistry {
 
   /** The same object as long as it shows the same: of ten thousand versions few change, and only in who holds them. */
   view(record: VersionRecord, holders: Holders): VersionView {
-    const held = holders.get(record.manifest.weights.digest) ?? [];
+    const held = holders.get(record.manifest.weights.digest) ?? nobody;
     const known = this.#views.get(record);
-    if (known && isDeepStrictEqual(known.holders, held)) return known;
+    if (known && isSame(known.holders, held)) return known;
     const view = versionView(record, held);
     this.#views.set(record, view);
     return view;
@@ -60,6 +60,9 @@ export class VersionRegistry {
     return list;
   }
 }
+
+const isSame = (one: readonly string[], other: readonly string[]): boolean =>
+  one.length === other.length && one.every((element, i) => element === other[i]);
 
 function versionView({ version, digest, manifest }: VersionRecord, holders: string[]): VersionView {
   return {

@@ -48,9 +48,10 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
     const allowed = names.filter((name) => routes[name].path === path).map((name) => routes[name].method);
     app.all(honoPath(path), (c) => refuse(methodNotAllowed(c, allowed), { allow: allowed.join(", ") }));
   }
-  app.all("/api/*", (c) =>
-    refuse(new RingfoldError("NOT_FOUND", `there is no ${c.req.method} ${c.req.path}`)),
-  );
+  const nothingThere = (c: Context) =>
+    refuse(new RingfoldError("NOT_FOUND", `there is no ${c.req.method} ${c.req.path}`));
+  app.all("/api/*", nothingThere);
+  app.notFound(nothingThere);
   app.onError((cause, c) => {
     const error = toRingfoldError(cause);
     if (error.code === "INTERNAL") log.error({ err: error, path: c.req.path }, "A request failed");

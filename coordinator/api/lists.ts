@@ -81,10 +81,11 @@ export function pageOf<Item>(
   { limit, cursor, ...wanted }: ListQuery,
 ): { items: Item[]; next: string | null } {
   const after = cursor === undefined ? undefined : readCursor(cursor);
-  const isNext = (item: Item) => after === undefined || compare(list.place(item), after) > 0;
-  const following = list.all(coordinator).filter((item) => isNext(item) && hasFacts(list, item, wanted));
-  const items = inOrder(list, following).slice(0, limit);
-  return { items, next: following.length > limit ? writeCursor(list.place(items.at(-1)!)) : null };
+  const all = inOrder(list, withFacts(list, list.all(coordinator), wanted));
+  const begin = after === undefined ? 0 : all.findIndex((item) => compare(list.place(item), after) > 0);
+  const items = begin < 0 ? [] : all.slice(begin, begin + limit);
+  const isLast = begin < 0 || begin + limit >= all.length;
+  return { items, next: isLast ? null : writeCursor(list.place(items.at(-1)!)) };
 }
 
 export const inOrder = <Item>(list: List<Item>, items: readonly Item[]): Item[] =>
@@ -93,18 +94,24 @@ export const inOrder = <Item>(list: List<Item>, items: readonly Item[]): Item[] 
     .sort((one, other) => compare(one.place, other.place))
     .map(({ item }) => item);
 
-export function hasFacts<Item>(
-  list: List<Item>,
-  item: Item,
-  wanted: Readonly<Record<string, string | number | undefined>>,
-): boolean {
-  const facts = list.facts(item);
-  return Object.entries(wanted).every(([name, value]) => value === undefined || facts[name] === value);
+type Wanted = Readonly<Record<string, string | number | undefined>>;
+
+export const hasFacts = <Item>(list: List<Item>, item: Item, wanted: Wanted): boolean =>
+  withFacts(list, [item], wanted).length > 0;
+
+function withFacts<Item>(list: List<Item>, items: readonly Item[], wanted: Wanted): readonly Item[] {
+  const demands = Object.entries(wanted).filter(([, value]) => value !== undefined);
+  if (demands.length === 0) return items;
+  return items.filter((item) => {
+    const facts = list.facts(item);
+    return demands.every(([name, value]) => facts[name] === value);
+  });
 }
 
 /** The log of decisions, which has pages as lists have: it only grows, and is read from the store. */
 export function pageOfDecisions(coordinator: Coordinator, { limit, cursor, ...wanted }: DecisionQuery) {
-  const after = cursor === undefined ? 0 : sequenceSchema.parse(readCursor(cursor)[0]);
+  const [after] = cursor === undefined ? [0] : readCursor(cursor);
+  if (typeof after !== "number") throw foreignCursor();
   const { entries, next, last } = coordinator.audit({ after, limit, ...wanted });
   return { items: entries, next: next < last ? writeCursor([next]) : null };
 }
@@ -117,16 +124,14 @@ interface DecisionQuery {
 }
 
 function compare(one: Place, other: Place): number {
-  for (const [i, mine] of one.entries()) {
-    const theirs = other[i];
-    if (mine === theirs) continue;
-    return theirs === undefined || mine > theirs ? 1 : -1;
+  for (let i = 0; i < one.length; i++) {
+    const [mine, theirs] = [one[i]!, other[i]];
+    if (mine !== theirs) return theirs === undefined || mine > theirs ? 1 : -1;
   }
   return 0;
 }
 
-const sequenceSchema = z.number().int().nonnegative().catch(0);
-const placeSchema = z.array(z.union([z.string(), z.number()])).max(4);
+const placeSchema = z.array(z.union([z.string(), z.number().nonnegative()])).max(4);
 
 const writeCursor = (place: Place): string => Buffer.from(JSON.stringify(place)).toString("base64url");
 
@@ -134,11 +139,14 @@ function readCursor(cursor: string): Place {
   try {
     return placeSchema.parse(JSON.parse(Buffer.from(cursor, "base64url").toString()));
   } catch (cause) {
-    throw new RingfoldError(
-      "REQUEST_INVALID",
-      "the cursor is not one that a page ended with",
-      { remedy: "Begin with the first page, without a cursor." },
-      { cause },
-    );
+    throw foreignCursor(cause);
   }
 }
+
+const foreignCursor = (cause?: unknown): RingfoldError =>
+  new RingfoldError(
+    "REQUEST_INVALID",
+    "the cursor is not one that a page of this list ended with",
+    { remedy: "Begin with the first page, without a cursor." },
+    { cause },
+  );
