@@ -212,8 +212,10 @@ export const jobObjectSchema = z.strictObject({
       everySteps: positiveInteger.default(200),
       /** On each agent; the one before is there when the newest is damaged. */
       keepLast: positiveInteger.max(100).default(1),
+      /** The version holds the best state that was evaluated, where the last one is none better. */
+      keepBest: z.boolean().default(false),
     })
-    .default({ everySteps: 200, keepLast: 1 }),
+    .default({ everySteps: 200, keepLast: 1, keepBest: false }),
   /** While it trains, beside the one at the end. */
   evaluation: evaluationSpecSchema.optional(),
   engine: jobEngineSchema.default("auto"),
@@ -244,6 +246,14 @@ export const jobSpecSchema = jobObjectSchema
   .refine(({ allReduce, wire, topK }) => allReduce !== "doubling" || (wire === "f32" && !topK), {
     path: ["allReduce"],
     message: "doubling sums exact f32: leave wire at f32 and topK out, or allReduce at auto",
+  })
+  .refine(({ checkpoint, evaluation }) => !checkpoint.keepBest || evaluation !== undefined, {
+    path: ["checkpoint"],
+    message: "keepBest needs evaluation, which says which state is best",
+  })
+  .refine(({ checkpoint, engine }) => !checkpoint.keepBest || engine !== "torch", {
+    path: ["checkpoint"],
+    message: "with engine torch the script keeps what it thinks best",
   })
   .refine(({ engine, script }) => (engine === "torch") === (script !== undefined), {
     path: ["engine"],

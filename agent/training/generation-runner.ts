@@ -201,8 +201,7 @@ export class GenerationRunner implements TrainerSession {
           });
           return;
         }
-        const evaluation = await trainer.evaluate(ring, generation.signal);
-        await this.#finish(plan, evaluation);
+        await this.#finish(plan, ring, generation.signal);
       } finally {
         ring.destroy();
       }
@@ -261,19 +260,23 @@ export class GenerationRunner implements TrainerSession {
     }
   }
 
-  async #finish(plan: GenerationPlan, evaluation: Evaluation): Promise<void> {
+  async #finish(plan: GenerationPlan, ring: RingPort, signal: AbortSignal): Promise<void> {
     const { setup, send, store, trainer } = this.#parts;
+    const settled = await (trainer.settle?.(ring, signal) ?? trainer.evaluate(ring, signal));
+    const { evaluation, point, isBest } =
+      "evaluation" in settled ? settled : { evaluation: settled, point: trainer.point(), isBest: false };
     const bytes = await trainer.encodeWeights();
     const weights = await store.put(bytes); // durable on every rank before anyone hears of it
     send({
       kind: "finished",
       jobId: setup.jobId,
       generation: plan.generation,
-      point: trainer.point(),
+      point,
       weights,
       weightsBytes: bytes.byteLength,
       evaluation,
       ...(trainer.point().step < trainer.totalSteps ? { stoppedEarly: true } : {}),
+      ...(isBest ? { isBest: true } : {}),
     });
   }
 

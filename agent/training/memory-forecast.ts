@@ -22,7 +22,10 @@ const slotCount = { sgd: 1, adam: 2, adamw: 2, rmsprop: 2 } as const;
 
 /** By shapes alone, for the smallest world that may train: nothing is built. */
 export function forecastMemory(
-  spec: Pick<JobSpec, "batchSize" | "microBatchSize" | "workers" | "optimizer" | "wire" | "topK">,
+  spec: Pick<
+    JobSpec,
+    "batchSize" | "microBatchSize" | "workers" | "optimizer" | "wire" | "topK" | "checkpoint"
+  >,
   model: ModelDescription,
 ): MemoryForecast {
   const slice = Math.ceil(spec.batchSize / spec.workers.min);
@@ -31,7 +34,12 @@ export function forecastMemory(
   const isLossy = spec.wire !== "f32" || spec.topK !== undefined;
   const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
   const outputs = model.layers.reduce((sum, { outputShape }) => sum + sizeOf(outputShape), 0);
-  const arrays = 2 + slotCount[spec.optimizer.kind] + (isLossy ? 1 : 0) + (isCut ? 1 : 0);
+  const arrays =
+    2 +
+    slotCount[spec.optimizer.kind] +
+    (isLossy ? 1 : 0) +
+    (isCut ? 1 : 0) +
+    (spec.checkpoint.keepBest ? 1 : 0);
   return {
     engineParameters: 4 * 2 * model.parameterCount,
     state: 4 * arrays * model.parameterCount,

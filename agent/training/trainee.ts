@@ -36,6 +36,11 @@ export interface Trainee {
   run(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused">;
   /** Evaluates the held-out set, each rank its share; all ranks get the same answer. */
   evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation>;
+  /** After the last step: decides which state `encodeWeights` takes, the last one unless told otherwise, and evaluates it. */
+  settle?(
+    ring: RingPort,
+    signal: AbortSignal,
+  ): Promise<{ readonly evaluation: Evaluation; readonly point: TrainingPoint; readonly isBest: boolean }>;
 }
 
 /** Whether this error says that a script is over: who has started it tells the coordinator, and nobody else needs to. */

@@ -7,6 +7,7 @@ import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { RingPort } from "../ring/port.ts";
 import { BatchShares } from "./batch-shares.ts";
+import { BestState, type Settled } from "./best-state.ts";
 import { DataAhead } from "./data-ahead.ts";
 import { EarlyStopping } from "./early-stopping.ts";
 import { evaluateShare, evaluationOf, type HeldOut } from "./evaluation.ts";
@@ -70,6 +71,9 @@ export class Trainer implements Trainee {
   /** How the ranks of the ring share the global batch. */
   readonly #shares: BatchShares;
   readonly #stopping: EarlyStopping;
+  readonly #best: BestState;
+  /** What the version is to hold, once that is settled. */
+  #settled: Settled | undefined;
   readonly #dataAhead: DataAhead;
   readonly #heldOut: HeldOut;
   readonly #steps: RankSteps;
@@ -104,6 +108,7 @@ export class Trainer implements Trainee {
     });
     const allScalars = { ...scalars, ...this.#stopping.scalars };
     this.state = initialState(parameterCount, { ...this.#synchronization, scalars: allScalars });
+    this.#best = new BestState(spec, this.state);
     this.#heldOut = { ...workload.heldOut, nextTurn };
     this.#steps = new RankSteps({
       ...{ workload, heldOut: this.#heldOut, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },
@@ -146,14 +151,18 @@ export class Trainer implements Trainee {
 
   async encodeWeights(): Promise<Uint8Array> {
     const { model, whole = model } = this.#options;
-    if (whole.layout.length === model.layout.length) return encodeWeights(this.state, model.layout);
+    const trained = this.#settled ?? this.state;
+    if (whole.layout.length === model.layout.length) return encodeWeights(trained, model.layout);
     const parameters = new Float32Array(whole.description.parameterCount);
+    model.writeParameters(trained.parameters);
     await whole.readParameters(parameters);
+    this.adoptState();
     return encodeWeights({ parameters }, whole.layout);
   }
 
   async run(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
+    this.#settled = undefined;
     this.#exchange.begin();
     this.#guard.begin();
     this.#shares.begin();
@@ -259,7 +268,8 @@ export class Trainer implements Trainee {
   }
 
   #apply({ firstStep, stepCount, sums, targetCount, contributorCount, ...rest }: KeptRound): void {
-    if (rest.evaluation) this.#stopping.note(this.state, firstStep, rest.evaluation);
+    if (rest.evaluation && this.#stopping.note(this.state, firstStep, rest.evaluation))
+      this.#best.keep(this.state);
     const round = { contributorCount, targetCount, learningRate: this.#learningRate(firstStep) };
     if (rest.isSkipped) this.#synchronization.begin(this.state);
     else this.#synchronization.apply(this.state, sums, round);
@@ -288,6 +298,16 @@ export class Trainer implements Trainee {
   /** Evaluates the held-out set, each rank its share. @throws as `evaluateShare` */
   evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation> {
     return evaluateShare(ring, this.#heldOut, signal);
+  }
+
+  async settle(ring: RingPort, signal: AbortSignal): Promise<Settled> {
+    this.#settled = await this.#best.settle(this.state, async (parameters) => {
+      this.#tellModel(parameters);
+      const evaluation = await this.evaluate(ring, signal);
+      this.adoptState();
+      return evaluation;
+    });
+    return this.#settled;
   }
 
   #learningRate(step: number): number {

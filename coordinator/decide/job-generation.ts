@@ -154,10 +154,11 @@ const withNewest = (
 ];
 
 function succeed(draft: JobDraft): void {
-  const { evaluation, stoppedEarly, point } = draft.job.result!;
+  const { evaluation, stoppedEarly, isBest, point } = draft.job.result!;
   const { accuracy, loss, metrics, examples } = evaluation;
   const quality = [
-    ...(stoppedEarly ? [`stopped early after step ${point.step}`] : []),
+    ...(stoppedEarly ? [isBest ? "stopped early" : `stopped early after step ${point.step}`] : []),
+    ...(isBest ? [`the best state, after step ${point.step}`] : []),
     accuracy === null ? `loss ${loss.toPrecision(4)}` : `accuracy ${(100 * accuracy).toFixed(2)}%`,
     ...Object.entries(metrics).map(([name, value]) => `${name} ${value.toPrecision(4)}`),
   ];

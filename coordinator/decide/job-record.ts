@@ -120,6 +120,7 @@ export const jobRecordSchema = z.object({
       weightsBytes: z.number(),
       evaluation: evaluationSchema,
       stoppedEarly: z.boolean().default(false),
+      isBest: z.boolean().default(false),
       atMs: z.number(),
     })
     .nullable(),

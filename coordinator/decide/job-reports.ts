@@ -44,9 +44,9 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       if (!current) return;
       draft.setPhase(member, "finished");
       member.point = report.point;
-      const { point, weights, weightsBytes, evaluation, stoppedEarly = false } = report;
-      const atMs = draft.world.nowMs;
-      return compareResult(draft, { point, weights, weightsBytes, evaluation, stoppedEarly, atMs });
+      const { point, weights, weightsBytes, evaluation, stoppedEarly = false, isBest = false } = report;
+      const what = { point, weights, weightsBytes, evaluation, stoppedEarly, isBest };
+      return compareResult(draft, { ...what, atMs: draft.world.nowMs });
     }
     case "failed":
       // A late stop may have hit the trainer that was prepared since: asked again, it speaks up or is started.

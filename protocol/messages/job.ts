@@ -230,6 +230,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     evaluation: evaluationSchema,
     /** Before all steps were done, as evaluations became no better. */
     stoppedEarly: z.boolean().optional(),
+    /** `point`, `weights` and `evaluation` are of an earlier state than the last, as the held-out set found it better. */
+    isBest: z.boolean().optional(),
   }),
   /** This trainer cannot go on by itself. */
   z.object({

@@ -48,6 +48,27 @@ test("after SIGKILL of every process the job ends with the same parameters, to t
   expect(resumed.evaluation).toEqual(undisturbed.evaluation);
 }, 120_000);
 
+test("with keepBest a job that gets worse at its end registers its best state, over the death of every process", async () => {
+  const { id } = await cluster.api().submitJob(
+    job({
+      ...{ name: "wrecked", optimizer: { kind: "sgd", learningRate: 20 } },
+      schedule: { kind: "constant", warmupSteps: 1_500 },
+      evaluation: { everySteps: 50 },
+      checkpoint: { everySteps: 100, keepBest: true },
+    }),
+  );
+  await cluster.untilJob(id, (view) => stepOf(view) >= 450);
+  await Promise.all(names.map((name) => cluster.processes.agent(name).kill()));
+  await Promise.all(names.map((name) => cluster.processes.startAgent(name)));
+  const ended = await cluster.untilJob(id, succeeded);
+  const best = ended.evaluations.reduce((a, b) => (b.loss < a.loss ? b : a));
+  expect(ended.evaluations.at(-1)!.loss).toBeGreaterThan(1.5 * best.loss);
+  expect(ended.evaluation!.loss).toBeCloseTo(best.loss, 4);
+  expect(ended.reason).toContain(`the best state, after step ${best.step}`);
+  const { manifest } = await cluster.api().version("wrecked", 1);
+  expect(manifest.lineage.steps).toBe(best.step);
+}, 120_000);
+
 test("a pause frees the agents, outlives the coordinator, and costs no bit", async () => {
   const { id } = await cluster.api().submitJob(job());
   await cluster.untilJob(id, (view) => stepOf(view) >= 150);

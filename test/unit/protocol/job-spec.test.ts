@@ -19,7 +19,7 @@ test("three lines are a job; everything else has a default", () => {
     epochs: 1,
     workers: { min: 1, max: 4, spares: 0 },
     seed: 1,
-    checkpoint: { everySteps: 200, keepLast: 1 },
+    checkpoint: { everySteps: 200, keepLast: 1, keepBest: false },
     engine: "auto",
     ringOrder: "measured",
     transport: "encrypted",
