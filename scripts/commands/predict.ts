@@ -4,6 +4,7 @@ import { type IndexRange, indexRange, modelReference } from "./arguments.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
 import type { InferenceAnswer } from "./inference/open-inference.ts";
 import type { PredictionInput } from "./inference/prediction-input.ts";
+import type { Prediction } from "./inference/predictions.ts";
 
 interface PredictOptions {
   readonly input?: string;
@@ -49,18 +50,27 @@ async function predict(
   const { infer } = await import("./inference/open-inference.ts");
   const { Gateways } = await import("./inference/gateways.ts");
   const gateways = await Gateways.find(context, options.gateway);
+  const { predictionText, readPredictions } = await import("./inference/predictions.ts");
+  const { knownTarget } = await import("./inference/served-version.ts");
+  // Who names a gateway may have no coordinator at hand.
+  const target = options.gateway === undefined ? await knownTarget(reference, context) : undefined;
   const predictions: Prediction[] = [];
   let latest: InferenceAnswer | undefined;
   const firstIndex = options.mnistTest?.first ?? 0;
   for (const batch of batchesOf(input)) {
     latest = await gateways.ask((gatewayUrl) => infer({ gatewayUrl, ...reference }, batch, context.signal));
-    predictions.push(...readPredictions(latest, batch, firstIndex + predictions.length));
+    const place = { batch, firstIndex: firstIndex + predictions.length };
+    predictions.push(...readPredictions(latest, target ? { ...place, target } : place));
   }
   const correct = predictions.filter(({ label, class: predicted }) => label === predicted).length;
   const accuracy = input.labels ? { correct, accuracy: correct / predictions.length } : {};
   return {
-    json: { model: latest?.model_name, version: latest?.model_version, predictions, ...accuracy },
-    text: await predictionText(predictions, input.labels ? correct : undefined),
+    json: {
+      ...{ model: latest?.model_name, version: latest?.model_version },
+      ...(target ? { target } : {}),
+      ...{ predictions, ...accuracy },
+    },
+    text: await predictionText(predictions, { target, correct: input.labels ? correct : undefined }),
   };
 }
 
@@ -91,51 +101,4 @@ function* batchesOf(input: PredictionInput): Generator<PredictionInput> {
     const labels = input.labels?.subarray(first, end);
     yield { shape: [end - first, ...exampleShape], data, ...(labels ? { labels } : {}) };
   }
-}
-
-interface Prediction {
-  readonly index: number;
-  /** Index of the largest score. */
-  readonly class: number;
-  readonly scores: readonly number[];
-  readonly label?: number;
-}
-
-/** The first output holds one row of scores an example. @throws RingfoldError MESSAGE_INVALID */
-function readPredictions(answer: InferenceAnswer, batch: PredictionInput, firstIndex: number): Prediction[] {
-  const output = answer.outputs[0];
-  const count = batch.shape[0] ?? 0;
-  if (!output || output.shape[0] !== count || output.data.length < count) {
-    throw new RingfoldError(
-      "MESSAGE_INVALID",
-      `${count} examples were answered with shape [${output?.shape.join(", ") ?? ""}]`,
-    );
-  }
-  const width = output.data.length / count;
-  return Array.from({ length: count }, (_, row) => {
-    const scores = output.data.slice(row * width, (row + 1) * width);
-    const label = batch.labels?.[row];
-    return {
-      index: firstIndex + row,
-      class: scores.indexOf(Math.max(...scores)),
-      ...(label === undefined ? {} : { label }),
-      scores,
-    };
-  });
-}
-
-async function predictionText(
-  predictions: readonly Prediction[],
-  correct: number | undefined,
-): Promise<string> {
-  const { formatTable } = await import("./present/table.ts");
-  const labelled = correct !== undefined;
-  const table = formatTable(
-    labelled ? ["index", "class", "score", "label", ""] : ["index", "class", "score"],
-    predictions.map(({ index, class: predicted, scores, label }) => {
-      const cells = [String(index), String(predicted), (scores[predicted] ?? 0).toFixed(4)];
-      return labelled ? [...cells, String(label), label === predicted ? "" : "wrong"] : cells;
-    }),
-  );
-  return labelled ? `${table}\n${correct} of ${predictions.length} right` : table;
 }

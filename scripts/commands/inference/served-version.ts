@@ -1,0 +1,62 @@
+import type { Target } from "../../../protocol/data-schema.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import type { DatasetDetail } from "../../../protocol/messages/dataset.ts";
+import type { VersionManifest } from "../../../protocol/messages/model.ts";
+import { connectApi } from "../api-client.ts";
+import type { CommandContext } from "../command.ts";
+
+/** What the coordinator knows of the model that answers. */
+export interface ServedVersion {
+  readonly manifest: VersionManifest;
+  /** That it was trained on; none where it was trained on files, or where it is registered no more. */
+  readonly dataset: DatasetDetail | undefined;
+}
+
+/** @throws RingfoldError NOT_FOUND when there is no such version */
+export async function servedVersion(
+  { name, version }: { readonly name: string; readonly version?: number },
+  context: CommandContext,
+): Promise<ServedVersion> {
+  const api = await connectApi(context);
+  const live = async () => (await api.deployments()).find((view) => view.live && view.name === name)?.version;
+  const { manifest } = await api.version(name, version ?? (await live()) ?? 1);
+  const { dataDigest } = manifest.lineage;
+  const view = (await api.datasets()).find(({ digest }) => digest === dataDigest);
+  return { manifest, dataset: view && (await api.dataset(view.name, view.version)) };
+}
+
+/** What is predicted, in the words of the data set. */
+export interface TargetFacts {
+  readonly kind: Target["kind"];
+  /** Of the column. */
+  readonly name?: string;
+  /** The label of each class; of `binary` [negative, positive]. */
+  readonly classes?: readonly string[];
+}
+
+export function targetFacts({ manifest, dataset }: ServedVersion): TargetFacts {
+  if (!dataset) {
+    const isOne = manifest.model.outputShape.length === 1 && manifest.model.outputShape[0] === 1;
+    const kind = manifest.metrics.accuracy === null ? "number" : "binary";
+    return { kind: isOne ? kind : "class" };
+  }
+  const { shape, fitted, preparation } = dataset.manifest;
+  return {
+    kind: shape.target.kind,
+    ...(preparation.kind === "table" ? { name: preparation.target.column } : {}),
+    ...(fitted.classes ? { classes: fitted.classes } : {}),
+  };
+}
+
+/** As above; nothing where the coordinator does not know the version. */
+export async function knownTarget(
+  reference: { readonly name: string; readonly version?: number },
+  context: CommandContext,
+): Promise<TargetFacts | undefined> {
+  try {
+    return targetFacts(await servedVersion(reference, context));
+  } catch (error) {
+    if (error instanceof RingfoldError && error.code === "NOT_FOUND") return undefined;
+    throw error;
+  }
+}
