@@ -54,7 +54,7 @@ const stepSchema = z.discriminatedUnion("do", [
   z.strictObject({
     do: z.literal("tokenise"),
     columns: columnNames,
-    method: z.enum(["bytes", "words"]).default("words"),
+    method: z.enum(["bytes", "words", "bpe"]).default("words"),
     /** Tokens of an example: what is longer is cut, what is shorter padded. */
     length: positiveInteger.max(65_536).default(128),
     vocabularyMax: positiveInteger.max(2 ** 20).default(10_000),
@@ -87,7 +87,7 @@ const tableSchema = z.strictObject({
 });
 export type TablePreparation = z.infer<typeof tableSchema>;
 
-const tokenMethod = z.enum(["bytes", "words"]).default("bytes");
+const tokenMethod = z.enum(["bytes", "words", "bpe"]).default("bytes");
 const tokenLength = positiveInteger.max(65_536).default(128);
 const vocabularyMax = positiveInteger.max(2 ** 20).default(10_000);
 /** Of sources whose examples have no columns to choose a key from. */

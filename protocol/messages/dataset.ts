@@ -32,6 +32,14 @@ const encoderSchema = z.discriminatedUnion("kind", [
     marked: z.literal(true).optional(),
     values: z.array(z.string()),
   }),
+  /** 0 is padding; then as with bytes, and a token for each merge: of the two tokens, bytes or merges before it, that it joins. */
+  z.object({
+    kind: z.literal("bpe"),
+    column: z.string(),
+    length: z.number().int().positive(),
+    marked: z.literal(true).optional(),
+    merges: z.array(z.tuple([count, count])).max(65_280),
+  }),
 ]);
 export type Encoder = z.infer<typeof encoderSchema>;
 

@@ -12,13 +12,10 @@ interface GenerateOptions extends SamplingOptions {
 
 type ModelReference = ReturnType<typeof modelReference>;
 
-/** Padding and 256 bytes: what `tokenise: bytes` makes of a text. */
-const byteTokenCount = 257;
-
 export function register(program: Command, io: CommandIo): void {
   program
     .command("generate")
-    .argument("<name[@n]>", "a language model over bytes, for example austen", modelReference)
+    .argument("<name[@n]>", "a language model, for example austen", modelReference)
     .description("continue a text with a served language model, through any agent's gateway")
     .requiredOption("--prompt <text>", "what the text begins with")
     .option("--tokens <count>", "how many tokens to add", positiveInteger, 100)
@@ -40,13 +37,17 @@ async function generate(
   const { Gateways } = await import("./inference/gateways.ts");
   const { tokenSampler } = await import("./inference/sampling.ts");
   const { signal } = context;
+  const { languageOf } = await import("./inference/language.ts");
   const gateways = await Gateways.find(context, options.gateway);
+  // Who names a gateway may have no coordinator at hand: then the model must be one over bytes.
+  const language = await languageOf(options.gateway === undefined ? reference : undefined, context);
   const { input, output } = await gateways.ask((gatewayUrl) =>
     modelShapes({ gatewayUrl, ...reference }, signal),
   );
-  const places = contextLength(reference.name, input, output);
+  const { tokenCount } = language;
+  const places = contextLength(reference.name, { input, output, tokenCount });
   const sample = tokenSampler(options);
-  const tokens = [...new TextEncoder().encode(options.prompt)].map((byte) => byte + 1);
+  const tokens = language.tokensOf(options.prompt);
   if (tokens.length === 0) throw new RingfoldError("USAGE", "--prompt: give at least one character");
   const promptLength = tokens.length;
   for (let i = 0; i < options.tokens; i++) {
@@ -57,23 +58,27 @@ async function generate(
     const answer = await gateways.ask((gatewayUrl) =>
       infer({ gatewayUrl, ...reference }, { shape: [1, places], data }, signal),
     );
-    const from = (seen.length - 1) * byteTokenCount;
-    tokens.push(sample(answer.outputs[0]!.data.slice(from, from + byteTokenCount)));
+    const from = (seen.length - 1) * tokenCount;
+    tokens.push(sample(answer.outputs[0]!.data.slice(from, from + tokenCount)));
   }
-  const text = new TextDecoder().decode(Uint8Array.from(tokens, (token) => token - 1));
+  const text = language.textOf(tokens);
   return {
     json: { model: reference.name, prompt: options.prompt, text, tokens: tokens.length - promptLength },
     text,
   };
 }
 
-/** Tokens that the model sees. @throws RingfoldError REQUEST_INVALID when it is no language model over bytes */
-function contextLength(name: string, input: readonly number[], output: readonly number[]): number {
+/** Tokens that the model sees. @throws RingfoldError REQUEST_INVALID when it is no language model over these tokens */
+function contextLength(
+  name: string,
+  of: { readonly input: readonly number[]; readonly output: readonly number[]; readonly tokenCount: number },
+): number {
+  const { input, output, tokenCount } = of;
   const [places, chances] = output;
-  if (output.length === 2 && input.length === 1 && input[0] === places && chances === byteTokenCount) {
+  if (output.length === 2 && input.length === 1 && input[0] === places && chances === tokenCount) {
     return places!;
   }
-  const message = `${name} takes [${input.join(", ")}] and gives [${output.join(", ")}]: it is no language model over bytes`;
+  const message = `${name} takes [${input.join(", ")}] and gives [${output.join(", ")}]: it is no language model over ${tokenCount} tokens`;
   throw new RingfoldError("REQUEST_INVALID", message, { name });
 }
 

@@ -5,7 +5,7 @@ import type { PreparationStep } from "../../../protocol/preparation.ts";
 import type { TypedColumn } from "./column-kinds.ts";
 import { misfit, pick } from "./steps.ts";
 import { type Cell, own, quoted, type Tables } from "./tables.ts";
-import { commonWords, tokenCount, tokeniser } from "./tokens.ts";
+import { fitTokens, tokenCount, tokeniser } from "./tokens.ts";
 
 type EncodeStep = Extract<PreparationStep, { do: "encode" }>;
 type TokeniseStep = Extract<PreparationStep, { do: "tokenise" }>;
@@ -46,10 +46,8 @@ async function fitEncoder(
   tokenise: TokeniseStep | undefined,
 ): Promise<Encoder> {
   if (tokenise) {
-    const { length } = tokenise;
-    if (tokenise.method === "bytes") return { kind: "bytes", column: name, length };
-    const values = commonWords(await trainTexts(tables, name), tokenise.vocabularyMax);
-    return { kind: "words", column: name, length, values };
+    const texts = tokenise.method === "bytes" ? [] : await trainTexts(tables, name);
+    return fitTokens(tokenise, { column: name, length: tokenise.length }, () => texts);
   }
   if (kind === "text") {
     throw misfit(`column ${name} holds texts: add a step \`do: tokenise\`, or name the column in \`ignore\``);
@@ -85,6 +83,7 @@ export function featureOf(encoder: Encoder, name: string): Feature {
       return { name, shape: [], kind: "category", cardinality: encoder.buckets };
     case "bytes":
     case "words":
+    case "bpe":
       return { name, shape: [encoder.length], kind: "category", cardinality: tokenCount(encoder) };
   }
 }
@@ -117,7 +116,8 @@ export function cellWriter(encoder: Encoder): CellWriter {
         row[offset] = digest.readUInt32BE(0) % encoder.buckets;
       };
     case "bytes":
-    case "words": {
+    case "words":
+    case "bpe": {
       const tokenise = tokeniser(encoder);
       return (cell, row, offset) => row.set(tokenise(String(cell ?? "")).slice(0, encoder.length), offset);
     }

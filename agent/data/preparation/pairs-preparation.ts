@@ -9,7 +9,7 @@ import { readSource, type TableFormat } from "./source-table.ts";
 import { writeExamples } from "./split-writer.ts";
 import type { PreparedContent } from "./table-preparation.ts";
 import { quoted, Tables } from "./tables.ts";
-import { commonWords, marksOf, type TokenEncoder, tokenCount, tokeniser } from "./tokens.ts";
+import { fitTokens, marksOf, type TokenEncoder, tokenCount, tokeniser } from "./tokens.ts";
 
 /**
  * Two columns of texts become examples for a model that reads one and writes the other: the source, what is written so far
@@ -32,15 +32,8 @@ export async function preparePairs(
   const encoder = (side: 0 | 1): TokenEncoder => {
     const column = side === 0 ? preparation.source : preparation.target;
     const length = side === 0 ? preparation.sourceLength : preparation.targetLength;
-    if (preparation.method === "bytes") return { kind: "bytes", column, length, marked: true };
-    const texts = Array.from(splits.train, (index) => pairs[index]![side]);
-    return {
-      kind: "words",
-      column,
-      length,
-      marked: true,
-      values: commonWords(texts, preparation.vocabularyMax),
-    };
+    const texts = () => Array.from(splits.train, (index) => pairs[index]![side]);
+    return fitTokens(preparation, { column, length, marked: true }, texts);
   };
   const encoders = [encoder(0), encoder(1)] as const;
   const written = await writeExamples(

@@ -7,7 +7,7 @@ import { hashSplit } from "./hash-order.ts";
 import type { PreparationWatch } from "./preparation-watch.ts";
 import { writeExamples } from "./split-writer.ts";
 import type { PreparedContent } from "./table-preparation.ts";
-import { commonWords, type TokenEncoder, tokenCount, tokeniser } from "./tokens.ts";
+import { fitTokens, tokenCount, tokeniser } from "./tokens.ts";
 
 /** It is held in memory, with four bytes a token beside it. */
 const textBytesMax = 1024 ** 3;
@@ -29,7 +29,7 @@ export async function prepareText(
   const pieces = cutText(text, preparation);
   const { train, test } = hashSplit([...pieces.keys()], split);
   watch.stage("fits the pipeline");
-  const encoder = fitEncoder(preparation, () => trainTexts(pieces, train));
+  const encoder = fitTokens(preparation, { column: "text", length }, () => trainTexts(pieces, train));
   const tokenise = tokeniser(encoder);
   const tokens = pieces.map((piece) => Uint32Array.from(tokenise(piece)));
   const classCount = tokenCount(encoder);
@@ -94,9 +94,11 @@ function brokenLine(bytes: Buffer): number {
 
 /** Some tens of examples in each: few sentences are cut, and the sides of the split are not neighbours everywhere. */
 const examplesOfPiece = 16;
+/** Of a token, about. */
+const charactersOf = { bytes: 1, bpe: 3, words: 6 } as const;
 
 function cutText(text: string, { method, length }: TextPreparation): string[] {
-  const characters = examplesOfPiece * length * (method === "words" ? 6 : 1);
+  const characters = examplesOfPiece * length * charactersOf[method];
   const pieces: string[] = [];
   for (let start = 0; start < text.length; ) {
     const end = pieceEnd(text, start + characters);
@@ -117,14 +119,6 @@ function pieceEnd(text: string, wanted: number): number {
 
 function* trainTexts(pieces: readonly string[], train: Uint32Array): Generator<string> {
   for (const index of train) yield pieces[index]!;
-}
-
-function fitEncoder(
-  { method, length, vocabularyMax }: TextPreparation,
-  texts: () => Iterable<string>,
-): TokenEncoder {
-  if (method === "bytes") return { kind: "bytes", column: "text", length };
-  return { kind: "words", column: "text", length, values: commonWords(texts(), vocabularyMax) };
 }
 
 /** Stretches of a piece begin `length` tokens apart; one needs two tokens at least, one to read and one to tell. */

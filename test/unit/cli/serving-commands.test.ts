@@ -232,7 +232,7 @@ describe("generate", () => {
     const { exitCode, stdout } = await generate("--prompt", "a");
     expect(exitCode).toBe(65);
     expect(JSON.parse(stdout).error.message).toBe(
-      "abc takes [28, 28, 1] and gives [10]: it is no language model over bytes",
+      "abc takes [28, 28, 1] and gives [10]: it is no language model over 257 tokens",
     );
   });
 });

@@ -1,6 +1,8 @@
+import assert from "node:assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { detokeniser } from "../../../agent/data/preparation/tokens.ts";
 import { prepareSource, readSplit, sha256 } from "../../fixtures/prepared-data.ts";
 import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
 
@@ -54,6 +56,27 @@ test("the vocabulary of words is that of the training stretches", async () => {
         .bytes,
     ),
   );
+});
+
+test("merges are learned from the training stretches alone, and make the text shorter", async () => {
+  const pipeline = { kind: "text", method: "bpe", length: 32, vocabularyMax: 400 };
+  const prepared = await prepareSource(file(prose), pipeline);
+  const { manifest } = prepared;
+  const [encoder] = manifest.fitted.encoders;
+  assert(encoder?.kind === "bpe");
+  expect(encoder.merges.length).toBeGreaterThan(50);
+  const classCount = 257 + encoder.merges.length;
+  expect(classCount).toBeLessThanOrEqual(401);
+  expect(manifest.shape.target).toEqual({ kind: "tokens", length: 32, classCount });
+  const bytes = await prepareSource(file(prose), { kind: "text", length: 32 });
+  expect(manifest.train.count).toBeLessThan(bytes.manifest.train.count / 2);
+  // Other words in what is held out: it is cut at the same places, and what was learned stays.
+  const textOf = detokeniser(encoder);
+  const heldOut = textOf(readSplit(prepared, manifest.test).inputs[0]!).slice(0, 20);
+  expect(prose.split(heldOut)).toHaveLength(2);
+  const other = await prepareSource(file(prose.replace(heldOut, "z".repeat(heldOut.length))), pipeline);
+  expect(other.manifest.fitted).toEqual(manifest.fitted);
+  expect(other.manifest.test).not.toEqual(manifest.test);
 });
 
 test("pairs: the source, what is written so far behind a mark, what comes next before a mark", async () => {
