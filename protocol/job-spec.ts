@@ -35,6 +35,8 @@ const recurrentSchema = z.strictObject({
   embeddingWidth: positiveInteger.max(4096).default(32),
   /** One entry a layer. */
   units: z.array(positiveInteger.max(4096)).min(1).max(8).default([32]),
+  /** Each layer reads the text both ways, with so many units for each. */
+  bidirectional: z.boolean().default(false),
   dropout,
 });
 const dividesWidth = ({ width, heads }: { width: number; heads: number }) => width % heads === 0;

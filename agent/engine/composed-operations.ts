@@ -49,7 +49,7 @@ export function composedOperations(tf: Tf): Operations {
 }
 
 /** A filter with zeros between its taps: TF.js has no gradient of a dilated convolution. */
-function spread(tf: Tf, filter: Tensor4D, [down, across]: readonly [number, number]): Tensor4D {
+export function spread(tf: Tf, filter: Tensor4D, [down, across]: readonly [number, number]): Tensor4D {
   if (down === 1 && across === 1) return filter;
   const [height, width, from, to] = filter.shape;
   // In three axes at a time: the webgpu backend pads no more than four, and does not say so.

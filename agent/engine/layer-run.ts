@@ -3,8 +3,9 @@ import type { Activation } from "../models/layers/config.ts";
 import type { Layer } from "../models/layers/kinds.ts";
 import { applyActivation } from "./activation.ts";
 import { attention } from "./attention.ts";
+import { spread } from "./composed-operations.ts";
 import { dropoutMask } from "./dropout.ts";
-import { recurrent } from "./recurrent.ts";
+import { bidirectional, recurrent } from "./recurrent.ts";
 import type { Runtime } from "./runtime.ts";
 
 /** Weights of one layer by name: `kernel`, `bias`. */
@@ -41,14 +42,16 @@ export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, 
       return withActivation(runtime, layer.config.activation, isBare, (relu) =>
         dense(runtime, weights, x, relu),
       );
+    case "Conv1D":
+      return withActivation(runtime, layer.config.activation, isBare, (relu) =>
+        conv1d(runtime, layer, weights, x as Tensor3D, relu),
+      );
     case "Conv2D": {
-      const { strides, padding, activation } = layer.config;
+      const { strides, padding, activation, dilation_rate: dilations } = layer.config;
       return withActivation(runtime, activation, isBare, (relu) => {
         const [image, filter] = [x as Tensor4D, weights.kernel as Tensor4D];
         return runtime.operations.conv2d(image, filter, biasOf(weights), {
-          strides,
-          padding,
-          relu,
+          ...{ strides, padding, dilations, relu },
         });
       });
     }
@@ -62,6 +65,15 @@ export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, 
       const pool = layer.kind === "MaxPooling2D" ? tf.maxPool : tf.avgPool;
       return pool(x as Tensor4D, pool_size, strides, padding);
     }
+    case "MaxPooling1D":
+    case "AveragePooling1D": {
+      const { pool_size, strides, padding } = layer.config;
+      const pool = layer.kind === "MaxPooling1D" ? tf.maxPool : tf.avgPool;
+      const rows = tf.expandDims(x, 1) as Tensor4D;
+      return tf.squeeze(pool(rows, [1, pool_size], [1, strides], padding), [1]);
+    }
+    case "GlobalMaxPooling1D":
+      return tf.max(x, 1);
     case "GlobalAveragePooling2D":
       return tf.mean(x, [1, 2]);
     case "GlobalMaxPooling2D":
@@ -94,6 +106,8 @@ export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, 
     case "LSTM":
     case "GRU":
       return recurrent(runtime, layer, weights, x as Tensor3D, mask);
+    case "Bidirectional":
+      return bidirectional(runtime, layer, weights, x as Tensor3D, mask);
     case "GlobalAveragePooling1D":
       return sequenceAverage(runtime, x, mask);
     case "Embedding":
@@ -152,6 +166,30 @@ function dense({ tf, operations }: Runtime, weights: LayerWeights, x: Tensor, re
   return x.rank === 2 ? y : tf.reshape(y, [...x.shape.slice(0, -1), kernel.shape[1]]);
 }
 
+/** As a convolution over images of one line. */
+function conv1d(
+  { tf, operations }: Runtime,
+  { config }: Extract<Layer, { kind: "Conv1D" }>,
+  weights: LayerWeights,
+  x: Tensor3D,
+  relu: boolean,
+): Tensor {
+  const { kernel_size, strides, padding, dilation_rate } = config;
+  const isCausal = padding === "causal";
+  const before = isCausal ? (kernel_size - 1) * dilation_rate : 0;
+  const padded = before > 0 ? tf.pad(x, [[0, 0], [before, 0], [0, 0]]) : x; // biome-ignore format: one axis a pair
+  const y = operations.conv2d(
+    tf.expandDims(padded, 1) as Tensor4D,
+    tf.expandDims(weights.kernel!, 0) as Tensor4D,
+    biasOf(weights),
+    {
+      ...{ strides: [1, strides], dilations: [1, dilation_rate], relu },
+      padding: isCausal ? "valid" : padding,
+    },
+  );
+  return tf.squeeze(y, [1]);
+}
+
 function depthwise(
   { tf }: Runtime,
   { config }: Extract<Layer, { kind: "DepthwiseConv2D" }>,
@@ -159,8 +197,8 @@ function depthwise(
   x: Tensor,
   relu: boolean,
 ): Tensor {
-  const filter = weights.depthwise_kernel as Tensor4D;
-  const { strides, padding } = config;
+  const { strides, padding, dilation_rate } = config;
+  const filter = spread(tf, weights.depthwise_kernel as Tensor4D, dilation_rate);
   const y = tf.depthwiseConv2d(x as Tensor4D, filter, strides, padding);
   const bias = biasOf(weights);
   const shifted = bias ? tf.add<Tensor4D>(y, bias) : y;

@@ -1,10 +1,13 @@
 import type { Tensor, Tensor1D, Tensor2D, Tensor3D } from "@tensorflow/tfjs";
 import type { Layer } from "../models/layers/kinds.ts";
+import { directions } from "../models/layers/recurrent.ts";
 import { applyActivation } from "./activation.ts";
 import type { LayerWeights } from "./layer-run.ts";
 import type { Runtime } from "./runtime.ts";
 
-type RecurrentLayer = Extract<Layer, { kind: "LSTM" | "GRU" }>;
+type LstmLayer = Pick<Extract<Layer, { kind: "LSTM" }>, "kind" | "config">;
+type GruLayer = Pick<Extract<Layer, { kind: "GRU" }>, "kind" | "config">;
+type RecurrentLayer = LstmLayer | GruLayer;
 
 /** One place of a sequence: from its share of the input product and the state to the next state, of which the first goes out. */
 type Cell = (x: Tensor2D, state: readonly Tensor2D[]) => Tensor2D[];
@@ -45,6 +48,47 @@ export function recurrent(
   return return_sequences ? tf.stack(outputs, 1) : outputs.at(-1)!;
 }
 
+/** @returns as `recurrent`, of twice the width where both ways are laid side by side */
+export function bidirectional(
+  runtime: Runtime,
+  { config }: Extract<Layer, { kind: "Bidirectional" }>,
+  weights: LayerWeights,
+  x: Tensor3D,
+  mask: Tensor2D | null,
+): Tensor {
+  const { tf } = runtime;
+  const [forward, backward] = directions.map((direction) => {
+    const own = Object.entries(weights).flatMap(([name, weight]) =>
+      name.startsWith(`${direction}/`) ? [[name.slice(direction.length + 1), weight] as const] : [],
+    );
+    const isBackward = direction === "backward";
+    const y = recurrent(runtime, directed(config.layer, isBackward), Object.fromEntries(own), x, mask);
+    // What goes backwards puts its places out in the order in which it comes to them.
+    return isBackward && config.layer.config.return_sequences ? tf.reverse(y, 1) : y;
+  }) as [Tensor, Tensor];
+  switch (config.merge_mode) {
+    case "concat":
+      return tf.concat([forward, backward], -1);
+    case "sum":
+      return tf.add(forward, backward);
+    case "ave":
+      return tf.mul(tf.add(forward, backward), 0.5);
+    case "mul":
+      return tf.mul(forward, backward);
+  }
+}
+
+/** The layer in its own direction, or in the other one. */
+function directed(
+  { class_name, config }: Extract<Layer, { kind: "Bidirectional" }>["config"]["layer"],
+  isOther: boolean,
+): RecurrentLayer {
+  const go_backwards = config.go_backwards !== isOther;
+  return class_name === "LSTM"
+    ? { kind: class_name, config: { ...config, go_backwards } }
+    : { kind: class_name, config: { ...config, go_backwards } };
+}
+
 /** The bias that goes with the input; of a GRU with `reset_after` the other one goes with the state. */
 function inputBias(layer: RecurrentLayer, { bias }: LayerWeights): Tensor1D | null {
   if (!bias) return null;
@@ -53,11 +97,7 @@ function inputBias(layer: RecurrentLayer, { bias }: LayerWeights): Tensor1D | nu
 const row = (bias: Tensor, index: number): Tensor1D => bias.slice([index, 0], [1, -1]).reshape([-1]);
 
 /** Source: Hochreiter & Schmidhuber, 1997; gates in Keras' order: input, forget, candidate, output. */
-function lstmCell(
-  runtime: Runtime,
-  { config }: Extract<Layer, { kind: "LSTM" }>,
-  weights: LayerWeights,
-): Cell {
+function lstmCell(runtime: Runtime, { config }: LstmLayer, weights: LayerWeights): Cell {
   const { tf, operations } = runtime;
   const kernel = weights.recurrent_kernel as Tensor2D;
   const isUsual = config.activation === "tanh" && config.recurrent_activation === "sigmoid";
@@ -76,7 +116,7 @@ function lstmCell(
 }
 
 /** Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", 2014; gates: update, reset, candidate. */
-function gruCell(runtime: Runtime, { config }: Extract<Layer, { kind: "GRU" }>, weights: LayerWeights): Cell {
+function gruCell(runtime: Runtime, { config }: GruLayer, weights: LayerWeights): Cell {
   const { tf, operations } = runtime;
   const { units, reset_after } = config;
   const kernel = weights.recurrent_kernel as Tensor2D;

@@ -63,6 +63,7 @@ export function activationAtEnd(layer: Layer): "softmax" | "sigmoid" | "other" {
     case "Softmax":
       return "softmax";
     case "Dense":
+    case "Conv1D":
     case "Conv2D":
     case "DepthwiseConv2D":
     case "Activation": {

@@ -154,6 +154,7 @@ export function describeModel(
       outputShape: [...layer.outputShape],
       parameterCount: parametersOf(layer),
       multiplyAdds: layer.multiplyAdds,
+      ...(layer.keptElements === undefined ? {} : { keptElements: layer.keptElements }),
       ...(isCuttable(layers, i) ? {} : { uncuttable: true as const }),
     })),
   };

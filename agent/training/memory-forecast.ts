@@ -34,6 +34,7 @@ export function forecastMemory(
   const isLossy = spec.wire !== "f32" || spec.topK !== undefined;
   const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
   const outputs = model.layers.reduce((sum, { outputShape }) => sum + sizeOf(outputShape), 0);
+  const kept = model.layers.reduce((sum, { keptElements = 0 }) => sum + keptElements, 0);
   const arrays =
     2 +
     slotCount[spec.optimizer.kind] +
@@ -43,7 +44,7 @@ export function forecastMemory(
   return {
     engineParameters: 4 * 2 * model.parameterCount,
     state: 4 * arrays * model.parameterCount,
-    activations: 4 * examples * (sizeOf(model.inputShape) + copiesOfOutput * outputs),
+    activations: 4 * examples * (sizeOf(model.inputShape) + copiesOfOutput * outputs + kept),
   };
 }
 

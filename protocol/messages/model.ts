@@ -11,6 +11,8 @@ export const layerSchema = z.object({
   parameterCount: z.number().int().nonnegative(),
   /** Multiply-adds of one example, forward. */
   multiplyAdds: z.number().nonnegative(),
+  /** Numbers of one example that training keeps beside the output, where they are many. */
+  keptElements: z.number().int().nonnegative().optional(),
   /** No shard ends after it, as later layers also take something from before it. */
   uncuttable: z.literal(true).optional(),
 });

@@ -93,6 +93,10 @@ const sequences = (...parts: (readonly [name: string, length: number])[]) => ({
 
 const layer = (class_name: string, config: object) => ({ class_name, config });
 
+const chain = (name: string, layers: readonly ReturnType<typeof layer>[]): ModelSpec => ({
+  ...{ architecture: "layers", topology: { class_name: "Sequential", config: { name, layers } } },
+});
+
 const wired = (class_name: string, name: string, config: object, ...takes: string[]) => ({
   class_name,
   name,
@@ -205,14 +209,109 @@ export const modelCases: readonly ModelCase[] = [
   },
   {
     name: "recurrent, gru",
-    spec: { architecture: "recurrent", cell: "gru", embeddingWidth: 5, units: [6, 4], dropout: 0.3 },
+    spec: {
+      architecture: "recurrent",
+      cell: "gru",
+      embeddingWidth: 5,
+      units: [6, 4],
+      bidirectional: false,
+      dropout: 0.3,
+    },
     shape: { ...sequences(["text", 7]), target: { kind: "binary" } },
     trainsOtherwise: "by example",
   },
   {
     name: "recurrent, lstm",
-    spec: { architecture: "recurrent", cell: "lstm", embeddingWidth: 5, units: [6], dropout: 0 },
+    spec: {
+      architecture: "recurrent",
+      cell: "lstm",
+      embeddingWidth: 5,
+      units: [6],
+      bidirectional: false,
+      dropout: 0,
+    },
     shape: { ...sequences(["text", 7]), target: { kind: "class", classCount: 3 } },
+  },
+  {
+    name: "recurrent, both ways",
+    spec: {
+      architecture: "recurrent",
+      cell: "lstm",
+      embeddingWidth: 5,
+      units: [4, 3],
+      bidirectional: true,
+      dropout: 0,
+    },
+    shape: { ...sequences(["text", 7]), target: { kind: "binary" } },
+  },
+  {
+    name: "layers, along sequences",
+    spec: chain("sequences", [
+      layer("Conv1D", {
+        ...{ name: "c1", filters: 5, kernel_size: [3], padding: "same", dilation_rate: [2] },
+        ...{ activation: "relu", batch_input_shape: [null, 13, 3] },
+      }),
+      layer("MaxPooling1D", { name: "p1", pool_size: 3, strides: 1, padding: "same" }),
+      layer("Conv1D", {
+        name: "c2",
+        filters: 4,
+        kernel_size: 4,
+        strides: 2,
+        padding: "same",
+        use_bias: false,
+      }),
+      layer("Bidirectional", {
+        ...{ name: "b1", merge_mode: "sum" },
+        layer: { class_name: "GRU", config: { name: "g1", units: 4, return_sequences: true } },
+      }),
+      layer("AveragePooling1D", { name: "p2", pool_size: [2] }),
+      layer("Bidirectional", {
+        ...{ name: "b2", merge_mode: "ave" },
+        layer: { class_name: "LSTM", config: { name: "l1", units: 3, return_sequences: true } },
+      }),
+      layer("Conv1D", { name: "c3", filters: 3, kernel_size: 2, activation: "tanh" }),
+      layer("GlobalMaxPooling1D", { name: "top" }),
+      layer("Dense", { name: "answer", units: 3, activation: "softmax" }),
+    ]),
+    shape: classes([13, 3], 3),
+  },
+  {
+    name: "layers, dilated",
+    spec: chain("dilated", [
+      layer("Conv2D", {
+        ...{ name: "c1", filters: 4, kernel_size: 3, padding: "same", dilation_rate: [2, 3] },
+        ...{ activation: "relu", batch_input_shape: [null, 9, 8, 2] },
+      }),
+      layer("Conv2D", {
+        name: "c2",
+        filters: 3,
+        kernel_size: [2, 3],
+        dilation_rate: [3, 1],
+        use_bias: false,
+      }),
+      layer("GlobalMaxPooling2D", { name: "top" }),
+      layer("Dense", { name: "answer", units: 3, activation: "softmax" }),
+    ]),
+    shape: classes([9, 8, 2], 3),
+  },
+  {
+    name: "layers, causal and dilated by channel",
+    spec: chain("causal", [
+      layer("Conv1D", {
+        ...{ name: "c1", filters: 4, kernel_size: 3, padding: "causal", dilation_rate: 2 },
+        ...{ activation: "relu", batch_input_shape: [null, 14, 2] },
+      }),
+      layer("Reshape", { name: "image", target_shape: [7, 8, 1] }),
+      layer("DepthwiseConv2D", {
+        name: "d1",
+        kernel_size: [2, 3],
+        dilation_rate: [2, 2],
+        depth_multiplier: 2,
+      }),
+      layer("GlobalMaxPooling2D", { name: "top" }),
+      layer("Dense", { name: "answer", units: 3, activation: "softmax" }),
+    ]),
+    shape: classes([14, 2], 3),
   },
   {
     name: "transformer-lm",

@@ -31,10 +31,6 @@ beforeAll(async () => {
     expect(manifest.chunkExamples).toBe(chunkExamples);
     return manifest.train.chunks;
   });
-  await cluster.processes.startAgent("agent-2");
-  await expect
-    .poll(async () => (await cluster.api().datasets())[0]?.holders.length, { timeout: 60_000 })
-    .toBe(2);
 }, 120_000);
 afterAll(async () => {
   await cluster.close();
@@ -58,6 +54,14 @@ const countAt = (name: string): Promise<number> =>
 
 const job = (overrides: object) =>
   smallJob({ data: { source: "dataset", name: "images", ...overrides }, epochs: 2 });
+
+test("a second agent copies all of it", async () => {
+  await cluster.processes.startAgent("agent-2");
+  await expect
+    .poll(async () => (await cluster.api().datasets())[0]?.holders.length, { timeout: 60_000 })
+    .toBe(2);
+  expect(await countAt("agent-2")).toBe(chunks.length);
+}, 90_000);
 
 test("a damaged chunk is named, fetched from the other holder, and nothing else changes", async () => {
   const agent = cluster.processes.agent("agent-2");

@@ -15,8 +15,16 @@ export function recurrentTopology(spec: RecurrentSpec, shape: ExampleShape): Rec
   const cell = spec.cell === "lstm" ? "LSTM" : "GRU";
   for (const [i, units] of spec.units.entries()) {
     const return_sequences = i < spec.units.length - 1;
+    const name = `${spec.cell}_${i + 1}`;
     const config = { units, return_sequences, recurrent_activation: "sigmoid" };
-    last = wiring.layer(cell, `${spec.cell}_${i + 1}`, config, last);
+    last = spec.bidirectional
+      ? wiring.layer(
+          "Bidirectional",
+          name,
+          { layer: { class_name: cell, config: { name, ...config } } },
+          last,
+        )
+      : wiring.layer(cell, name, config, last);
   }
   if (spec.dropout > 0) last = wiring.layer("Dropout", "dropout", { rate: spec.dropout }, last);
   const answer = endingLayer("answer", shape.target);

@@ -135,9 +135,10 @@ export const sidesSchema = z
   .transform((given): [number, number] =>
     typeof given === "number" ? [given, given] : [given[0], given[1] ?? given[0]],
   );
-
-const one = z.literal(1, "TF.js has no gradient for a dilation above 1");
-export const undilatedSchema = z.union([one, z.tuple([one, one]), z.tuple([one])]).optional();
+/** The same along a sequence: a number, or [length]. */
+export const sideSchema = z
+  .union([side, z.tuple([side])])
+  .transform((given): number => (typeof given === "number" ? given : given[0]));
 
 export const paddingSchema = z.enum(["valid", "same"]);
 export const dataFormatSchema = z.enum(["channels_last", "channelsLast"]).nullish();

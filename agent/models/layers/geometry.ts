@@ -26,6 +26,8 @@ export interface LayerGeometry {
   readonly weights: readonly Weight[];
   /** Of one example, forward; for layers without weights the operations that cost alike. */
   readonly multiplyAdds: number;
+  /** Of one example, in training: what is kept for the way back beside the output, where that is much. */
+  readonly keptElements?: number;
 }
 
 export const sizeOf = (shape: readonly number[]): number =>

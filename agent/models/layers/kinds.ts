@@ -27,13 +27,28 @@ import {
   layerNormalizationGeometry,
   layerNormalizationSchema,
 } from "./normalization.ts";
-import { gruGeometry, gruSchema, lstmGeometry, lstmSchema } from "./recurrent.ts";
+import {
+  bidirectionalGeometry,
+  bidirectionalSchema,
+  gruGeometry,
+  gruSchema,
+  lstmGeometry,
+  lstmSchema,
+} from "./recurrent.ts";
 import {
   embeddingGeometry,
   embeddingSchema,
   sequenceAverageGeometry,
   sequenceAverageSchema,
 } from "./sequence.ts";
+import {
+  conv1dGeometry,
+  conv1dSchema,
+  globalPool1dGeometry,
+  globalPool1dSchema,
+  pool1dGeometry,
+  pool1dSchema,
+} from "./sequence-window.ts";
 import {
   conv2dGeometry,
   conv2dSchema,
@@ -106,8 +121,12 @@ const many = <Schema extends z.ZodType>(
 /** Every layer that may stand in a model, by its TF.js class name. Nothing else is ever constructed. */
 export const layerKinds = {
   Dense: one(denseSchema, denseGeometry),
+  Conv1D: one(conv1dSchema, conv1dGeometry),
   Conv2D: one(conv2dSchema, conv2dGeometry),
   DepthwiseConv2D: one(depthwiseSchema, depthwiseGeometry),
+  MaxPooling1D: one(pool1dSchema, pool1dGeometry),
+  AveragePooling1D: one(pool1dSchema, pool1dGeometry),
+  GlobalMaxPooling1D: one(globalPool1dSchema, globalPool1dGeometry),
   MaxPooling2D: one(poolSchema, poolGeometry),
   AveragePooling2D: one(poolSchema, poolGeometry),
   GlobalAveragePooling2D: one(globalPoolSchema, globalPoolGeometry),
@@ -125,6 +144,7 @@ export const layerKinds = {
   MultiHeadAttention: many(attentionSchema, attentionGeometry),
   LSTM: one(lstmSchema, lstmGeometry),
   GRU: one(gruSchema, gruGeometry),
+  Bidirectional: one(bidirectionalSchema, bidirectionalGeometry),
   GlobalAveragePooling1D: one(sequenceAverageSchema, sequenceAverageGeometry),
   Embedding: one(embeddingSchema, embeddingGeometry),
   Add: many(mergeSchema, addGeometry),

@@ -13,6 +13,8 @@ export function outputMask(layer: Layer, at: number): readonly number[] {
     case "LSTM":
     case "GRU":
       return layer.config.return_sequences ? layer.inputMasks[0]! : [];
+    case "Bidirectional":
+      return layer.config.layer.config.return_sequences ? layer.inputMasks[0]! : [];
     case "MultiHeadAttention":
       return layer.inputMasks[0]!;
     case "Dense":
@@ -38,6 +40,7 @@ export function usedMask(layer: Layer): readonly number[] {
   switch (layer.kind) {
     case "LSTM":
     case "GRU":
+    case "Bidirectional":
     case "GlobalAveragePooling1D":
       return layer.inputMasks[0]!;
     case "MultiHeadAttention":

@@ -82,5 +82,43 @@ function recurrentGeometry(
       ...(config.use_bias ? [bias] : []),
     ],
     multiplyAdds: places! * columns * (width! + units),
+    // At each place the gates before and after their activations, the state, and what the state was made of.
+    keptElements: places! * (2 * columns + 3 * units),
   };
 }
+
+const wrapped = z.discriminatedUnion("class_name", [
+  z.object({ class_name: z.literal("LSTM"), config: lstmSchema }),
+  z.object({ class_name: z.literal("GRU"), config: gruSchema }),
+]);
+
+/**
+ * A recurrent layer and one like it that goes the other way, each with weights of its own.
+ * Source: Schuster & Paliwal, "Bidirectional recurrent neural networks", 1997.
+ */
+export const bidirectionalSchema = z.strictObject({
+  ...commonConfig,
+  layer: wrapped,
+  merge_mode: z
+    .enum(["concat", "sum", "ave", "mul"], "one output: concat, sum, ave or mul")
+    .nullish()
+    .transform((given) => given ?? "concat"),
+  backward_layer: z.null("it is the layer itself, backwards").optional(),
+});
+export function bidirectionalGeometry(
+  { layer, merge_mode }: z.output<typeof bidirectionalSchema>,
+  shape: readonly number[],
+): LayerGeometry {
+  const one =
+    layer.class_name === "LSTM" ? lstmGeometry(layer.config, shape) : gruGeometry(layer.config, shape);
+  const weights = directions.flatMap((direction) =>
+    one.weights.map((weight) => ({ ...weight, name: `${direction}/${weight.name}` })),
+  );
+  const width = one.outputShape.at(-1)! * (merge_mode === "concat" ? 2 : 1);
+  const keptElements = 2 * one.keptElements! + 2 * sizeOf(one.outputShape);
+  return {
+    ...{ outputShape: [...one.outputShape.slice(0, -1), width], weights, keptElements },
+    multiplyAdds: 2 * one.multiplyAdds,
+  };
+}
+export const directions = ["forward", "backward"] as const;

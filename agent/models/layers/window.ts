@@ -8,7 +8,6 @@ import {
   notSupported,
   paddingSchema,
   sidesSchema,
-  undilatedSchema,
   widthSchema,
 } from "./config.ts";
 import {
@@ -27,7 +26,7 @@ import {
 /** Layers that move a window over an image. */
 
 /** Length of one side after a window has moved over it. */
-function slide(length: number, window: number, stride: number, padding: "valid" | "same"): number {
+export function slide(length: number, window: number, stride: number, padding: "valid" | "same"): number {
   const outLength =
     padding === "same" ? Math.ceil(length / stride) : Math.floor((length - window) / stride) + 1;
   if (outLength < 1) throw new ShapeMismatch(`a window of ${window} does not fit a side of ${length}`);
@@ -45,22 +44,32 @@ const convConfig = {
   ...activationConfig,
   ...biasConfig,
   kernel_size: sidesSchema,
-  dilation_rate: undilatedSchema,
+  dilation_rate: sidesSchema.default([1, 1]),
 } as const;
 
 interface Convolution {
   readonly kernel_size: [number, number];
   readonly strides: [number, number];
+  readonly dilation_rate: [number, number];
   readonly padding: "valid" | "same";
 }
+
+/** What a window spans with so much between its taps. As in Keras, it moves by one then. */
+export function reach(window: number, { dilation, stride }: { dilation: number; stride: number }): number {
+  if (dilation > 1 && stride > 1)
+    throw new ShapeMismatch("has strides and a dilation_rate above 1: one of them");
+  return (window - 1) * dilation + 1;
+}
 function convolvedSides(
-  config: Convolution,
+  { kernel_size, strides, dilation_rate, padding }: Convolution,
   [height, width]: readonly [number, number, number],
 ): [number, number] {
-  return [
-    slide(height, config.kernel_size[0], config.strides[0], config.padding),
-    slide(width, config.kernel_size[1], config.strides[1], config.padding),
-  ];
+  const dilation = Math.max(...dilation_rate);
+  const stride = Math.max(...strides);
+  reach(1, { dilation, stride }); // also where it is the other side that moves by more
+  const span = (side: 0 | 1) =>
+    reach(kernel_size[side], { dilation: dilation_rate[side], stride: strides[side] });
+  return [slide(height, span(0), strides[0], padding), slide(width, span(1), strides[1], padding)];
 }
 
 /** The kernel of a convolution with `filters` outputs for each channel that it sees. */

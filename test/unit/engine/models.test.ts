@@ -81,15 +81,21 @@ describe("model library", () => {
     ["a frozen layer", dense({ trainable: false }), "trainable"],
     ["an unknown setting", dense({ lora_rank: 4 }), "lora_rank"],
     ["too many parameters", dense({ units: 1_000_000 }), "more than 134217728 parameters"],
-    [
-      "a dilation",
-      { class_name: "Conv2D", config: { name: "x", filters: 2, kernel_size: 3, dilation_rate: 2 } },
-      "dilat",
-    ],
   ])("refuses %s", (_what, layer, why) => {
     const error = refusal(sequential(flatten, layer, dense({ name: "end" })));
     expect(error).toMatchObject({ code: "JOB_INVALID" });
     expect(error?.message).toContain(why);
+  });
+
+  it("refuses a convolution that strides and dilates at once, as Keras does", () => {
+    const config = { name: "x", filters: 2, kernel_size: 3 };
+    const both = { class_name: "Conv2D", config: { ...config, strides: [1, 2], dilation_rate: [2, 1] } };
+    expect(refusal(sequential(both, flatten, dense({ name: "end" })))?.message).toMatch(/layer x .*dilation/);
+    const line = { class_name: "Reshape", config: { name: "line", target_shape: [28, 28] } };
+    const along = { class_name: "Conv1D", config: { ...config, strides: 2, dilation_rate: 2 } };
+    expect(refusal(sequential(line, along, flatten, dense({ name: "end" })))?.message).toMatch(
+      /layer x .*dilation/,
+    );
   });
 
   it("refuses two layers of one name, and models that are no chain", () => {
@@ -194,8 +200,13 @@ describe("topologies are TF.js topologies", () => {
     await openEngine({ prefer: "cpu" });
   });
 
-  /** TF.js has no layers for positions, and its attention takes its inputs in another way. */
-  const known = modelCases.filter(({ spec }) => !/transformer|encoder/.test(spec.architecture));
+  /**
+   * TF.js has no layers for positions, its attention takes its inputs in another way, causal convolutions are not written
+   * yet, and depthwise ones read over their dilation.
+   */
+  const known = modelCases.filter(
+    ({ spec, name }) => !/transformer|encoder/.test(spec.architecture) && !/causal/.test(name),
+  );
   it.each(known.map((each) => [each.name, each] as const))(
     "TF.js reads %s and computes the same",
     async (_name, { spec, shape }) => {

@@ -56,6 +56,59 @@ describe("batch normalisation", () => {
   });
 });
 
+describe("layers that TF.js does otherwise", () => {
+  /** A model of one layer whose weights are one after the other, and what it makes of an input. */
+  async function infer(layer: { class_name: string; config: object }, inputShape: number[], data: number[]) {
+    const spec = {
+      architecture: "layers" as const,
+      topology: {
+        class_name: "Sequential",
+        config: {
+          name: "one",
+          layers: [
+            layer,
+            { class_name: "Flatten", config: { name: "flat" } },
+            { class_name: "Dense", config: { name: "end", units: 1 } },
+          ],
+        },
+      },
+    };
+    const model = engine.openModel(spec, { inputShape, target: { kind: "number" }, seed: 1 });
+    const tensors = model.layout.map(({ name, shape, elementCount }) => ({
+      ...{ name, shape, data: Float32Array.from({ length: elementCount }, (_, i) => i + 1) },
+    }));
+    const shard = engine.openShard(model.description, { fromLayer: 0, toLayer: 1 }, tensors);
+    const result = await shard.infer({ shape: [1, ...inputShape], data: Float32Array.from(data) });
+    for (const each of [model, shard]) each.close();
+    return [...result.data];
+  }
+
+  test("a causal convolution sees a place and what comes before it, as far apart as the dilation says", async () => {
+    const config = {
+      name: "c",
+      filters: 1,
+      kernel_size: 2,
+      padding: "causal",
+      dilation_rate: 2,
+      use_bias: false,
+    };
+    // y[t] = 1 x[t - 2] + 2 x[t]
+    const y = await infer({ class_name: "Conv1D", config }, [5, 1], [1, 10, 100, 1_000, 10_000]);
+    expect(y).toEqual([2, 20, 201, 2_010, 20_100]);
+  });
+
+  test("a dilated depthwise convolution", async () => {
+    const config = { name: "d", kernel_size: [1, 2], dilation_rate: [1, 2], use_bias: false };
+    // Of each channel its own filter: 1 and 3 of the first, 2 and 4 of the second.
+    const y = await infer(
+      { class_name: "DepthwiseConv2D", config },
+      [1, 4, 2],
+      [1, 5, 10, 50, 100, 500, 1_000, 5_000],
+    );
+    expect(y).toEqual([1 + 300, 2 * 5 + 4 * 500, 10 + 3_000, 2 * 50 + 4 * 5_000]);
+  });
+});
+
 describe("causal attention", () => {
   test("gives no place anything of what comes later", async () => {
     const { shape } = caseOf("transformer-lm");

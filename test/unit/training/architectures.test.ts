@@ -81,13 +81,27 @@ describe("two ranks train", () => {
     expect(accuracy).toBeGreaterThan(0.9);
   });
 
-  test.each(["lstm", "gru"] as const)("a text classifier (%s) with padding and dropout", async (cell) => {
-    const { metrics } = await trainPair(orders(), {
-      model: { architecture: "recurrent", cell, embeddingWidth: 8, units: [16], dropout: 0.1 },
-      ...{ optimizer, batchSize: 50, epochs: 9 },
-    });
-    expect(metrics.auc).toBeGreaterThan(0.95);
-  });
+  test.each([
+    ["lstm", false],
+    ["gru", false],
+    ["gru", true],
+  ] as const)(
+    "a text classifier (%s, both ways: %s) with padding and dropout",
+    async (cell, bidirectional) => {
+      const { metrics } = await trainPair(orders(), {
+        model: {
+          architecture: "recurrent",
+          cell,
+          bidirectional,
+          embeddingWidth: 8,
+          units: [16],
+          dropout: 0.1,
+        },
+        ...{ optimizer, batchSize: 50, epochs: 9 },
+      });
+      expect(metrics.auc).toBeGreaterThan(0.95);
+    },
+  );
 
   test("a language model, to a perplexity; what is unknown counts nowhere", async () => {
     const { metrics, accuracy } = await trainPair(countings(), {
