@@ -1,9 +1,11 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { openArtefactStore } from "../../agent/artefact/store.ts";
 import type { DatasetDetail } from "../../protocol/messages/dataset.ts";
 import { loansCsv } from "../fixtures/loans.ts";
 import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { readSplit } from "../fixtures/prepared-data.ts";
 import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
 const names = ["agent-1", "agent-2", "agent-3"];
@@ -26,13 +28,19 @@ steps:
 `;
 
 async function addLoans(rows: number): Promise<DatasetDetail> {
+  await writeFile(join(cluster.folder, "loans.csv"), loansCsv(rows));
+  return add("loans.csv", pipeline);
+}
+
+/** `ringfold data add` of a file in the cluster's folder, to the first agent. */
+async function add(file: string, steps: string): Promise<DatasetDetail> {
   const { folder, processes } = cluster;
-  await writeFile(join(folder, "loans.csv"), loansCsv(rows));
-  await writeFile(join(folder, "loans.yaml"), pipeline);
+  const pipelinePath = join(folder, `${file}.yaml`);
+  await writeFile(pipelinePath, steps);
   const { httpUrl, operatorToken } = processes.coordinator.ready;
   const { stdout, stderr, exitCode } = await runRingfold(
     [
-      ...["data", "add", join(folder, "loans.csv"), "--pipeline", join(folder, "loans.yaml")],
+      ...["data", "add", join(folder, file), "--pipeline", pipelinePath],
       ...["--agent", join(folder, "agent-1"), "--json"],
     ],
     { env: { RINGFOLD_COORDINATOR: httpUrl, RINGFOLD_OPERATOR_TOKEN: operatorToken } },
@@ -50,6 +58,81 @@ const tabularJob = (name: string) =>
     epochs: 10,
     workers: { min: 2, max: 2 },
   });
+
+test("a Parquet file that DuckDB has written comes back: schema, types, and what is missing", async () => {
+  const path = join(cluster.folder, "readings.parquet");
+  const { DuckDBInstance } = await import("@duckdb/node-api");
+  const instance = await DuckDBInstance.create(":memory:");
+  const connection = await instance.connect();
+  // Numbers that f32 holds exactly; a NULL in every fifth row of each column but two.
+  await connection.run(`COPY (
+    SELECT i::BIGINT AS number, (i / 8)::DOUBLE AS ratio, (i % 7)::DECIMAL(6, 2) AS price,
+      CASE WHEN i % 5 = 0 THEN NULL ELSE i::SMALLINT END AS gaps,
+      CASE WHEN i % 5 = 1 THEN NULL ELSE i % 3 = 0 END AS flag,
+      CASE WHEN i % 5 = 2 THEN NULL ELSE 'größe ' || (i % 2) END AS size,
+      DATE '2026-01-01' + (i % 2)::INTEGER AS day,
+      i::FLOAT AS answer
+    FROM range(400) AS t(i)) TO '${path}' (FORMAT parquet)`);
+  instance.closeSync();
+  const detail = await add(
+    "readings.parquet",
+    `kind: table
+target: { column: answer, kind: number }
+split: { by: [number] }
+steps:
+  - { do: missing, columns: [gaps], with: constant, value: -1 }
+`,
+  );
+  const { shape, fitted, statistics, train, test: heldOut } = detail.manifest;
+  expect(shape.target).toEqual({ kind: "number" });
+  expect(shape.features).toEqual(
+    [
+      ["number", []],
+      ["ratio", []],
+      ["price", []],
+      ["gaps", []],
+      ["flag", [2]],
+      ["size", [2]],
+      ["day", [2]],
+    ].map(([name, each]) => ({ name, shape: each, kind: "number" })),
+  );
+  const valuesOf = (name: string) => {
+    const encoder = fitted.encoders.find(({ column }) => column === name);
+    return new Set(encoder && "values" in encoder ? encoder.values : []);
+  };
+  expect(valuesOf("flag")).toEqual(new Set(["false", "true"]));
+  expect(valuesOf("size")).toEqual(new Set(["größe 0", "größe 1"]));
+  expect(valuesOf("day")).toEqual(new Set(["2026-01-01", "2026-01-02"]));
+  const missing = Object.fromEntries(statistics.map((each) => [each.name, each.missing > 0]));
+  expect(missing).toMatchObject({ number: false, ratio: false, gaps: true, flag: true, size: true });
+
+  const store = openArtefactStore(join(cluster.folder, "agent-1", "artefacts"));
+  const chunks = new Map([...train.chunks, ...heldOut.chunks].map((chunk) => [chunk, store.get(chunk)]));
+  await store.close();
+  const prepared = { manifest: detail.manifest, bytes: new Uint8Array(0), chunks };
+  const rows = [train, heldOut].flatMap((split) => {
+    const { inputs, targets } = readSplit(prepared, split);
+    return inputs.map((input, i) => [...input, ...targets[i]!]);
+  });
+  const places = (name: string, values: readonly string[]) => {
+    const encoder = fitted.encoders.find(({ column }) => column === name)!;
+    return "values" in encoder
+      ? values.map((value) => encoder.values.map((known) => (known === value ? 1 : 0)))
+      : [];
+  };
+  const [flags, sizes, days] = [
+    places("flag", ["false", "true", ""]),
+    places("size", ["größe 0", "größe 1", ""]),
+    places("day", ["2026-01-01", "2026-01-02"]),
+  ];
+  const expected = Array.from({ length: 400 }, (_, i) => [
+    ...[i, i / 8, i % 7, i % 5 === 0 ? -1 : i],
+    ...flags[i % 5 === 1 ? 2 : i % 3 === 0 ? 1 : 0]!,
+    ...sizes[i % 5 === 2 ? 2 : i % 2]!,
+    ...[...days[i % 2]!, i],
+  ]);
+  expect(rows.toSorted((a, b) => a[0]! - b[0]!)).toEqual(expected);
+}, 60_000);
 
 test("a CSV that one agent holds trains on two: the other fetches it, and becomes its second holder", async () => {
   const detail = await addLoans(6_000);
@@ -89,4 +172,5 @@ test("a CSV that one agent holds trains on two: the other fetches it, and become
   expect(exitCode, stdout + stderr).toBe(0);
   const { predictions } = JSON.parse(stdout) as { predictions: { class: number }[] };
   expect(predictions.map((prediction) => prediction.class)).toEqual([1, expect.any(Number), 0]);
+  expect(predictions[0]).toMatchObject({ className: "yes" });
 }, 120_000);
