@@ -4,6 +4,7 @@ import type { Hono } from "hono";
 import { protocolRange } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, Log } from "../protocol/ports.ts";
+import { ChunkPatrol } from "./artefact/chunk-patrol.ts";
 import { DatasetKeeper } from "./artefact/dataset-keeper.ts";
 import { openArtefactStore } from "./artefact/store.ts";
 import { fetchArtefact, serveArtefacts } from "./artefact/transfer.ts";
@@ -97,6 +98,8 @@ export async function openAgent(
     };
     const keeper = new DatasetKeeper({ network, fence, store, fetchPart, log });
     undo.push(() => keeper.close());
+    const patrol = new ChunkPatrol({ store, fetchPart, clock, log });
+    undo.push(() => patrol.close());
     const fetchFromPeers = (digest: string, abort: AbortSignal) =>
       fetchArtefact(digest, { network, store, holders: membership.holdersOf(digest), log }, abort);
     const runner = new JobRunner({
@@ -175,6 +178,7 @@ export async function openAgent(
     const deadline = credentials.membership === null ? AbortSignal.timeout(config.joinTimeoutMs) : undefined;
     await membership.join(deadline ? AbortSignal.any([signal, deadline]) : signal);
     linkMeter.start();
+    patrol.start();
     log.info(
       { peerId: network.peerId, name: config.name, cluster: claims.iss, gatewayUrl: gatewayUrl() },
       "Joined the cluster",

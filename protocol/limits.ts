@@ -20,6 +20,12 @@ export const limits = {
   dataMemoryBytes: 256 * mib,
   /** A step that has to wait for chunks from peers may take this long; then the ring is formed anew. */
   dataWaitTimeoutMs: 30_000,
+  /** A rank that cannot get a chunk from anyone for so long leaves the job, before the others take it for stalled. */
+  dataMissingMs: 20_000,
+  /** Between two looks at chunks that are held; one look takes 3 ms. */
+  patrolPauseMs: 50,
+  /** Between two rounds, and after one in which something was lacking. */
+  ...{ patrolIntervalMs: 24 * 3_600_000, patrolRetryMs: 10_000 },
   /** Agents that hold a data set, where there are so many. */
   dataReplicas: 2,
   /** How often people are told how far a rank is that waits for data. */
@@ -138,6 +144,7 @@ export const limits = {
 
 if (limits.ringOperationsMax <= limits.bucketsMax)
   throw new Error("the buckets of a step wait for their turn");
+if (limits.dataMissingMs >= limits.dataWaitTimeoutMs) throw new Error("the others would end the ring first");
 if (limits.gossipMessageBytes > 4 * mib) throw new Error("gossipsub would refuse such a message");
 if (limits.heartbeatTimeoutMs < 3 * limits.heartbeatIntervalMs)
   throw new Error("one lost beat must not be a death");

@@ -82,7 +82,7 @@ export class DataAhead {
   /**
    * Waits until the chunks of this step are here, and asks for those of later ones.
    * @param watch throws where the ring is no more: a rank that waits must not be the last to know
-   * @throws RingfoldError ARTEFACT_MISSING when nobody had a chunk for 30 s; what `watch` throws; the reason of `signal`
+   * @throws RingfoldError ARTEFACT_MISSING when nobody had a chunk for 20 s; what `watch` throws; the reason of `signal`
    */
   async arrive(step: number, watch: () => void, signal: AbortSignal): Promise<void> {
     const { chunks } = this.#modules.data.train;
@@ -120,7 +120,7 @@ export class DataAhead {
 
   async #bring(index: number, signal: AbortSignal): Promise<void> {
     const { data, clock } = this.#modules;
-    const endsAtMs = clock.nowMs() + limits.dataWaitTimeoutMs;
+    const endsAtMs = clock.nowMs() + limits.dataMissingMs;
     for (;;) {
       try {
         return await data.train.chunks!.bring(index, signal);

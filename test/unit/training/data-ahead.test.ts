@@ -133,7 +133,7 @@ test("a chunk that nobody has at the moment is asked for again, up to a bound", 
   });
   turnTo(0);
   const fails = expect(ahead.arrive(0, () => {}, never)).rejects.toBe(missing);
-  await clock.advance(limits.dataWaitTimeoutMs + 1_000);
+  await clock.advance(limits.dataMissingMs + 1_000);
   await fails;
   const asked = fetched.length;
   const arrives = ahead.arrive(0, () => {}, never);
