@@ -29,7 +29,7 @@ const jobs: List<JobView> = {
   all: (coordinator) => coordinator.jobs(),
   key: ({ id }) => id,
   place: ({ id }) => [Number(/\d+$/.exec(id)![0])],
-  facts: ({ state, spec }) => ({ state, name: spec.name }),
+  facts: ({ id, state, spec }) => ({ id, state, name: spec.name }),
 };
 
 const models: List<VersionView> = {

@@ -23,7 +23,8 @@ export type ListName = {
     : never;
 }[RouteName];
 
-type ItemOf<Name extends ListName> = AnswerOf<Routes[Name]> extends { items: (infer Item)[] } ? Item : never;
+export type ItemOf<Name extends ListName> =
+  AnswerOf<Routes[Name]> extends { items: (infer Item)[] } ? Item : never;
 
 /**
  * Asks one route. It ends within `limits.requestTimeoutMs` or when the signal aborts. What is to happen once goes with a key

@@ -71,7 +71,7 @@ export const routes = {
   jobs: get(
     "/api/jobs",
     "The jobs, oldest first",
-    listOf(jobViewSchema, { state: jobStateSchema, name: z.string() }),
+    listOf(jobViewSchema, { id: z.string(), state: jobStateSchema, name: z.string() }),
   ),
   job: get("/api/jobs/{id}", "One job", { answer: jobViewSchema }),
   curve: get("/api/jobs/{id}/curve", "The loss of a job by step", { answer: z.array(lossPointSchema) }),

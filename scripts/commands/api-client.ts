@@ -1,20 +1,14 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
 import {
   type ApiConnection,
   callList,
   callRoute,
-  foreignAnswer,
-  openEvents,
-  transportError,
+  type ItemOf,
+  type ListName,
 } from "../../protocol/api/client.ts";
-import type { InputOfRoute } from "../../protocol/api/route.ts";
-import type { RouteName, Routes } from "../../protocol/api/routes.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
-import { parseJson } from "../../protocol/http.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import { limits } from "../../protocol/limits.ts";
 import {
   type ClusterView,
   clusterViewSchema,
@@ -29,12 +23,18 @@ import {
   type VersionDetail,
   type VersionView,
 } from "../../protocol/messages/api.ts";
-import { type AuditEntry, auditEntrySchema } from "../../protocol/messages/audit.ts";
+import type { AuditEntry } from "../../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../../protocol/messages/dataset.ts";
 import type { SweepSummary, SweepView } from "../../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../../protocol/sweep-spec.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
-import { readEventStream, type ServerEvent } from "./follow/event-stream.ts";
+import {
+  type FiltersOf,
+  type ListNews,
+  readEventData,
+  streamEvents,
+  watchList,
+} from "./follow/list-watcher.ts";
 
 /**
  * The coordinator's HTTP API (protocol/api/routes.ts), typed: each answer is validated, each request ends within
@@ -73,8 +73,15 @@ export interface ApiClient {
   dialBack(request: ReachabilityRequest): Promise<ReachabilityView>;
   /** The log of decisions. */
   audit(wanted: AuditFilter): Promise<AuditEntry[]>;
-  /** The same from the entry after `after` on (an `id`), and what is decided from now on. */
-  decisions(wanted: AuditFilter, after: string, signal: AbortSignal): AsyncGenerator<Decisions>;
+  /**
+   * A list as it changes, until the connection or the signal ends.
+   * @param lastEventId of the event that the caller had last, where it watched before
+   */
+  watch<Name extends ListName>(
+    name: Name,
+    filters: FiltersOf<Name>,
+    from: { readonly signal: AbortSignal; readonly lastEventId?: string | undefined },
+  ): AsyncGenerator<ListNews<ItemOf<Name>>>;
   /** The coordinator's view, now and after each change, until the connection or `signal` ends. */
   clusterViews(signal: AbortSignal): AsyncGenerator<ClusterView>;
 }
@@ -82,12 +89,6 @@ export interface ApiClient {
 export interface AuditFilter {
   readonly sinceMs: number;
   readonly job?: string;
-}
-
-/** May be empty, when only time has passed. */
-interface Decisions {
-  readonly entries: readonly AuditEntry[];
-  readonly id: string;
 }
 
 /** The client for a command: address, token and signal from its context. */
@@ -141,47 +142,12 @@ export function createApiClient(options: ApiConnection): ApiClient {
     createToken: async (body) => (await callRoute(options, "createToken", { body })).token,
     dialBack: (body) => callRoute(options, "dialBack", { body }),
     audit: (wanted) => callList(options, "audit", wanted),
-    decisions: (wanted, after, signal) => streamDecisions(options, wanted, after, signal),
+    watch: (name, filters, from) => watchList(options, name, filters, from),
     clusterViews: (signal) => streamClusterViews(options, signal),
   };
 }
 
 async function* streamClusterViews(options: ApiConnection, signal: AbortSignal): AsyncGenerator<ClusterView> {
-  for await (const { event, data } of streamEvents(options, "clusterEvents", {}, signal))
-    if (event === "cluster") yield read(options, clusterViewSchema, data);
-}
-
-const decidedSchema = z.object({ put: z.array(auditEntrySchema) });
-
-async function* streamDecisions(
-  options: ApiConnection,
-  query: AuditFilter,
-  after: string,
-  signal: AbortSignal,
-): AsyncGenerator<Decisions> {
-  const lastEventId = after === "" ? undefined : after;
-  for await (const { event, data, id } of streamEvents(options, "audit", { query }, signal, lastEventId))
-    yield { entries: event === "change" ? read(options, decidedSchema, data).put : [], id };
-}
-
-async function* streamEvents<Name extends RouteName>(
-  options: ApiConnection,
-  name: Name,
-  input: InputOfRoute<Routes[Name]>,
-  streamSignal: AbortSignal,
-  lastEventId?: string,
-): AsyncGenerator<ServerEvent> {
-  const connection = { ...options, signal: AbortSignal.any([options.signal, streamSignal]) };
-  try {
-    yield* readEventStream(await openEvents(connection, name, input, lastEventId));
-  } catch (cause) {
-    throw transportError(cause, connection, limits.requestTimeoutMs);
-  }
-}
-
-/** @throws RingfoldError MESSAGE_INVALID */
-function read<T>({ baseUrl }: ApiConnection, schema: z.ZodType<T>, data: string): T {
-  const result = schema.safeParse(parseJson(data));
-  if (result.success) return result.data;
-  throw foreignAnswer(baseUrl, z.prettifyError(result.error));
+  for await (const { event, data } of streamEvents(options, "clusterEvents", {}, { signal }))
+    if (event === "cluster") yield readEventData(options, clusterViewSchema, data);
 }

@@ -38,12 +38,12 @@ export function register(program: Command, io: CommandIo): void {
 async function follow(api: ApiClient, context: CommandContext, wanted: AuditFilter): Promise<undefined> {
   const { followEvents } = await import("./follow/cluster-follower.ts");
   const { io, common, signal } = context;
-  let after = "";
-  const open = (connection: AbortSignal) => api.decisions(wanted, after, connection);
+  let lastEventId: string | undefined;
+  const open = (connection: AbortSignal) => api.watch("audit", wanted, { signal: connection, lastEventId });
   try {
-    for await (const { entries, id } of followEvents(api, open, context)) {
-      after = id;
-      for (const entry of entries)
+    for await (const { items, id } of followEvents(api, open, context)) {
+      lastEventId = id;
+      for (const entry of items)
         io.stdout.write(`${common.json ? JSON.stringify(entry) : auditLine(entry)}\n`);
     }
   } catch (cause) {

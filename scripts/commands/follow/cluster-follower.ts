@@ -3,7 +3,7 @@ import { RingfoldError } from "../../../protocol/errors.ts";
 import type { ClusterView, JobView } from "../../../protocol/messages/api.ts";
 import type { ApiClient } from "../api-client.ts";
 
-/** Agents beat once a second and each beat changes the view, so a stream this silent has lost its other end. */
+/** Something comes every five seconds, so a stream this silent has lost its other end. */
 const silenceMs = 20_000;
 /** The first retry is at once (a restarted proxy); after that the delay doubles up to this. */
 const retryDelayMaxMs = 5_000;
@@ -97,15 +97,21 @@ export const hasEnded = (job: JobView): boolean =>
  *
  * @param onUpdate called with each new view of the job, the last one included
  * @returns the job as it ended
- * @throws RingfoldError NOT_FOUND when the coordinator no longer knows it, and all that waitForView throws
+ * @throws RingfoldError NOT_FOUND when the coordinator no longer knows it, and all that followEvents throws
  */
-export const followJob = (
+export async function followJob(
   api: ApiClient,
   jobId: string,
   options: FollowOptions & { readonly onUpdate: (job: JobView) => void },
-): Promise<JobView> =>
-  waitForView(api, options, async (view) => {
-    const job = view.jobs.find(({ id }) => id === jobId) ?? (await api.job(jobId));
+): Promise<JobView> {
+  let lastEventId: string | undefined;
+  const open = (signal: AbortSignal) => api.watch("jobs", { id: jobId }, { signal, lastEventId });
+  for await (const { kind, items, id } of followEvents(api, open, options)) {
+    lastEventId = id;
+    if (kind === "quiet") continue;
+    const job = items[0] ?? (await api.job(jobId));
     options.onUpdate(job);
-    return hasEnded(job) ? job : undefined;
-  });
+    if (hasEnded(job)) return job;
+  }
+  throw new RingfoldError("INTERNAL", "the events of a job ended without an error");
+}

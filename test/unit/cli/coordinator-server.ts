@@ -40,6 +40,7 @@ interface Subscriber {
   readonly path: string;
   readonly lastEventId: string | undefined;
   send(event: string, data: unknown, id: string): void;
+  /** Of a stream of jobs, what it shows of the view. */
   publish(view: ClusterView): void;
   /** Cuts the connection as a crash would. */
   cut(): void;
@@ -59,7 +60,11 @@ export async function startCoordinatorServer(): Promise<CoordinatorServer> {
       lastEventId: incoming.headers["last-event-id"] as string | undefined,
       send: (event, data, id) =>
         response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\nid: ${id}\n\n`),
-      publish: (view) => response.write(`event: cluster\ndata: ${JSON.stringify(view)}\n\n`),
+      publish: (view) => {
+        if (incoming.url?.startsWith("/api/jobs"))
+          response.write(`event: snapshot\ndata: ${JSON.stringify({ items: view.jobs })}\n\n`);
+        else response.write(`event: cluster\ndata: ${JSON.stringify(view)}\n\n`);
+      },
       cut: () => response.destroy(),
     });
     wakeSubscriberWait();
