@@ -13,7 +13,6 @@ import type {
   VersionDetail,
   VersionView,
 } from "../protocol/messages/api.ts";
-import type { AuditEvent } from "../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
@@ -29,6 +28,7 @@ import { DeploymentDesk } from "./deployment-desk.ts";
 import { JobDesk } from "./job-desk.ts";
 import { KeyedRequests, type RequestKey } from "./keyed-requests.ts";
 import { MembershipDesk } from "./membership-desk.ts";
+import { repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
 import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
@@ -112,7 +112,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const startedAtMs = clock.nowMs();
   const closed = new AbortController();
   const listeners = new Set<() => void>();
-  const announceChange = throttled(clock, () => {
+  const announceChange = throttled(clock, changeIntervalMs, () => {
     for (const listener of listeners) listener();
   });
   const context: CoordinatorContext = {
@@ -234,11 +234,10 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     curve: (jobId) => jobs.curve(jobId),
     jobRevision: (jobId) => jobs.revision(jobId),
     submitJob: (spec, key) =>
-      requests.once(
-        key,
-        () => jobs.submit(datasets.resolve(spec)),
-        (made) => jobs.view((made as Extract<AuditEvent, { kind: "job-submitted" }>).jobId),
-      ),
+      requests.once(key, () => jobs.submit(datasets.resolve(spec)), {
+        made: "job-submitted",
+        again: ({ jobId }) => jobs.view(jobId),
+      }),
     steerJob: (jobId, action, { reason = "", ifMatch } = {}) =>
       queue.run(() => {
         assertMatches(jobs.revision(jobId), ifMatch);
@@ -247,11 +246,10 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     sweeps: () => sweeps.summaries(),
     sweep: (sweepId) => sweeps.view(sweepId),
     submitSweep: ({ job, search }, key) =>
-      requests.once(
-        key,
-        () => sweeps.submit({ job: datasets.resolve(job), search }),
-        (made) => sweeps.view((made as Extract<AuditEvent, { kind: "sweep-submitted" }>).sweepId),
-      ),
+      requests.once(key, () => sweeps.submit({ job: datasets.resolve(job), search }), {
+        made: "sweep-submitted",
+        again: ({ sweepId }) => sweeps.view(sweepId),
+      }),
     cancelSweep: (sweepId, reason) => queue.run(() => sweeps.cancel(sweepId, reason)),
     version: (name, version) => {
       const record = context.versions.get(name, version);
@@ -263,11 +261,10 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     datasets: () => datasets.views(),
     dataset: (name, version) => datasets.view(name, version),
     addDataset: (request, key) =>
-      requests.once(
-        key,
-        () => datasets.add(request),
-        (made) => datasets.named((made as Extract<AuditEvent, { kind: "dataset-added" }>).dataset),
-      ),
+      requests.once(key, () => datasets.add(request), {
+        made: "dataset-added",
+        again: ({ dataset }) => datasets.named(dataset),
+      }),
     removeDataset: (name, version) =>
       queue.run(() => datasets.remove(name, version, (digest) => jobs.trainsOn(digest))),
     createToken: async ({ role, expiresInSeconds, addresses }) =>
@@ -300,31 +297,4 @@ async function reachableAddresses({ network, otherAddresses }: CoordinatorModule
   const others = (await otherAddresses?.()) ?? [];
   const all = [...network.addresses(), ...others.map((address) => `${address}/p2p/${network.peerId}`)];
   return [...new Set(all)].slice(0, 32);
-}
-
-/** Runs `work` again `intervalMs` after it has ended, so that slow work never piles up. */
-function repeat(clock: Clock, intervalMs: number, work: () => Promise<void>): () => void {
-  let cancel = clock.after(intervalMs, function again() {
-    void work().finally(() => {
-      if (!stopped) cancel = clock.after(intervalMs, again);
-    });
-  });
-  let stopped = false;
-  return () => {
-    stopped = true;
-    cancel();
-  };
-}
-
-function throttled(clock: Clock, work: () => void): { call: () => void; cancel: () => void } {
-  let cancel: (() => void) | undefined;
-  return {
-    call: () => {
-      cancel ??= clock.after(changeIntervalMs, () => {
-        cancel = undefined;
-        work();
-      });
-    },
-    cancel: () => cancel?.(),
-  };
 }

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { RingfoldError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
@@ -12,6 +13,13 @@ export interface RequestKey {
   readonly key: string;
   /** Digest of all that it asks for. */
   readonly fingerprint: string;
+}
+
+type EventOf<Kind extends AuditEvent["kind"]> = Extract<AuditEvent, { readonly kind: Kind }>;
+
+interface Made<T, Kind extends AuditEvent["kind"]> {
+  readonly made: Kind;
+  readonly again: (event: EventOf<Kind>) => T;
 }
 
 interface KeyedRequestModules {
@@ -45,13 +53,13 @@ export class KeyedRequests {
   /**
    * Does `work` in its turn; its first decision carries the key.
    *
-   * @param again answers for what an earlier request with this key has made
+   * @param made what its first decision is, and the answer for what an earlier request with this key has made
    * @throws RingfoldError KEY_REUSED | KEY_IN_USE, and what `work` and `again` throw
    */
-  async once<T>(
+  async once<T, Kind extends AuditEvent["kind"]>(
     request: RequestKey | undefined,
     work: () => Promise<T>,
-    again: (made: AuditEvent) => T,
+    { made, again }: Made<T, Kind>,
   ): Promise<T> {
     const { queue, decisions } = this.#modules;
     if (!request) return queue.run(work);
@@ -61,13 +69,16 @@ export class KeyedRequests {
     const first = known?.fingerprint ?? this.#underWay.get(id);
     if (first !== undefined && first !== fingerprint)
       throw new RingfoldError("KEY_REUSED", "another request came with this Idempotency-Key");
-    if (known) return again(known.event);
+    if (known) {
+      assert(known.event.kind === made, "the fingerprint of a request says what it makes");
+      return again(known.event as EventOf<Kind>);
+    }
     if (first !== undefined)
       throw new RingfoldError("KEY_IN_USE", "the first request with this Idempotency-Key is not done yet");
     this.#underWay.set(id, fingerprint);
     try {
       return await queue.run(() =>
-        decisions.withNext((made) => this.#note({ ...made, id, fingerprint }), work),
+        decisions.withNext((decided) => this.#note({ ...decided, id, fingerprint }), work),
       );
     } finally {
       this.#underWay.delete(id);

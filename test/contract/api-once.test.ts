@@ -1,8 +1,12 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import type { HttpListener } from "../../agent/agent.ts";
 import { createApi } from "../../coordinator/api/app.ts";
+import type { Coordinator } from "../../coordinator/coordinator.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { jobViewSchema, problemSchema } from "../../protocol/messages/api.ts";
 import type { Store } from "../../protocol/ports.ts";
+import { createApiClient } from "../../scripts/commands/api-client.ts";
+import { listenHttp } from "../../scripts/run/http-listener.ts";
 import { CoordinatorBench } from "../fixtures/coordinator-bench.ts";
 import { describedApi } from "../fixtures/described-api.ts";
 import { exampleSpec } from "../fixtures/messages.ts";
@@ -83,6 +87,39 @@ test("a coordinator that dies between decision and answer leaves word for the ne
   expect((await job(submit("a"))).id).toBe("job-1");
   expect(await refusal(submit("a", "letters"))).toMatchObject({ code: "KEY_REUSED" });
   expect(jobCount()).toBe(1);
+});
+
+test("a client whose coordinator dies before it answers asks again, and gets the one job", async () => {
+  const store = openMemoryStore(bench.disk);
+  const listening = Promise.withResolvers<HttpListener>();
+  const died = Promise.withResolvers<void>();
+  bench.crash();
+  const dying = await bench.start({
+    ...store,
+    write: async (writes) => {
+      await store.write(writes);
+      if (!writes.some(({ key }) => key.startsWith("job/"))) return;
+      await (await listening.promise).close();
+      died.resolve();
+    },
+  });
+  const serve = (coordinator: Coordinator, port: number) =>
+    listenHttp(createApi({ coordinator, operatorToken, addresses: () => [], log: silentLog }), {
+      host: "127.0.0.1",
+      port,
+    });
+  const listener = await serve(dying, 0);
+  const { port } = listener;
+  const { signal } = new AbortController();
+  const client = createApiClient({ baseUrl: `http://127.0.0.1:${port}`, operatorToken, signal });
+  const submitted = client.submitJob(exampleSpec());
+  listening.resolve(listener);
+  await died.promise;
+  bench.crash();
+  const next = await serve(await bench.start(), port);
+  expect((await submitted).id).toBe("job-1");
+  expect(jobCount()).toBe(1);
+  await next.close();
 });
 
 test("what could not be written leaves no key: it happens when it comes again", async () => {

@@ -20,7 +20,7 @@ const word = fc.oneof(
 const body = fc.oneof(
   fc.json(),
   fc.string(),
-  fc.constant(""),
+  fc.constantFrom("", JSON.stringify(exampleSpec()), '{"version":1}', '{"reason":"why"}'),
   fc.tuple(fc.integer(), word).map(([epochs, name]) => JSON.stringify({ ...exampleSpec(), epochs, name })),
 );
 const headerText = fc.stringMatching(/^[ -~]{0,40}$/);

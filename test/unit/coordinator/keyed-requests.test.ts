@@ -24,7 +24,7 @@ function open(store: Store) {
         );
         return event;
       },
-      (event) => event,
+      { made: "job-submitted", again: (event): AuditEvent => event },
     );
   return { submit, made: () => made };
 }
@@ -48,7 +48,10 @@ test("a decision that somebody else asks for carries no key", async () => {
   const store = openMemoryStore();
   const decisions = new DecisionLog({ store, clock: new FakeClock(), log: silentLog, term: 1 });
   const requests = new KeyedRequests({ store, decisions, queue: new SerialQueue() });
-  await requests.once({ key: "a", fingerprint: "0".repeat(64) }, async () => "nothing to decide", String);
+  await requests.once({ key: "a", fingerprint: "0".repeat(64) }, async () => "nothing to decide", {
+    made: "told-before",
+    again: String,
+  });
   const event = { kind: "told-before" } as const;
   await decisions.commit({ who: { kind: "coordinator" }, subject: "", event, reason: "", isNews: false }, []);
   expect([...store.list("request/")]).toEqual([]);
