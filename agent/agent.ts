@@ -5,7 +5,7 @@ import { protocolRange } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, Log } from "../protocol/ports.ts";
 import { ChunkPatrol } from "./artefact/chunk-patrol.ts";
-import { DatasetKeeper } from "./artefact/dataset-keeper.ts";
+import { ArtefactKeeper } from "./artefact/keeper.ts";
 import { openArtefactStore } from "./artefact/store.ts";
 import { fetchArtefact, serveArtefacts } from "./artefact/transfer.ts";
 import type { AgentConfig } from "./config.ts";
@@ -96,12 +96,12 @@ export async function openAgent(
       const holders = membership.holdersOf(manifest);
       await fetchArtefact(digest, { network, store, holders, log, listed: false }, abort);
     };
-    const keeper = new DatasetKeeper({ network, fence, store, fetchPart, log });
-    undo.push(() => keeper.close());
     const patrol = new ChunkPatrol({ store, fetchPart, clock, log });
     undo.push(() => patrol.close());
     const fetchFromPeers = (digest: string, abort: AbortSignal) =>
       fetchArtefact(digest, { network, store, holders: membership.holdersOf(digest), log }, abort);
+    const keeper = new ArtefactKeeper({ network, fence, store, fetchPart, fetchWhole: fetchFromPeers, log });
+    undo.push(() => keeper.close());
     const runner = new JobRunner({
       network,
       incarnation,

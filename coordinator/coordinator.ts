@@ -1,16 +1,21 @@
 import { issueToken } from "../protocol/credentials.ts";
 import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
+import type { Selector } from "../protocol/ids.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import type {
+  AliasRequest,
   ClusterView,
   DeploymentView,
   DeployRequest,
   JobView,
   LossPoint,
   PeerView,
+  PruneAnswer,
+  PruneRequest,
   SteerAction,
   TokenRequest,
   VersionDetail,
+  VersionDifference,
   VersionView,
 } from "../protocol/messages/api.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
@@ -30,10 +35,12 @@ import { KeyedRequests, type RequestKey } from "./keyed-requests.ts";
 import { MembershipDesk } from "./membership-desk.ts";
 import { repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
+import { ReplicationDesk } from "./replication-desk.ts";
 import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { collections } from "./state.ts";
 import { SweepDesk } from "./sweep-desk.ts";
+import { VersionDesk } from "./version-desk.ts";
 import { VersionRegistry } from "./version-registry.ts";
 
 /** What the HTTP API offers; everything an operator can see or do. */
@@ -62,7 +69,13 @@ export interface Coordinator {
   /** @param key makes it happen once, however often it is asked for */
   submitSweep(spec: SweepSpec, key?: RequestKey): Promise<SweepView>;
   cancelSweep(sweepId: string, reason: string): Promise<SweepView>;
-  version(name: string, version: number): VersionDetail;
+  version(name: string, selector: Selector): VersionDetail;
+  /** @param other `name@3` or `name@alias` */
+  versionDiff(name: string, selector: Selector, other: string): VersionDifference[];
+  moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
+  removeAlias(name: string, alias: string): Promise<void>;
+  removeVersion(name: string, version: number): Promise<void>;
+  pruneVersions(name: string, request: PruneRequest): Promise<PruneAnswer>;
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
   /** A stretch of the log of decisions. */
@@ -127,6 +140,18 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const sweeps = new SweepDesk(context, jobs);
   const deployments = new DeploymentDesk(context);
   const datasets = new DatasetDesk(context);
+  const versions = new VersionDesk(context, {
+    references: (name) =>
+      new Map([
+        ...deployments.served(name).map((version) => [version, "it is served"] as const),
+        ...[...jobs.beginningWith(name)].map(([version, id]) => [version, `${id} begins with it`] as const),
+      ]),
+    job: (jobId) => jobs.spec(jobId),
+  });
+  const replication = new ReplicationDesk(context, () => ({
+    datasets: datasets.registered(),
+    weights: versions.registered(),
+  }));
   const queue = new SerialQueue();
   const requests = new KeyedRequests({ store, decisions: context.decisions, queue });
   // Agents knock at once; whoever comes before the term is durable waits behind it.
@@ -150,7 +175,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     await jobs.lookAround();
     await sweeps.lookAround(); // after the jobs: trials take what no other job wants
     await deployments.lookAround();
-    datasets.lookAround();
+    replication.lookAround();
   };
 
   network.handle(join, (request, { from }) =>
@@ -206,13 +231,12 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
 
   const peerViews = (): PeerView[] =>
     context.peers.all().map((peer) => context.peers.view(peer, clock.nowMs()));
-  const versionViews = (): VersionView[] => context.versions.views(context.peers.holders());
   return {
     peerId: network.peerId,
     ...{ release, term, closed: closed.signal },
     peers: peerViews,
     jobs: () => jobs.views(),
-    versions: versionViews,
+    versions: () => versions.views(),
     deployments: () => deployments.views(),
     view: () => ({
       name: credentials.authority.clusterName,
@@ -221,7 +245,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       coordinator: { peerId: network.peerId, term, startedAtMs },
       peers: peerViews(),
       jobs: jobs.views(),
-      versions: versionViews(),
+      versions: versions.views(),
       deployments: deployments.views(),
       sweeps: sweeps.summaries(),
       events: context.decisions.news().slice(-100),
@@ -251,11 +275,17 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
         again: ({ sweepId }) => sweeps.view(sweepId),
       }),
     cancelSweep: (sweepId, reason) => queue.run(() => sweeps.cancel(sweepId, reason)),
-    version: (name, version) => {
-      const record = context.versions.get(name, version);
-      return { ...context.versions.view(record, context.peers.holders()), manifest: record.manifest };
-    },
-    deploy: (name, request) => queue.run(() => deployments.deploy(name, request)),
+    version: (name, selector) => versions.view(name, selector),
+    versionDiff: (name, selector, other) => versions.diff(name, selector, other),
+    moveAlias: (name, alias, request) => queue.run(() => versions.moveAlias(name, alias, request)),
+    removeAlias: (name, alias) => queue.run(() => versions.removeAlias(name, alias)),
+    removeVersion: (name, version) => queue.run(() => versions.remove(name, version)),
+    pruneVersions: (name, request) => queue.run(() => versions.prune(name, request)),
+    deploy: (name, request) =>
+      queue.run(async () => {
+        const { version } = context.versions.get(name, request.version);
+        return deployments.deploy(name, { ...request, version });
+      }),
     removeDeployment: (name) => queue.run(() => deployments.remove(name)),
     audit: (query) => context.decisions.page(query),
     datasets: () => datasets.views(),

@@ -3,33 +3,17 @@ import { encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
-import {
-  type DatasetDetail,
-  type DatasetRequest,
-  type DatasetView,
-  type HoldRequest,
-  holdDatasets,
-} from "../protocol/messages/dataset.ts";
+import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { DatasetRecord } from "./decide/dataset.ts";
 import type { Decision } from "./decide/decision.ts";
-import { decideReplicas } from "./decide/replication.ts";
+import type { Registered } from "./replication-desk.ts";
 import { collections, padded } from "./state.ts";
-
-/** An agent that was asked to hold a data set and does not say so is asked again. */
-const askAgainMs = 5_000;
-/** Removed data sets that agents are still told of. */
-const forgottenMax = 1_000;
-
-type Instruction = Omit<HoldRequest, "term">;
 
 /** Registered data sets: numbered by name, never changed, held by several agents. */
 export class DatasetDesk {
   readonly #context: CoordinatorContext;
   readonly #records: Map<string, DatasetRecord>;
-  /** What each peer has confirmed, in which life of it. */
-  readonly #told = new Map<string, { readonly key: string; readonly atMs: number }>();
-  readonly #telling = new Set<string>();
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
@@ -118,40 +102,11 @@ export class DatasetDesk {
     return { ...spec, data: this.#resolveData(spec.data) };
   }
 
-  /** Membership or what agents hold may have changed: brings every data set to as many agents as it should have. */
-  lookAround(): void {
-    const { peers, clock } = this.#context;
-    const nowMs = clock.nowMs();
-    const live = peers.all().filter((peer) => peers.isLive(peer, nowMs) && peer.roles.includes("worker"));
-    const keep = [...new Set(this.#present().map(({ digest }) => digest))];
-    const forget = [...this.#records.values()]
-      .filter(({ removedAtMs, digest }) => removedAtMs !== null && !keep.includes(digest))
-      .slice(-forgottenMax)
-      .map(({ digest }) => digest);
-    const agents = live.map(({ hello, artefacts }) => ({ peerId: hello.peerId, holds: new Set(artefacts) }));
-    const asked = decideReplicas(keep, agents, limits.dataReplicas);
-    for (const { hello } of live) {
-      const hold = asked.get(hello.peerId) ?? [];
-      if (hold.length === 0 && forget.length === 0) continue;
-      const key = JSON.stringify([hello.incarnation, hold, forget]);
-      const told = this.#told.get(hello.peerId);
-      const isDue = told?.key !== key || (hold.length > 0 && nowMs - told.atMs > askAgainMs);
-      if (isDue && !this.#telling.has(hello.peerId))
-        void this.#tell(hello.peerId, key, { hold, keep, forget });
-    }
-  }
-
-  async #tell(peerId: string, key: string, instruction: Instruction): Promise<void> {
-    const { network, term, clock, log } = this.#context;
-    this.#telling.add(peerId);
-    try {
-      await network.request(peerId, holdDatasets, { term, ...instruction });
-      this.#told.set(peerId, { key, atMs: clock.nowMs() });
-    } catch (error) {
-      log.debug({ err: error, peer: peerId }, "An agent did not hear which data to hold; it is told again");
-    } finally {
-      this.#telling.delete(peerId);
-    }
+  /** By the digests of their manifests. */
+  registered(): Registered {
+    const removed = [...this.#records.values()].filter(({ removedAtMs }) => removedAtMs !== null);
+    const present = new Set(this.#present().map(({ digest }) => digest));
+    return { present: [...present], removed: removed.map(({ digest }) => digest) };
   }
 
   async #commit(record: DatasetRecord, told: Pick<Decision, "event" | "reason">): Promise<void> {

@@ -2,7 +2,7 @@ import { RingfoldError } from "../protocol/errors.ts";
 import { shortPeer } from "../protocol/ids.ts";
 import { cutIntoShards } from "../protocol/layer-cut.ts";
 import { limits } from "../protocol/limits.ts";
-import type { DeploymentView, DeployRequest } from "../protocol/messages/api.ts";
+import type { DeploymentView } from "../protocol/messages/api.ts";
 import { type Placement, placeShards, type Shard, type ShardReport } from "../protocol/messages/serving.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
@@ -10,6 +10,7 @@ import type { Decision } from "./decide/decision.ts";
 import {
   type DeploymentEvent,
   type DeploymentWorld,
+  type DeployOrder,
   decideDeployment,
   dependsOn,
   findDeployment,
@@ -49,7 +50,7 @@ export class DeploymentDesk {
    * Places a version. What is live under that name stays live until the new deployment is ready, and then makes way.
    * @throws RingfoldError NOT_FOUND | REQUEST_INVALID | INSUFFICIENT_WORKERS
    */
-  async deploy(name: string, request: DeployRequest): Promise<DeploymentView> {
+  async deploy(name: string, request: DeployOrder): Promise<DeploymentView> {
     const { versions, store } = this.#context;
     const { model } = versions.get(name, request.version).manifest;
     if (model.topology.framework === "torch") {
@@ -89,6 +90,13 @@ export class DeploymentDesk {
       await this.#handle({ kind: "tick", deployment }, { who: { kind: "coordinator" }, event });
     }
     this.#sendTables();
+  }
+
+  /** Which versions of a name are served, or about to be. */
+  served(name: string): number[] {
+    return [...this.#deployments.values()]
+      .filter((record) => record.name === name)
+      .map(({ version }) => version);
   }
 
   dependsOn(peerId: string): boolean {

@@ -84,10 +84,14 @@ export class JobDesk {
    */
   async submit(spec: JobSpec, trial?: Pick<JobRecord, "trial" | "bound">): Promise<JobView> {
     const { store, clock, versions } = this.#context;
-    const [name = "", version] = spec.from?.split("@") ?? [];
-    const base = spec.from ? versions.get(name, Number(version)).manifest.weights.digest : null;
+    const base = spec.from === undefined ? undefined : versions.named(spec.from);
+    // An alias may move; what the job begins with does not.
+    const from = base ? { from: `${base.manifest.name}@${base.version}` } : {};
     const number = (collections.counters.read(store, "job") ?? 0) + 1;
-    const job = { ...newJob(`job-${number}`, spec, clock.nowMs()), base, ...trial };
+    const job = {
+      ...newJob(`job-${number}`, { ...spec, ...from }, clock.nowMs()),
+      ...{ base: base?.manifest.weights.digest ?? null, ...trial },
+    };
     const event = { kind: "job-submitted", jobId: job.id } as const;
     const extra = [collections.counters.put("job", number)];
     const who = { kind: trial ? "coordinator" : "operator" } as const;
@@ -141,6 +145,20 @@ export class JobDesk {
     return [...this.#jobs.values()].some(
       (job) => !isOver(job) && job.spec.data.source === "dataset" && job.spec.data.digest === digest,
     );
+  }
+
+  /** Jobs that are not over and begin with a version of this name, by its number. */
+  beginningWith(name: string): Map<number, string> {
+    return new Map(
+      [...this.#jobs.values()]
+        .filter((job) => !isOver(job) && job.spec.from?.split("@")[0] === name)
+        .map(({ id, spec }) => [Number(spec.from!.split("@")[1]), id]),
+    );
+  }
+
+  /** What it was asked for, if it is known. */
+  spec(jobId: string): JobSpec | undefined {
+    return this.#jobs.get(jobId)?.spec;
   }
 
   async #handle(jobId: string, event: JobEvent): Promise<void> {

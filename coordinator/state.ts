@@ -12,7 +12,7 @@ import { jobRecordSchema } from "./decide/job-record.ts";
 import { memberRecordSchema } from "./decide/member.ts";
 import { deploymentRecordSchema } from "./decide/placement.ts";
 import { sweepRecordSchema } from "./decide/sweep-record.ts";
-import { versionRecordSchema } from "./decide/version.ts";
+import { aliasRecordSchema, versionRecordSchema } from "./decide/version.ts";
 
 /**
  * One kind of record in the store: keys `kind/id`, values msgpack, validated when read.
@@ -90,6 +90,7 @@ export const collections = {
   sweeps: collection("sweep", sweepRecordSchema),
   curves: collection("curve", curveSchema),
   versions: collection("version", versionRecordSchema),
+  aliases: collection("alias", aliasRecordSchema),
   datasets: collection("dataset", datasetRecordSchema),
   deployments: collection("deployment", deploymentRecordSchema),
   decisions: collection("decision", decisionEntrySchema),
@@ -99,7 +100,9 @@ export const collections = {
 } as const;
 
 /** Kinds of records that only decisions change. Loss curves are measured, and secrets stay out of every log. */
-const recordedKinds = new Set(["counter", "member", "job", "sweep", "version", "dataset", "deployment"]);
+const recordedKinds = new Set([
+  ...["counter", "member", "job", "sweep", "version", "alias", "dataset", "deployment"],
+]);
 export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));
 
 /** Numbers in keys, so that byte order is number order. */

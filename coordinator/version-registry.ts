@@ -1,57 +1,108 @@
 import { createHash } from "node:crypto";
 import { encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
+import type { Selector } from "../protocol/ids.ts";
 import type { VersionView } from "../protocol/messages/api.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
-import { numberVersion, type VersionRecord } from "./decide/version.ts";
+import { type AliasRecord, numberVersion, type VersionRecord } from "./decide/version.ts";
 import { collections, padded } from "./state.ts";
 
-const nobody: string[] = [];
+const none: string[] = [];
 type Holders = ReadonlyMap<string, string[]>;
 
-/** Versions: immutable, content-addressed by their manifest, numbered by name. */
+/** Versions: immutable, content-addressed by their manifest, numbered by name; and the aliases that point to them. */
 export class VersionRegistry {
+  /** Those that were removed among them, by name and in order. */
   readonly #versions = new Map<string, VersionRecord[]>();
+  /** By name, then alias. */
+  readonly #aliases = new Map<string, Map<string, AliasRecord>>();
   readonly #views = new WeakMap<VersionRecord, VersionView>();
 
   constructor(store: Store) {
     for (const record of collections.versions.readAll(store)) this.#list(record.manifest.name).push(record);
+    for (const record of collections.aliases.readAll(store)) this.setAlias(record);
   }
 
   /** Numbers a new version. Call `commit` once the returned write is durable. */
   prepare(manifest: VersionManifest): { record: VersionRecord; write: StoreWrite } {
     const digest = createHash("sha256").update(encode(manifest)).digest("hex");
     const record = numberVersion(this.#list(manifest.name), { digest, manifest });
-    const id = `${manifest.name}/${padded(record.version)}`;
-    return { record, write: collections.versions.put(id, record) };
+    return { record, write: this.write(record) };
   }
 
+  write(record: VersionRecord): StoreWrite {
+    return collections.versions.put(`${record.manifest.name}/${padded(record.version)}`, record);
+  }
+
+  /** A new version, or one that has changed its mind about being there. */
   commit(record: VersionRecord): void {
-    this.#list(record.manifest.name).push(record);
+    this.#list(record.manifest.name)[record.version - 1] = record;
+  }
+
+  alias(name: string, alias: string): AliasRecord | undefined {
+    return this.#aliases.get(name)?.get(alias);
+  }
+
+  aliases(name: string): AliasRecord[] {
+    return [...(this.#aliases.get(name)?.values() ?? [])];
+  }
+
+  setAlias(record: AliasRecord): void {
+    const known = this.#aliases.get(record.name) ?? new Map<string, AliasRecord>();
+    this.#aliases.set(record.name, known.set(record.alias, record));
+  }
+
+  removeAlias({ name, alias }: Pick<AliasRecord, "name" | "alias">): void {
+    this.#aliases.get(name)?.delete(alias);
   }
 
   /** @throws RingfoldError NOT_FOUND */
-  get(name: string, version: number): VersionRecord {
-    const found = this.#versions.get(name)?.find((record) => record.version === version);
-    if (!found)
-      throw new RingfoldError("NOT_FOUND", `there is no version ${name}@${version}`, { name, version });
-    return found;
+  get(name: string, selector: Selector): VersionRecord {
+    const version = typeof selector === "number" ? selector : this.alias(name, selector)?.version;
+    const found = version === undefined ? undefined : this.#versions.get(name)?.[version - 1];
+    if (found && found.removedAtMs === null) return found;
+    const state = found ? `${name}@${version} was removed` : `there is no version ${name}@${selector}`;
+    throw new RingfoldError("NOT_FOUND", state, { name, version: selector });
+  }
+
+  /** `name@3` or `name@alias`. @throws RingfoldError NOT_FOUND */
+  named(reference: string): VersionRecord {
+    const [name = "", selector = ""] = reference.split("@");
+    return this.get(name, /^\d+$/.test(selector) ? Number(selector) : selector);
+  }
+
+  /** Those of a name that are not removed, in order; of all names unless told. */
+  present(name?: string): VersionRecord[] {
+    const lists = name === undefined ? [...this.#versions.values()] : [this.#versions.get(name) ?? []];
+    return lists.flat().filter(({ removedAtMs }) => removedAtMs === null);
+  }
+
+  removed(): VersionRecord[] {
+    return [...this.#versions.values()].flat().filter(({ removedAtMs }) => removedAtMs !== null);
   }
 
   /** @param holders peers by the digest of what they hold */
   views(holders: Holders): VersionView[] {
-    return [...this.#versions.values()].flat().map((record) => this.view(record, holders));
+    return this.present().map((record) => this.view(record, holders));
   }
 
   /** The same object as long as it shows the same: of ten thousand versions few change, and only in who holds them. */
   view(record: VersionRecord, holders: Holders): VersionView {
-    const held = holders.get(record.manifest.weights.digest) ?? nobody;
+    const { name, weights } = record.manifest;
+    const held = holders.get(weights.digest) ?? none;
+    const aliases = this.#aliasesOf(name, record.version);
     const known = this.#views.get(record);
-    if (known && isSame(known.holders, held)) return known;
-    const view = versionView(record, held);
+    if (known && isSame(known.holders, held) && isSame(known.aliases, aliases)) return known;
+    const view = versionView(record, held, aliases);
     this.#views.set(record, view);
     return view;
+  }
+
+  #aliasesOf(name: string, version: number): string[] {
+    const known = this.#aliases.get(name);
+    if (!known) return none;
+    return [...known.values()].filter((record) => record.version === version).map(({ alias }) => alias);
   }
 
   #list(name: string): VersionRecord[] {
@@ -64,7 +115,11 @@ export class VersionRegistry {
 const isSame = (one: readonly string[], other: readonly string[]): boolean =>
   one.length === other.length && one.every((element, i) => element === other[i]);
 
-function versionView({ version, digest, manifest }: VersionRecord, holders: string[]): VersionView {
+function versionView(
+  { version, digest, manifest }: VersionRecord,
+  holders: string[],
+  aliases: string[],
+): VersionView {
   return {
     name: manifest.name,
     version,
@@ -79,5 +134,6 @@ function versionView({ version, digest, manifest }: VersionRecord, holders: stri
     jobId: manifest.lineage.jobId,
     createdAtMs: manifest.createdAtMs,
     holders,
+    aliases,
   };
 }

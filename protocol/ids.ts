@@ -14,6 +14,15 @@ export const nameSchema = z
     "use 1-63 of a-z, 0-9, dot, dash and underscore, not starting with a sign",
   );
 
+/** A name that moves from version to version; never a number, as those are versions. */
+export const aliasSchema = z
+  .string()
+  .regex(/^[a-z][a-z0-9-]{0,31}$/, "use 1-32 of a-z, 0-9 and dash, beginning with a letter");
+
+/** Which version of a name: its number, or an alias that points to it. */
+export const selectorSchema = z.union([z.coerce.number().int().positive(), aliasSchema]);
+export type Selector = z.infer<typeof selectorSchema>;
+
 export const roleSchema = z.enum(["worker", "server", "coordinator", "operator"]);
 export type Role = z.infer<typeof roleSchema>;
 

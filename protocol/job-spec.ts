@@ -172,10 +172,13 @@ export const jobObjectSchema = z.strictObject({
   model: z.discriminatedUnion("architecture", [...modelSpecSchema.options, scriptModelSchema]),
   data: z.discriminatedUnion("source", [...dataSpecSchema.options, scriptDataSchema]),
   augment: augmentSchema.optional(),
-  /** A version, `name@N`, whose weights it begins with. */
+  /** A version, `name@N` or `name@alias`, whose weights it begins with. */
   from: z
     .string()
-    .regex(/^[a-z0-9._-]{1,63}@[1-9][0-9]{0,8}$/, "must be NAME@N, for example digits@1")
+    .regex(
+      /^[a-z0-9._-]{1,63}@([1-9][0-9]{0,8}|[a-z][a-z0-9-]{0,31})$/,
+      "must be NAME@N or NAME@ALIAS, for example digits@1",
+    )
     .optional(),
   /** Layers that begin anew all the same: those that have another shape there. */
   reset: layerPatterns.optional(),

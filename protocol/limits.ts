@@ -28,6 +28,8 @@ export const limits = {
   ...{ patrolIntervalMs: 24 * 3_600_000, patrolRetryMs: 10_000 },
   /** Agents that hold a data set, where there are so many. */
   dataReplicas: 2,
+  /** Agents that the weights of a version should have, where there are as many. */
+  versionReplicas: 2,
   /** How often people are told how far a rank is that waits for data. */
   dataProgressIntervalMs: 1_000,
   /** An artefact (weights of one version). */

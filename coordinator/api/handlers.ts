@@ -68,7 +68,20 @@ export function createHandlers(coordinator: Coordinator, addresses: () => readon
     submitSweep: ({ body, key }) => coordinator.submitSweep(body, key),
     cancelSweep: ({ parameters: { id }, body: { reason } }) => coordinator.cancelSweep(id, reason),
     models: list(lists.models),
-    model: ({ parameters: { name, version } }) => coordinator.version(name, version),
+    model: ({ parameters: { name, selector } }) => coordinator.version(name, selector),
+    versionDiff: ({ parameters: { name, selector }, query }) => ({
+      differences: coordinator.versionDiff(name, selector, query.with),
+    }),
+    removeVersion: async ({ parameters: { name, version } }) => {
+      await coordinator.removeVersion(name, version);
+      return {};
+    },
+    pruneVersions: ({ parameters, body }) => coordinator.pruneVersions(parameters.name, body),
+    moveAlias: ({ parameters: { name, alias }, body }) => coordinator.moveAlias(name, alias, body),
+    removeAlias: async ({ parameters: { name, alias } }) => {
+      await coordinator.removeAlias(name, alias);
+      return {};
+    },
     deployments: list(lists.deployments),
     deploy: ({ parameters, body }) => coordinator.deploy(parameters.name, body),
     undeploy: async ({ parameters }) => {

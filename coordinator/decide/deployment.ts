@@ -29,13 +29,16 @@ export interface DeploymentWorld {
   readonly gathering: boolean;
 }
 
+/** With the number of the version, whatever alias it was asked for by. */
+export type DeployOrder = DeployRequest & { readonly version: number };
+
 export type DeploymentEvent =
   | {
       readonly kind: "requested";
       /** The number to give it; never used again. */
       readonly deployment: number;
       readonly name: string;
-      readonly request: DeployRequest;
+      readonly request: DeployOrder;
       readonly ranges: readonly LayerRange[];
     }
   | { readonly kind: "removed"; readonly name: string }

@@ -1,32 +1,39 @@
-/** A live agent, and which data sets it said that it holds. */
-export interface DataHolder {
+/** A live agent, and which artefacts it said that it holds. */
+export interface Holder {
   readonly peerId: string;
   readonly holds: ReadonlySet<string>;
 }
 
 /**
- * Which agents are to fetch which data sets, so that each is held by as many as wanted. Nobody is asked for a data set that
- * no live agent has. The choice is the same as long as the agents are: those with the fewest data sets first.
+ * Which agents are to fetch which artefacts, so that each is held by as many as wanted. Nobody is asked for what no live
+ * agent has. The choice is the same as long as the agents are: those with the fewest first.
  * @returns digests by peer, only for agents that are asked
+ * Cost: once over what all hold; and over the agents for each artefact that is short of holders.
  */
 export function decideReplicas(
   digests: readonly string[],
-  agents: readonly DataHolder[],
+  agents: readonly Holder[],
   replicaCount: number,
 ): Map<string, string[]> {
-  const loads = new Map(
-    agents.map(({ peerId, holds }) => [peerId, digests.filter((digest) => holds.has(digest)).length]),
-  );
+  const holders = new Map<string, Set<string>>(digests.map((digest) => [digest, new Set()]));
+  const loads = new Map(agents.map(({ peerId }) => [peerId, 0]));
+  const weigh = (peerId: string) => loads.set(peerId, loads.get(peerId)! + 1);
+  for (const { peerId, holds } of agents) {
+    for (const digest of holds) {
+      if (!holders.has(digest)) continue;
+      holders.get(digest)!.add(peerId);
+      weigh(peerId);
+    }
+  }
   const asked = new Map<string, string[]>();
-  for (const digest of digests) {
-    const holders = agents.filter(({ holds }) => holds.has(digest));
-    if (holders.length === 0) continue;
-    const others = agents
-      .filter((agent) => !holders.includes(agent))
-      .sort((a, b) => loads.get(a.peerId)! - loads.get(b.peerId)! || (a.peerId < b.peerId ? -1 : 1));
-    for (const { peerId } of others.slice(0, Math.max(0, replicaCount - holders.length))) {
+  for (const [digest, held] of holders) {
+    if (held.size === 0 || held.size >= replicaCount) continue;
+    const others = [...loads]
+      .filter(([peerId]) => !held.has(peerId))
+      .sort(([one, load], [other, otherLoad]) => load - otherLoad || (one < other ? -1 : 1));
+    for (const [peerId] of others.slice(0, replicaCount - held.size)) {
       asked.set(peerId, [...(asked.get(peerId) ?? []), digest]);
-      loads.set(peerId, loads.get(peerId)! + 1);
+      weigh(peerId);
     }
   }
   return asked;

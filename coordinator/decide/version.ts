@@ -1,5 +1,7 @@
 import { z } from "zod";
-import { digestSchema } from "../../protocol/ids.ts";
+import { RingfoldError } from "../../protocol/errors.ts";
+import { aliasSchema, digestSchema, nameSchema } from "../../protocol/ids.ts";
+import type { AliasRequest, PruneAnswer } from "../../protocol/messages/api.ts";
 import { type VersionManifest, versionManifestSchema } from "../../protocol/messages/model.ts";
 
 export const versionRecordSchema = z.object({
@@ -7,11 +9,75 @@ export const versionRecordSchema = z.object({
   /** SHA-256 of the manifest's msgpack bytes. */
   digest: digestSchema,
   manifest: versionManifestSchema,
+  /** Its weights are free to go. The record stays: its number is not given again, and others tell that they come from it. */
+  removedAtMs: z.number().nullable().default(null),
 });
 export type VersionRecord = z.infer<typeof versionRecordSchema>;
 
-/** The next version of a name; `earlier` are those that it has, in order. */
+export const aliasRecordSchema = z.object({
+  name: nameSchema,
+  alias: aliasSchema,
+  version: z.number().int().positive(),
+  movedAtMs: z.number(),
+});
+export type AliasRecord = z.infer<typeof aliasRecordSchema>;
+
+/** The next version of a name; `earlier` are those that it has had, in order. */
 export const numberVersion = (
   earlier: readonly VersionRecord[],
   { digest, manifest }: { readonly digest: string; readonly manifest: VersionManifest },
-): VersionRecord => ({ version: (earlier.at(-1)?.version ?? 0) + 1, digest, manifest });
+): VersionRecord => ({
+  version: (earlier.at(-1)?.version ?? 0) + 1,
+  ...{ digest, manifest, removedAtMs: null },
+});
+
+/**
+ * Moves an alias, or makes it: compare and set, so that of two who move it at once one is told.
+ * @param known where it points now
+ * @throws RingfoldError CONFLICT when it does not point where the request says
+ */
+export function decideAlias(
+  known: AliasRecord | undefined,
+  { name, alias, version, from }: AliasRequest & Pick<AliasRecord, "name" | "alias">,
+  nowMs: number,
+): { readonly record: AliasRecord; readonly reason: string } {
+  const present = known?.version ?? null;
+  if (from !== undefined && from !== present) {
+    const where = present === null ? "does not exist" : `points to ${name}@${present}`;
+    throw new RingfoldError("CONFLICT", `${name}@${alias} ${where}`, { name, alias, version: present });
+  }
+  const record = { name, alias, version, movedAtMs: nowMs };
+  const before = present === null ? "" : `, was ${name}@${present}`;
+  return { record, reason: `${alias} is ${name}@${version} now${before}` };
+}
+
+/** Why a version must stay, by number. */
+export type References = ReadonlyMap<number, string>;
+
+/** @throws RingfoldError CONFLICT when something needs it */
+export function assertRemovable(name: string, version: number, references: References): void {
+  const reason = references.get(version);
+  if (reason === undefined) return;
+  throw new RingfoldError("CONFLICT", `${name}@${version} stays: ${reason}`, {
+    ...{ name, version },
+    remedy: "Move the alias, deploy another version, or wait for the job; then remove it.",
+  });
+}
+
+/**
+ * Which versions of a name go when only the newest `keepLast` are wanted: never one that something needs.
+ * @param present those that are not removed, in order
+ */
+export function decideRetention(
+  present: readonly Pick<VersionRecord, "version">[],
+  keepLast: number,
+  references: References,
+): PruneAnswer {
+  const old = present.slice(0, Math.max(0, present.length - keepLast)).map(({ version }) => version);
+  return {
+    removed: old.filter((version) => !references.has(version)),
+    kept: old
+      .filter((version) => references.has(version))
+      .map((version) => ({ version, reason: references.get(version)! })),
+  };
+}

@@ -59,7 +59,7 @@ const VersionRow = ({ version, nowMs }: { version: Version; nowMs: number }) => 
       <span class="wrap">
         {version.name}@{version.version}
       </span>
-      <span class="second">{formatAge(nowMs - version.createdAtMs)}</span>
+      <span class="second">{[...version.aliases, formatAge(nowMs - version.createdAtMs)].join(", ")}</span>
     </th>
     <td class="number">{formatPercent(version.accuracy)}</td>
     <td class="number wide-only">{formatLoss(version.loss)}</td>

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { aliasSchema, selectorSchema } from "../ids.ts";
 
 /** How one route of the HTTP API is told: what it takes and what it answers, from which all else is inferred. */
 
@@ -30,6 +31,9 @@ export const pathParameters = {
   id: z.string(),
   name: z.string(),
   version: z.coerce.number().int().positive(),
+  /** A number, or an alias. */
+  selector: selectorSchema,
+  alias: aliasSchema,
 } as const;
 export type PathParameter = keyof typeof pathParameters;
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { jobSpecSchema } from "../job-spec.ts";
 import {
+  aliasRequestSchema,
   clusterViewSchema,
   deploymentStateSchema,
   deploymentViewSchema,
@@ -10,11 +11,14 @@ import {
   observedSchema,
   peerStateSchema,
   peerViewSchema,
+  pruneAnswerSchema,
+  pruneRequestSchema,
   reachabilityRequestSchema,
   reachabilityViewSchema,
   steerRequestSchema,
   tokenRequestSchema,
   versionDetailSchema,
+  versionDifferenceSchema,
   versionViewSchema,
 } from "../messages/api.ts";
 import { auditEntrySchema } from "../messages/audit.ts";
@@ -116,9 +120,27 @@ export const routes = {
     "The registered versions of all models, by name and number",
     listOf(versionViewSchema, { name: z.string(), jobId: z.string() }),
   ),
-  model: get("/api/models/{name}/versions/{version}", "One version with its manifest", {
+  model: get("/api/models/{name}/versions/{selector}", "One version with its manifest", {
     answer: versionDetailSchema,
   }),
+  versionDiff: get(
+    "/api/models/{name}/versions/{selector}/diff",
+    "Where a version differs from another one",
+    {
+      query: z.strictObject({ with: z.string().regex(/^[^@]+@[^@]+$/, "must be NAME@N or NAME@ALIAS") }),
+      answer: z.object({ differences: z.array(versionDifferenceSchema) }),
+    },
+  ),
+  removeVersion: change("DELETE", "/api/models/{name}/versions/{version}", "Frees the weights of a version", {
+    ...nothing,
+  }),
+  pruneVersions: change("POST", "/api/models/{name}/prune", "Frees the weights of old versions", {
+    ...{ body: pruneRequestSchema, answer: pruneAnswerSchema },
+  }),
+  moveAlias: change("PUT", "/api/models/{name}/aliases/{alias}", "Points an alias to a version", {
+    ...{ body: aliasRequestSchema, answer: versionViewSchema },
+  }),
+  removeAlias: change("DELETE", "/api/models/{name}/aliases/{alias}", "Removes an alias", nothing),
   deployments: get(
     "/api/deployments",
     "What is served, and where",

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
+import { aliasSchema, digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { algorithmSchema, jobSpecSchema } from "../job-spec.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
 import { linkSchema } from "./link.ts";
@@ -116,14 +116,49 @@ export const versionViewSchema = z.object({
   createdAtMs: z.number(),
   /** Live peers that hold the weights. */
   holders: z.array(peerIdSchema),
+  /** Names that point to it. */
+  aliases: z.array(aliasSchema),
 });
 export type VersionView = z.infer<typeof versionViewSchema>;
 
 export const versionDetailSchema = versionViewSchema.extend({ manifest: versionManifestSchema });
 export type VersionDetail = z.infer<typeof versionDetailSchema>;
 
-export const deployRequestSchema = z.strictObject({
+export const aliasRequestSchema = z.strictObject({
   version: z.number().int().positive(),
+  /** Only if it points there now; null: only if there is none yet. Absent: whatever it points to. */
+  from: z.number().int().positive().nullable().optional(),
+});
+export type AliasRequest = z.infer<typeof aliasRequestSchema>;
+
+export const pruneRequestSchema = z.strictObject({
+  /** The newest so many stay. */
+  keepLast: z.number().int().nonnegative().max(1_000_000),
+  /** Only says what would go. */
+  dryRun: z.boolean().default(false),
+});
+export type PruneRequest = z.infer<typeof pruneRequestSchema>;
+
+export const pruneAnswerSchema = z.object({
+  removed: z.array(z.number().int().positive()),
+  /** Older than those that stay, and needed all the same. */
+  kept: z.array(z.object({ version: z.number().int().positive(), reason: z.string() })),
+});
+export type PruneAnswer = z.infer<typeof pruneAnswerSchema>;
+
+/** Where two versions differ, in what made them and in how good they are; values are JSON, absent where one has none. */
+export const versionDifferenceSchema = z.object({
+  part: z.enum(["job", "model", "lineage", "metrics"]),
+  /** Keys, joined by dots. */
+  path: z.string(),
+  before: z.unknown().optional(),
+  after: z.unknown().optional(),
+});
+export type VersionDifference = z.infer<typeof versionDifferenceSchema>;
+
+export const deployRequestSchema = z.strictObject({
+  /** Its number, or an alias: then the one that it points to now. */
+  version: z.union([z.number().int().positive(), aliasSchema]),
   shards: z.number().int().positive().max(64).default(1),
   replicas: z.number().int().positive().max(64).default(1),
 });

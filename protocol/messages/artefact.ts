@@ -22,3 +22,28 @@ export const readArtefact: Conversation<{ digest: string; chunkIndex: number }, 
   responseBytesMax: limits.artefactChunkBytes + limits.envelopeBytes,
   timeoutMs: limits.requestTimeoutMs,
 };
+
+const digests = z.array(digestSchema).max(10_000);
+
+const holdRequestSchema = z.object({
+  term: z.number().int().nonnegative(),
+  /** Data sets, by the digests of their manifests: to fetch, and to hold from now on. */
+  hold: digests,
+  /** Every data set that is registered: chunks of these stay, */
+  keep: digests,
+  /** while these may go. */
+  forget: digests,
+  /** Of versions. */
+  weights: z.object({ hold: digests, forget: digests }).default({ hold: [], forget: [] }),
+});
+export type HoldRequest = z.infer<typeof holdRequestSchema>;
+
+/** coordinator -> agent: what to hold of what is registered, and what may go. Safe to repeat. */
+export const holdArtefacts: Conversation<HoldRequest, { ok: true }> = {
+  protocol: "/ringfold/artefact/hold/1",
+  request: holdRequestSchema,
+  response: z.object({ ok: z.literal(true) }),
+  requestBytesMax: limits.controlMessageBytes,
+  responseBytesMax: 1_024,
+  timeoutMs: limits.requestTimeoutMs,
+};

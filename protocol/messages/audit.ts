@@ -34,6 +34,8 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
   event("sweep-looked-at", { sweepId: z.string() }),
   event("dataset-added", { dataset: z.string(), digest: z.string() }),
   event("dataset-removed", { dataset: z.string() }),
+  event("alias-moved", { name: z.string(), alias: z.string(), version: z.number().int().nullable() }),
+  event("versions-removed", { name: z.string(), versions: z.array(z.number().int()) }),
   event("deployment-requested", {
     name: z.string(),
     version: z.number().int(),

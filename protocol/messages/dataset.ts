@@ -1,8 +1,6 @@
 import { z } from "zod";
 import { exampleShapeSchema } from "../data-schema.ts";
 import { digestSchema, nameSchema, peerIdSchema } from "../ids.ts";
-import { limits } from "../limits.ts";
-import type { Conversation } from "../ports.ts";
 import { preparationSchema } from "../preparation.ts";
 
 /** What a data set is, how it is registered, and who holds it. */
@@ -145,24 +143,3 @@ export const datasetViewSchema = z.object({
 export type DatasetView = z.infer<typeof datasetViewSchema>;
 export const datasetDetailSchema = datasetViewSchema.extend({ manifest: datasetManifestSchema });
 export type DatasetDetail = z.infer<typeof datasetDetailSchema>;
-
-const holdRequestSchema = z.object({
-  term: z.number().int().nonnegative(),
-  /** To fetch, and to hold from now on. */
-  hold: z.array(digestSchema).max(10_000),
-  /** Everything that is registered: chunks of these stay, */
-  keep: z.array(digestSchema).max(10_000),
-  /** while these may go. */
-  forget: z.array(digestSchema).max(10_000),
-});
-export type HoldRequest = z.infer<typeof holdRequestSchema>;
-
-/** coordinator -> agent: which data sets, by the digests of their manifests. Safe to repeat. */
-export const holdDatasets: Conversation<HoldRequest, { ok: true }> = {
-  protocol: "/ringfold/data/hold/1",
-  request: holdRequestSchema,
-  response: z.object({ ok: z.literal(true) }),
-  requestBytesMax: limits.controlMessageBytes,
-  responseBytesMax: 1_024,
-  timeoutMs: limits.requestTimeoutMs,
-};

@@ -149,7 +149,7 @@ function versionRecord(name: string, version: number): VersionRecord {
     },
     metrics: { accuracy: 0.97, loss: 0.1, further: {}, testExamples: 10_000 },
   };
-  return { version, digest: digestOf(JSON.stringify(manifest)), manifest };
+  return { version, digest: digestOf(JSON.stringify(manifest)), manifest, removedAtMs: null };
 }
 
 /** With 20 evaluations on the way. */

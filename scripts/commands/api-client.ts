@@ -8,19 +8,24 @@ import {
   type ListName,
 } from "../../protocol/api/client.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
+import type { Selector } from "../../protocol/ids.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import {
+  type AliasRequest,
   type ClusterView,
   clusterViewSchema,
   type DeploymentView,
   type DeployRequest,
   type JobView,
   type PeerView,
+  type PruneAnswer,
+  type PruneRequest,
   type ReachabilityRequest,
   type ReachabilityView,
   type SteerAction,
   type TokenRequest,
   type VersionDetail,
+  type VersionDifference,
   type VersionView,
 } from "../../protocol/messages/api.ts";
 import type { AuditEntry } from "../../protocol/messages/audit.ts";
@@ -60,7 +65,13 @@ export interface ApiClient {
   submitSweep(spec: SweepSpec): Promise<SweepView>;
   cancelSweep(id: string, reason: string): Promise<SweepView>;
   models(): Promise<VersionView[]>;
-  version(name: string, version: number): Promise<VersionDetail>;
+  version(name: string, selector: Selector): Promise<VersionDetail>;
+  /** @param other `name@3` or `name@alias` */
+  versionDiff(name: string, selector: Selector, other: string): Promise<VersionDifference[]>;
+  removeVersion(name: string, version: number): Promise<void>;
+  pruneVersions(name: string, request: PruneRequest): Promise<PruneAnswer>;
+  moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
+  removeAlias(name: string, alias: string): Promise<void>;
   deployments(): Promise<DeploymentView[]>;
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
@@ -127,7 +138,17 @@ export function createApiClient(options: ApiConnection): ApiClient {
     submitSweep: ({ job, search }) => callRoute(options, "submitSweep", { body: { ...job, search } }),
     cancelSweep: (id, reason) => callRoute(options, "cancelSweep", { id, body: { reason } }),
     models: () => callList(options, "models"),
-    version: (name, version) => callRoute(options, "model", { name, version }),
+    version: (name, selector) => callRoute(options, "model", { name, selector }),
+    versionDiff: async (name, selector, other) =>
+      (await callRoute(options, "versionDiff", { name, selector, query: { with: other } })).differences,
+    async removeVersion(name, version) {
+      await callRoute(options, "removeVersion", { name, version });
+    },
+    pruneVersions: (name, body) => callRoute(options, "pruneVersions", { name, body }),
+    moveAlias: (name, alias, body) => callRoute(options, "moveAlias", { name, alias, body }),
+    async removeAlias(name, alias) {
+      await callRoute(options, "removeAlias", { name, alias });
+    },
     deployments: () => callList(options, "deployments"),
     deploy: (name, body) => callRoute(options, "deploy", { name, body }),
     async removeDeployment(name) {

@@ -22,6 +22,21 @@ export function versionReference(text: string): VersionReference {
   return { name, version };
 }
 
+export interface VersionSelector {
+  readonly name: string;
+  readonly selector: number | string;
+}
+
+/** `digits@3`, or `digits@champion` by an alias */
+export function versionSelector(text: string): VersionSelector {
+  const match = /^([a-z0-9][a-z0-9._-]{0,62})@(?:([1-9][0-9]{0,8})|([a-z][a-z0-9-]{0,31}))$/.exec(text);
+  const [, name, version, alias] = match ?? [];
+  const selector = alias ?? (version === undefined ? undefined : Number(version));
+  if (name === undefined || selector === undefined)
+    throw new InvalidArgumentError("Give NAME@N or NAME@ALIAS, for example digits@1.");
+  return { name, selector };
+}
+
 /** `digits`, a name by itself. */
 export function plainName(text: string): string {
   const { name, version } = modelReference(text);

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { DeploymentView } from "../../protocol/messages/api.ts";
 import type { ApiClient } from "./api-client.ts";
-import { positiveInteger, type VersionReference, versionReference } from "./arguments.ts";
+import { positiveInteger, type VersionSelector, versionSelector } from "./arguments.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
 
 interface DeployOptions {
@@ -16,14 +16,14 @@ interface DeployOptions {
 export function register(program: Command, io: CommandIo): void {
   const deployCommand = program
     .command("deploy")
-    .argument("<name@n>", "for example digits@1", versionReference)
+    .argument("<name@n>", "for example digits@1, or digits@champion by an alias", versionSelector)
     .description("serve a version, cut into shards with replicas on different agents")
     .option("--shards <count>", "cut the layers into so many shards", positiveInteger, 1)
     .option("--replicas <count>", "replicas of each shard", positiveInteger, 1)
     .option("--wait", "return when every shard has all its replicas", true)
     .option("--no-wait", "return as soon as the coordinator has placed the shards")
     .option("--timeout <seconds>", "longest wait", positiveInteger, 120)
-    .action((reference: VersionReference, _options: unknown, command: Command) =>
+    .action((reference: VersionSelector, _options: unknown, command: Command) =>
       runCommand<DeployOptions>(command, io, (context, options) => deploy(reference, context, options)),
     );
 
@@ -52,15 +52,15 @@ export function register(program: Command, io: CommandIo): void {
 }
 
 async function deploy(
-  { name, version }: VersionReference,
+  { name, selector }: VersionSelector,
   context: CommandContext,
   { shards, replicas, wait, timeout }: DeployOptions,
 ): Promise<CommandResult> {
   const { connectApi } = await import("./api-client.ts");
   const api = await connectApi(context);
-  const placed = await api.deploy(name, { version, shards, replicas });
+  const placed = await api.deploy(name, { version: selector, shards, replicas });
   if (!wait || (placed.live && placed.state === "ready")) return deploymentResult(placed);
-  context.note(`${name}@${version} placed, waiting: ${placed.reason}`);
+  context.note(`${name}@${placed.version} placed, waiting: ${placed.reason}`);
   return deploymentResult(await waitUntilReady(api, placed, context, timeout * 1_000));
 }
 

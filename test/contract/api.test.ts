@@ -203,6 +203,10 @@ const mutations = [
   ["POST", "/api/jobs/job-1/retry", { reason: "again" }],
   ["PUT", "/api/deployments/digits", { version: 1 }],
   ["DELETE", "/api/deployments/digits", undefined],
+  ["DELETE", "/api/models/digits/versions/1", undefined],
+  ["POST", "/api/models/digits/prune", { keepLast: 1 }],
+  ["PUT", "/api/models/digits/aliases/champion", { version: 1 }],
+  ["DELETE", "/api/models/digits/aliases/champion", undefined],
   ["POST", "/api/datasets", {}],
   ["DELETE", "/api/datasets/digits/versions/1", undefined],
   ["POST", "/api/tokens", {}],
@@ -218,6 +222,7 @@ describe("changing", () => {
         `${method} ${path
           .replace(/job-1|sweep-1/, "{}")
           .replace("digits", "{}")
+          .replace("champion", "{}")
           .replace("versions/1", "versions/{}")}`,
     );
     expect(new Set(tried)).toEqual(new Set(listedRoutes.filter((route) => !route.startsWith("GET"))));

@@ -34,7 +34,7 @@ describe("the command line", () => {
       "jobs has no command 'shwo', only show, follow, pause, resume, cancel, retry",
     ],
     ["a missing argument", ["train"], "missing required argument 'job-file'"],
-    ["a wrong argument", ["deploy", "digits"], "Give NAME@N, for example digits@1."],
+    ["a wrong argument", ["deploy", "digits"], "Give NAME@N or NAME@ALIAS, for example digits@1."],
     ["a wrong option value", ["token", "--expires", "soon"], "Give a time such as 90s, 15m, 12h or 7d."],
     ["an unknown role", ["token", "--role", "king"], "choose one of worker, server, coordinator, operator"],
     ["no address", ["peers", "--coordinator", "here"], "here is not an HTTP address"],
@@ -199,7 +199,9 @@ describe("lists and details", () => {
     expect((await run("peers")).stdout).toMatch(
       /^AAAAAA +lab-1 +alive +worker,server +wasm +- +12\.3 +50% +250MB/m,
     );
-    expect((await run("models")).stdout).toMatch(/^digits@1 +98\.21% +0\.0543 +54\.4k +4 +220kB +2 +job-1/m);
+    expect((await run("models")).stdout).toMatch(
+      /^digits@1 +champion +98\.21% +0\.0543 +54\.4k +4 +220kB +2 +job-1/m,
+    );
     const { stdout } = await run("models", "show", "digits@1");
     expect(stdout).toMatch(/^input +28x28x1$/m);
     expect(stdout).toMatch(/^dense +Dense +10 +54\.1k$/m);

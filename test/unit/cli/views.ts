@@ -122,6 +122,7 @@ export const versionView: VersionView = {
   jobId: "job-1",
   createdAtMs: 1_700_000_000_000,
   holders: [...peerIds],
+  aliases: ["champion"],
 };
 
 export const manifest = {

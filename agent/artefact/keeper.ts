@@ -1,41 +1,43 @@
 import { decode } from "../../protocol/codec.ts";
 import { toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-import {
-  type DatasetManifest,
-  datasetManifestSchema,
-  holdDatasets,
-} from "../../protocol/messages/dataset.ts";
+import { holdArtefacts } from "../../protocol/messages/artefact.ts";
+import { type DatasetManifest, datasetManifestSchema } from "../../protocol/messages/dataset.ts";
 import type { ClusterNetwork, Log } from "../../protocol/ports.ts";
 import type { TermFence } from "../membership/term-fence.ts";
 import type { ArtefactStore } from "./store.ts";
 
-export interface DatasetKeeperModules {
+export interface ArtefactKeeperModules {
   readonly network: ClusterNetwork;
   readonly fence: TermFence;
   readonly store: ArtefactStore;
   /** Brings an artefact into the store, unlisted. @param manifest whose holders have it */
   readonly fetchPart: (manifest: string, digest: string, signal: AbortSignal) => Promise<void>;
+  /** Brings an artefact into the store, and lists it. */
+  readonly fetchWhole: (digest: string, signal: AbortSignal) => Promise<unknown>;
   readonly log: Log;
 }
 
 /**
- * Holds the data sets that the coordinator asks this agent to hold, beside those that were added here. A manifest is listed
+ * Holds the data sets and the weights of versions that the coordinator asks this agent to hold, beside those that came here
+ * by themselves. A manifest is listed
  * in the store only once all chunks are there: whoever says that it holds a data set holds all of it.
  */
-export class DatasetKeeper {
-  readonly #modules: DatasetKeeperModules;
+export class ArtefactKeeper {
+  readonly #modules: ArtefactKeeperModules;
   readonly #closed = new AbortController();
   /** One after the other: copies are no reason to slow a training down. */
   #work: Promise<void> = Promise.resolve();
   readonly #pending = new Set<string>();
 
-  constructor(modules: DatasetKeeperModules) {
+  constructor(modules: ArtefactKeeperModules) {
     this.#modules = modules;
-    modules.network.handle(holdDatasets, async ({ term, hold, keep, forget }, { from }) => {
+    modules.network.handle(holdArtefacts, async ({ term, hold, keep, forget, weights }, { from }) => {
       modules.fence.check(term, from);
-      for (const digest of hold) this.#hold(digest);
-      if (forget.length > 0) this.#then(() => this.#forget(forget, keep));
+      for (const digest of hold) this.#hold(digest, () => this.#fetchDataset(digest));
+      for (const digest of weights.hold) this.#hold(digest, () => this.#fetchWeights(digest));
+      if (forget.length > 0) this.#then(() => this.#forgetDatasets(forget, keep));
+      if (weights.forget.length > 0) this.#then(() => this.#forgetWeights(weights.forget));
       return { ok: true };
     });
   }
@@ -45,11 +47,11 @@ export class DatasetKeeper {
     await this.#work;
   }
 
-  #hold(digest: string): void {
+  #hold(digest: string, fetch: () => Promise<void>): void {
     const { store } = this.#modules;
     if (this.#pending.has(digest) || store.list().includes(digest)) return;
     this.#pending.add(digest);
-    this.#then(() => this.#fetch(digest).finally(() => this.#pending.delete(digest)));
+    this.#then(() => fetch().finally(() => this.#pending.delete(digest)));
   }
 
   #then(work: () => Promise<void>): void {
@@ -60,12 +62,15 @@ export class DatasetKeeper {
       } catch (error) {
         // The coordinator sees that it is not held here, and asks again.
         if (!this.#closed.signal.aborted)
-          this.#modules.log.warn({ err: toRingfoldError(error) }, "A data set was not copied");
+          this.#modules.log.warn(
+            { err: toRingfoldError(error) },
+            "What this agent is to hold was not copied",
+          );
       }
     });
   }
 
-  async #fetch(digest: string): Promise<void> {
+  async #fetchDataset(digest: string): Promise<void> {
     const { store, fetchPart, log } = this.#modules;
     const { signal } = this.#closed;
     await fetchPart(digest, digest, signal);
@@ -77,7 +82,21 @@ export class DatasetKeeper {
     log.info({ digest, examples: train.count + test.count }, "Holds a data set");
   }
 
-  async #forget(digests: readonly string[], keep: readonly string[]): Promise<void> {
+  async #fetchWeights(digest: string): Promise<void> {
+    await this.#modules.fetchWhole(digest, this.#closed.signal);
+    this.#modules.log.info({ digest }, "Holds the weights of a version");
+  }
+
+  async #forgetWeights(digests: readonly string[]): Promise<void> {
+    const { store, log } = this.#modules;
+    for (const digest of digests) {
+      if (store.stat(digest) === undefined) continue;
+      await store.remove(digest);
+      log.info({ digest }, "Removed the weights of a version");
+    }
+  }
+
+  async #forgetDatasets(digests: readonly string[], keep: readonly string[]): Promise<void> {
     const { store, log } = this.#modules;
     const here = digests.filter((digest) => store.stat(digest) !== undefined);
     if (here.length === 0) return;

@@ -1,0 +1,148 @@
+import { RingfoldError } from "../protocol/errors.ts";
+import type { Selector } from "../protocol/ids.ts";
+import type { JobSpec } from "../protocol/job-spec.ts";
+import type {
+  AliasRequest,
+  PruneAnswer,
+  PruneRequest,
+  VersionDetail,
+  VersionDifference,
+  VersionView,
+} from "../protocol/messages/api.ts";
+import type { CoordinatorContext } from "./context.ts";
+import {
+  assertRemovable,
+  decideAlias,
+  decideRetention,
+  type References,
+  type VersionRecord,
+} from "./decide/version.ts";
+import { diffVersions } from "./decide/version-diff.ts";
+import type { Registered } from "./replication-desk.ts";
+import { collections } from "./state.ts";
+
+/** What other desks know of versions. */
+export interface VersionUsers {
+  /** Why the versions of a name must stay, by number: who serves them, whose job begins with them. */
+  readonly references: (name: string) => ReadonlyMap<number, string>;
+  readonly job: (jobId: string) => JobSpec | undefined;
+}
+
+const operator = { kind: "operator" } as const;
+
+/** What people do with versions: aliases, comparing, letting go. Jobs register them. */
+export class VersionDesk {
+  readonly #context: CoordinatorContext;
+  readonly #users: VersionUsers;
+
+  constructor(context: CoordinatorContext, users: VersionUsers) {
+    this.#context = context;
+    this.#users = users;
+  }
+
+  views(): VersionView[] {
+    const { versions, peers } = this.#context;
+    return versions.views(peers.holders());
+  }
+
+  /** By the digests of their weights. */
+  registered(): Registered {
+    const { versions } = this.#context;
+    const digests = (records: readonly VersionRecord[]) => [
+      ...new Set(records.map(({ manifest }) => manifest.weights.digest)),
+    ];
+    return { present: digests(versions.present()), removed: digests(versions.removed()) };
+  }
+
+  /** @throws RingfoldError NOT_FOUND */
+  view(name: string, selector: Selector): VersionDetail {
+    const { versions, peers } = this.#context;
+    const record = versions.get(name, selector);
+    return { ...versions.view(record, peers.holders()), manifest: record.manifest };
+  }
+
+  /** @param other `name@3` or `name@alias` @throws RingfoldError NOT_FOUND */
+  diff(name: string, selector: Selector, other: string): VersionDifference[] {
+    const { versions } = this.#context;
+    const known = ({ manifest }: VersionRecord) => ({
+      manifest,
+      job: this.#users.job(manifest.lineage.jobId),
+    });
+    return diffVersions(known(versions.get(name, selector)), known(versions.named(other)));
+  }
+
+  /** @throws RingfoldError NOT_FOUND | CONFLICT when it points elsewhere than `from` says */
+  async moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView> {
+    const { versions, decisions, clock, peers } = this.#context;
+    const target = versions.get(name, request.version);
+    const known = versions.alias(name, alias);
+    const { record, reason } = decideAlias(known, { ...request, name, alias }, clock.nowMs());
+    if (known?.version !== record.version) {
+      const event = { kind: "alias-moved", name, alias, version: record.version } as const;
+      await decisions.commit({ who: operator, subject: `model ${name}`, event, reason, isNews: true }, [
+        collections.aliases.put(`${name}/${alias}`, record),
+      ]);
+      versions.setAlias(record);
+      this.#context.changed();
+    }
+    return versions.view(target, peers.holders());
+  }
+
+  /** @throws RingfoldError NOT_FOUND */
+  async removeAlias(name: string, alias: string): Promise<void> {
+    const { versions, decisions } = this.#context;
+    const known = versions.alias(name, alias);
+    if (!known) throw new RingfoldError("NOT_FOUND", `${name} has no alias ${alias}`, { name, alias });
+    const event = { kind: "alias-moved", name, alias, version: null } as const;
+    const reason = `${alias} is no alias any more, was ${name}@${known.version}`;
+    await decisions.commit({ who: operator, subject: `model ${name}`, event, reason, isNews: true }, [
+      collections.aliases.remove(`${name}/${alias}`),
+    ]);
+    versions.removeAlias(known);
+    this.#context.changed();
+  }
+
+  /** @throws RingfoldError NOT_FOUND | CONFLICT when something needs it */
+  async remove(name: string, version: number): Promise<void> {
+    this.#context.versions.get(name, version);
+    assertRemovable(name, version, this.#references(name));
+    await this.#remove(name, [version], "removed");
+  }
+
+  /** Keeps the newest versions of a name, and what something needs. @throws RingfoldError NOT_FOUND */
+  async prune(name: string, { keepLast, dryRun }: PruneRequest): Promise<PruneAnswer> {
+    const present = this.#context.versions.present(name);
+    if (present.length === 0) throw new RingfoldError("NOT_FOUND", `there is no model ${name}`, { name });
+    const answer = decideRetention(present, keepLast, this.#references(name));
+    if (!dryRun && answer.removed.length > 0)
+      await this.#remove(name, answer.removed, `all but the newest ${keepLast} and what is needed`);
+    return answer;
+  }
+
+  async #remove(name: string, numbers: readonly number[], reason: string): Promise<void> {
+    const { versions, decisions, clock } = this.#context;
+    const records = numbers.map((version) => ({
+      ...versions.get(name, version),
+      removedAtMs: clock.nowMs(),
+    }));
+    await decisions.commit(
+      {
+        ...{ who: operator, subject: `model ${name}`, isNews: true },
+        event: { kind: "versions-removed", name, versions: [...numbers] },
+        reason: `${reason}: ${list(numbers)}`,
+      },
+      records.map((record) => versions.write(record)),
+    );
+    for (const record of records) versions.commit(record);
+    this.#context.changed();
+  }
+
+  #references(name: string): References {
+    const aliases = this.#context.versions.aliases(name).map(({ alias, version }) => {
+      return [version, `${alias} points to it`] as const;
+    });
+    return new Map([...this.#users.references(name), ...aliases]);
+  }
+}
+
+const list = (numbers: readonly number[]): string => numbers.map((number) => `@${number}`).join(" ");

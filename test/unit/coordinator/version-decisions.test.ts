@@ -1,0 +1,91 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { assertRemovable, decideAlias, decideRetention } from "../../../coordinator/decide/version.ts";
+import { diffVersions } from "../../../coordinator/decide/version-diff.ts";
+import { versionManifestSchema } from "../../../protocol/messages/model.ts";
+import { exampleSpec } from "../../fixtures/messages.ts";
+import { manifest as shownManifest } from "../cli/views.ts";
+
+const manifest = versionManifestSchema.parse(shownManifest);
+const champion = { name: "digits", alias: "champion", version: 2, movedAtMs: 1 };
+const request = { name: "digits", alias: "champion", version: 3 };
+
+test.each([
+  ["whatever it points to", champion, {}],
+  ["from where it is", champion, { from: 2 }],
+  ["where there is none yet", undefined, { from: null }],
+])("an alias moves: %s", (_, known, from) => {
+  const { record } = decideAlias(known, { ...request, ...from }, 7);
+  expect(record).toEqual({ ...request, movedAtMs: 7 });
+});
+
+test.each([
+  ["elsewhere", champion, { from: 1 }, "points to digits@2"],
+  ["already there", champion, { from: null }, "points to digits@2"],
+  ["not there", undefined, { from: 2 }, "does not exist"],
+])("an alias stays: it is %s", (_, known, from, message) => {
+  expect(() => decideAlias(known, { ...request, ...from }, 7)).toThrowError(
+    expect.objectContaining({ code: "CONFLICT", message: expect.stringContaining(message) }),
+  );
+});
+
+test("of any who move an alias at once from where they saw it, one succeeds", () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1 }), (targets) => {
+      let known = { ...champion };
+      const moved = targets.filter((version) => {
+        try {
+          known = decideAlias(known, { ...request, version, from: 2 }, 7).record;
+          return version !== 2;
+        } catch {
+          return false;
+        }
+      });
+      expect(moved.length).toBeLessThanOrEqual(1);
+    }),
+  );
+});
+
+test("retention takes the old ones, and never one that something needs", () => {
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.integer({ min: 1, max: 40 })),
+      fc.nat(45),
+      fc.uniqueArray(fc.integer({ min: 1, max: 40 })),
+      (numbers, keepLast, needed) => {
+        const present = numbers.toSorted((a, b) => a - b).map((version) => ({ version }));
+        const references = new Map(needed.map((version) => [version, "it is served"] as const));
+        const { removed, kept } = decideRetention(present, keepLast, references);
+        expect(removed.filter((version) => references.has(version))).toEqual([]);
+        expect(removed.length + kept.length).toBe(Math.max(0, present.length - keepLast));
+        const newest = present.slice(-keepLast).map(({ version }) => version);
+        if (keepLast > 0) expect(newest.filter((version) => removed.includes(version))).toEqual([]);
+      },
+    ),
+  );
+});
+
+test("what is needed says why it stays", () => {
+  const references = new Map([[2, "champion points to it"]]);
+  expect(() => assertRemovable("digits", 2, references)).toThrowError(/stays: champion points to it/);
+  assertRemovable("digits", 1, references);
+});
+
+test("two versions differ where they differ, key by key", () => {
+  const before = { manifest, job: exampleSpec({ batchSize: 64 }) };
+  const after = {
+    manifest: { ...manifest, metrics: { ...manifest.metrics, accuracy: 0.99 } },
+    job: exampleSpec({ batchSize: 128 }),
+  };
+  expect(diffVersions(before, before)).toEqual([]);
+  expect(diffVersions(before, after)).toEqual([
+    { part: "job", path: "batchSize", before: 64, after: 128 },
+    { part: "metrics", path: "accuracy", before: manifest.metrics.accuracy, after: 0.99 },
+  ]);
+});
+
+test("a job that is not known any more is no difference but its absence", () => {
+  const known = { manifest, job: exampleSpec() };
+  const differences = diffVersions({ manifest, job: undefined }, known);
+  expect(differences.every(({ part, before }) => part === "job" && before === undefined)).toBe(true);
+});
