@@ -114,6 +114,7 @@ export async function openAgent(
         artefactPath,
         logLevel: config.logLevel,
         engine: config.engine,
+        ...(config.memoryLimitBytes === undefined ? {} : { memoryLimitBytes: config.memoryLimitBytes }),
         ...(config.python === undefined
           ? {}
           : { torch: { python: config.python, folder: joinPath(config.dataPath, "scripts") } }),

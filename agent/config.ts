@@ -15,6 +15,8 @@ export interface AgentConfig {
   readonly engine: EngineName;
   /** The Python that runs jobs' scripts; undefined where none may run. */
   readonly python: string | undefined;
+  /** What a trainer may take of this machine's memory; all of it unless told. */
+  readonly memoryLimitBytes?: number;
   readonly logLevel: string;
   /** How long the first joining may take; a member that was in before waits for ever. */
   readonly joinTimeoutMs: number;

@@ -13,14 +13,19 @@ export function commandOfEffect(
   }: {
     readonly term: number;
     readonly jobId: string;
-    readonly job: () => { readonly spec: JobSpec; readonly base?: string; readonly bound?: number };
+    readonly job: (peerId: string) => {
+      readonly spec: JobSpec;
+      readonly base?: string;
+      readonly bound?: number;
+      readonly stage?: number;
+    };
   },
 ): { readonly peerIds: readonly string[]; readonly command: Command } {
   switch (effect.kind) {
     case "prepare":
       return {
         peerIds: [effect.peerId],
-        command: commandOf(prepareJob, { term, jobId, ...job() }, [startGeneration, quiesceJob]),
+        command: commandOf(prepareJob, { term, jobId, ...job(effect.peerId) }, [startGeneration, quiesceJob]),
       };
     case "start":
       return {

@@ -256,9 +256,15 @@ export class JobDesk {
   /** Commands are not awaited: the answer that counts is the agent's report. */
   #act(jobId: string, effect: JobEffect): void {
     if (effect.kind === "register") return; // written with the decision
-    const job = () => {
-      const { spec, base, bound } = this.#get(jobId);
-      return { spec, ...(base === null ? {} : { base }), ...(bound === null ? {} : { bound }) };
+    const job = (peerId: string) => {
+      const { spec, base, bound, members } = this.#get(jobId);
+      const stage = members[peerId]?.stage ?? null;
+      return {
+        spec,
+        ...(base === null ? {} : { base }),
+        ...(bound === null ? {} : { bound }),
+        ...(stage === null ? {} : { stage }),
+      };
     };
     const { peerIds, command } = commandOfEffect(effect, { term: this.#context.term, jobId, job });
     for (const peerId of peerIds) this.#commands.push({ peerId, jobId }, command);

@@ -36,7 +36,7 @@ export const errorRules = {
     "caller",
     422,
     65,
-    "Set a smaller microBatchSize or batchSize, or a smaller model, or start it on machines with more memory.",
+    "Set a smaller microBatchSize or batchSize, cut the model into `stages` on several agents, or give it more memory.",
   ),
   DATA_INVALID: rule("caller", 422, 65, "Check that the files are what the job file says they are."),
   DATA_MISMATCH: rule("caller", 422, 65, "Give every agent the same data files."),

@@ -198,6 +198,11 @@ export const jobObjectSchema = z.strictObject({
   batchShares: z.enum(["even", "measured"]).default("even"),
   /** Examples that an agent computes at once; a larger slice of the batch is summed up from so many parts. */
   microBatchSize: positiveInteger.max(65_536).optional(),
+  /**
+   * Cuts the model by layers into so many stages, each on agents of its own: for one that is too large for an agent.
+   * `workers` counts all of them: a multiple of this many train, the others are spare.
+   */
+  stages: z.number().int().min(2).max(limits.stagesMax).optional(),
   /** The longest that the mean gradient of the global batch may be, as a vector; a longer one is scaled down. */
   clipNorm: z.number().positive().optional(),
   epochs: positiveInteger.max(100_000).default(1),
@@ -260,6 +265,25 @@ export const jobSpecSchema = jobObjectSchema
     path: ["checkpoint"],
     message: "with engine torch the script keeps what it thinks best",
   })
+  .refine(({ stages = 1, workers }) => stages <= workers.max, {
+    path: ["stages"],
+    message: "more stages than workers.max: each is on an agent of its own",
+  })
+  .superRefine(({ stages, ...spec }, context) => {
+    if (stages === undefined) return;
+    const others: readonly [string, boolean][] = [
+      ["engine", spec.engine === "torch"],
+      ["synchronization", spec.synchronization.kind !== "every-step"],
+      ["topK", spec.topK !== undefined],
+      ["from", spec.from !== undefined],
+      ["reset", spec.reset !== undefined],
+      ["freeze", spec.freeze !== undefined],
+      ["evaluation", spec.evaluation !== undefined],
+      ["batchShares", spec.batchShares !== "even"],
+    ];
+    for (const [key] of others.filter(([, isAsked]) => isAsked))
+      context.addIssue({ code: "custom", path: [key], message: "a model in stages trains without this" });
+  })
   .refine(({ engine, script }) => (engine === "torch") === (script !== undefined), {
     path: ["engine"],
     message: "engine torch and script go together",
@@ -278,3 +302,15 @@ export const jobSpecSchema = jobObjectSchema
   });
 
 export type JobSpec = z.infer<typeof jobSpecSchema>;
+
+/**
+ * Examples that an agent computes at once. With stages, unless told, four micro-batches for each of them: a stage then waits
+ * for at most a fifth of a step (Huang et al., "GPipe", 2019, section 2.3).
+ */
+export function microBatchSizeOf({
+  batchSize,
+  microBatchSize,
+  stages,
+}: Pick<JobSpec, "batchSize" | "microBatchSize" | "stages">): number {
+  return Math.min(batchSize, microBatchSize ?? (stages ? Math.ceil(batchSize / (4 * stages)) : batchSize));
+}

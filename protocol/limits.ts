@@ -132,6 +132,8 @@ export const limits = {
   leaderLookMs: 250,
 
   worldSizeMax: 256,
+  /** Of a model that is trained by layers: more would wait for each other longer than they compute. */
+  stagesMax: 64,
   concurrentInboundRequestsMax: 64,
   knownPeersMax: 4_096,
   lossCurvePointsMax: 2_000,

@@ -100,9 +100,13 @@ export interface StageModel {
   readonly range: LayerRange;
   /** Of these layers alone, from offset 0. */
   readonly layout: readonly ParameterSlot[];
+  /** Of the whole model. */
+  readonly wholeLayout: readonly ParameterSlot[];
   /** Elements of one example. */
   readonly inputSize: number;
   readonly outputSize: number;
+  /** Writes the parameters before the first step, in layout order; the stage itself stays as it is. */
+  writeBeginning(into: Float32Array): void;
   /** Copies the parameters of these layers into `into`, in layout order. */
   readParameters(into: Float32Array): Promise<void>;
   writeParameters(from: Float32Array): void;

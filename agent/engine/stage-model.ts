@@ -13,7 +13,7 @@ import type { Training } from "./layer-run.ts";
 import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
 import type { Batch, BatchResult, StageGradients, StageInputs, StageModel } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
-import { createWeights, readWeights, type WeightSet, writeWeights } from "./weights.ts";
+import { createWeights, layoutOf, readWeights, type WeightSet, writeWeights } from "./weights.ts";
 
 /** Some layers of a model, which train on this runtime while others train the rest. */
 export function openStageModel(
@@ -64,12 +64,21 @@ class LayerStage implements StageModel {
     this.outputSize = sizeOf(layers.at(-1)!.outputShape);
     runtime.activate();
     const initial = new Float32Array(layers.reduce((count, layer) => count + parametersOf(layer), 0));
-    writeInitialParameters(layers, seed, initial, fromLayer);
+    this.writeBeginning(initial);
     this.#weights = createWeights(runtime, layers, initial);
+  }
+
+  writeBeginning(into: Float32Array): void {
+    const { fromLayer, toLayer } = this.range;
+    writeInitialParameters(this.#model.graph.layers.slice(fromLayer, toLayer), this.#seed, into, fromLayer);
   }
 
   get layout() {
     return this.#weights.layout;
+  }
+
+  get wholeLayout() {
+    return layoutOf(this.#model.graph.layers);
   }
 
   readParameters(into: Float32Array): Promise<void> {

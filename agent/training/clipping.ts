@@ -20,10 +20,19 @@ export const withClipping = (optimizer: Optimizer, norm: number | undefined): Op
  * Source: Pascanu et al., "On the difficulty of training recurrent neural networks", 2013, algorithm 1.
  */
 function clipToNorm(gradient: Float32Array, norm: number): void {
+  shorten(gradient, { length: Math.sqrt(squaresOf(gradient)), norm });
+}
+
+export function squaresOf(gradient: Float32Array): number {
   let squares = 0;
   for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!;
-  const length = Math.sqrt(squares);
+  return squares;
+}
+
+/** Where a gradient lies in several parts. @param to.length of all parts together */
+export function shorten(part: Float32Array, to: { readonly length: number; readonly norm: number }): void {
+  const { length, norm } = to;
   if (!(length > norm) || !Number.isFinite(length)) return;
   const factor = norm / length;
-  for (let i = 0; i < gradient.length; i++) gradient[i]! *= factor;
+  for (let i = 0; i < part.length; i++) part[i]! *= factor;
 }

@@ -16,7 +16,7 @@ const sums = { lossSum: 0, correctCount: 1, targetCount: 2, exampleCount: 3, len
 
 /** What is evaluated, and on what. */
 export interface HeldOut {
-  readonly model: TrainableModel;
+  readonly model: Pick<TrainableModel, "evaluate">;
   readonly set: ExampleSet;
   readonly target: Target;
   readonly batch: BatchBuffer;

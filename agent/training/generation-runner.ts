@@ -71,9 +71,9 @@ export class GenerationRunner implements TrainerSession {
 
   constructor(
     parts: RunnerParts & {
-      readonly facts: Pick<Extract<JobReport, { kind: "ready" }>, "dataDigest" | "model">;
+      readonly facts: Pick<Extract<JobReport, { kind: "ready" }>, "dataDigest" | "model" | "stage">;
       readonly trainer: Trainee;
-      readonly checkpointer: Checkpointer;
+      readonly checkpointer: Pick<Checkpointer, "isDue" | "save">;
       /** Of a trial of a sweep. */
       readonly bound?: Bound;
     },

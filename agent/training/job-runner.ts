@@ -73,11 +73,12 @@ export class JobRunner {
 
   #listen(): void {
     const { network, fence, log } = this.#modules;
-    network.handle(prepareJob, async ({ term, jobId, spec, base, bound }, { from }) => {
+    network.handle(prepareJob, async ({ term, jobId, spec, base, bound, stage }, { from }) => {
       fence.check(term, from);
       const present = this.#trainers.get(jobId);
-      if (present) present.announce();
+      if (present && present.stage === stage) present.announce();
       else {
+        await this.#end(jobId); // it trained another part of the model
         log.info({ jobId, name: spec.name }, "Starting a trainer");
         this.#trainers.set(
           jobId,
@@ -85,6 +86,7 @@ export class JobRunner {
             ...{ ...this.#modules.setup, host: this.#modules.host(), jobId, spec },
             ...(base ? { base } : {}),
             ...(bound === undefined ? {} : { bound }),
+            ...(stage === undefined ? {} : { stage }),
           }),
         );
       }

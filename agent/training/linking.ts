@@ -12,7 +12,7 @@ interface Linker {
   readonly peerId: string;
   readonly plane: DataPlane;
   /** The ring sums in it, and what the first rank that is dialled sends arrives in it. */
-  readonly memory: RingMemory;
+  readonly memory?: RingMemory;
   /** Monotonic milliseconds. */
   readonly nowMs?: () => number;
 }
@@ -26,7 +26,11 @@ export async function linkRing(plan: GenerationPlan, self: Linker, signal: Abort
   const rank = plan.ranks.findIndex(({ peerId }) => peerId === self.peerId);
   if (worldSize === 1) return new Ring({ rank, worldSize });
   const { memory, nowMs } = self;
-  const options = { rank, worldSize, memory, ...(nowMs ? { nowMs } : {}), ...ringLimits[plan.transport] };
+  const options = {
+    ...{ rank, worldSize, ...ringLimits[plan.transport] },
+    ...(memory ? { memory } : {}),
+    ...(nowMs ? { nowMs } : {}),
+  };
   if (plan.algorithm === "ring") {
     const upstream = (rank + worldSize - 1) % worldSize;
     const downstream = (rank + 1) % worldSize;
@@ -37,11 +41,24 @@ export async function linkRing(plan: GenerationPlan, self: Linker, signal: Abort
   // Of a pair the higher rank dials.
   const dials = others.filter((other) => other < rank);
   const accepts = others.filter((other) => other > rank);
-  const sockets = await openLinks(plan, self, { dials, accepts }, signal);
-  const partners = [...dials, ...accepts].map(
-    (other, i) => [other, linksOf(sockets[i]!, sockets[i]!)] as const,
-  );
+  const links = await linkPeers(plan, self, { dials, accepts }, signal);
+  const partners = [...dials, ...accepts].map((other, i) => [other, links[i]!] as const);
   return new Ring({ ...options, partners: new Map(partners) });
+}
+
+/**
+ * Opens one connection with each of them, to be used in both directions; of two ranks one dials.
+ * @returns in the order of `dials`, then `accepts`, which are ranks of the plan
+ * @throws RingfoldError as `DataPlane.dial` and `DataPlane.accept`
+ */
+export async function linkPeers(
+  plan: GenerationPlan,
+  self: Pick<Linker, "plane" | "memory">,
+  ranks: { readonly dials: readonly number[]; readonly accepts: readonly number[] },
+  signal: AbortSignal,
+): Promise<readonly PeerLinks[]> {
+  const sockets = await openLinks(plan, self, ranks, signal);
+  return sockets.map((socket) => linksOf(socket, socket));
 }
 
 const linksOf = (upstream: FrameSocket, downstream: FrameSocket): PeerLinks => ({
@@ -55,7 +72,7 @@ const linksOf = (upstream: FrameSocket, downstream: FrameSocket): PeerLinks => (
  */
 async function openLinks(
   { jobId, generation, ranks }: GenerationPlan,
-  { plane, memory }: Linker,
+  { plane, memory }: Pick<Linker, "plane" | "memory">,
   { dials, accepts }: { readonly dials: readonly number[]; readonly accepts: readonly number[] },
   signal: AbortSignal,
 ): Promise<readonly FrameSocket[]> {
@@ -68,7 +85,7 @@ async function openLinks(
   };
   const links = await Promise.allSettled([
     ...dials.map((rank, i) => {
-      const options = i === 0 ? { receiveRegion: memory.receiveRegion } : {};
+      const options = i === 0 && memory ? { receiveRegion: memory.receiveRegion } : {};
       return orFail(plane.dial(ranks[rank]!, purpose, either, options));
     }),
     ...accepts.map((rank) => orFail(plane.accept(ranks[rank]!.peerId, purpose, either))),

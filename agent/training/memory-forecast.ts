@@ -1,15 +1,17 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import type { ModelDescription } from "../../protocol/messages/model.ts";
+import type { LayerDescription, ModelDescription } from "../../protocol/messages/model.ts";
 
 /** What a trainer will hold at most, in bytes. */
-interface MemoryForecast {
+export interface MemoryForecast {
   /** Weights and their gradients in the engine. */
   readonly engineParameters: number;
   /** State, exchanged vector and optimizer on the flat parameters. */
   readonly state: number;
   /** Outputs of all layers for one rank's slice, kept for the way back. */
   readonly activations: number;
+  /** What is held for a moment on its way to other stages. */
+  readonly transfers?: number;
 }
 
 /** TF.js's heap in WebAssembly can grow so far; the other engines are bounded by the machine alone. */
@@ -18,33 +20,47 @@ const wasmHeapBytes = 2 ** 32;
 const processBytes = 200 * 2 ** 20;
 /** Of a layer's output: itself, what was computed on the way to it, and its gradient. */
 const copiesOfOutput = 3;
-const slotCount = { sgd: 1, adam: 2, adamw: 2, rmsprop: 2 } as const;
+export const slotCount = { sgd: 1, adam: 2, adamw: 2, rmsprop: 2 } as const;
+
+const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
+
+type SizedSpec = Pick<
+  JobSpec,
+  "batchSize" | "microBatchSize" | "stages" | "workers" | "optimizer" | "wire" | "topK" | "checkpoint"
+>;
+
+/** What a layer takes while it is trained: for its parameters, and for each example. */
+export function bytesOfLayer(
+  spec: SizedSpec,
+  {
+    parameterCount,
+    outputShape,
+    keptElements = 0,
+  }: Pick<LayerDescription, "parameterCount" | "outputShape" | "keptElements">,
+): { readonly parameters: number; readonly activations: number } {
+  const isLossy = spec.wire !== "f32" || spec.topK !== undefined;
+  const slice = Math.ceil(spec.batchSize / spec.workers.min);
+  const isCut = spec.stages !== undefined || (spec.microBatchSize ?? slice) < slice;
+  // Parameters and exchanged vector, optimizer, error feedback, one part of a slice; in the engine weights and gradients.
+  const isKept = spec.checkpoint.keepBest; // the best state so far
+  const arrays = 2 + slotCount[spec.optimizer.kind] + (isLossy ? 1 : 0) + (isCut ? 1 : 0) + (isKept ? 1 : 0);
+  return {
+    parameters: 4 * (2 + arrays) * parameterCount,
+    activations: 4 * (copiesOfOutput * sizeOf(outputShape) + keptElements),
+  };
+}
 
 /** By shapes alone, for the smallest world that may train: nothing is built. */
-export function forecastMemory(
-  spec: Pick<
-    JobSpec,
-    "batchSize" | "microBatchSize" | "workers" | "optimizer" | "wire" | "topK" | "checkpoint"
-  >,
-  model: ModelDescription,
-): MemoryForecast {
+export function forecastMemory(spec: SizedSpec, model: ModelDescription): MemoryForecast {
   const slice = Math.ceil(spec.batchSize / spec.workers.min);
   const examples = Math.min(slice, spec.microBatchSize ?? slice);
-  const isCut = examples < slice;
-  const isLossy = spec.wire !== "f32" || spec.topK !== undefined;
-  const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
-  const outputs = model.layers.reduce((sum, { outputShape }) => sum + sizeOf(outputShape), 0);
-  const kept = model.layers.reduce((sum, { keptElements = 0 }) => sum + keptElements, 0);
-  const arrays =
-    2 +
-    slotCount[spec.optimizer.kind] +
-    (isLossy ? 1 : 0) +
-    (isCut ? 1 : 0) +
-    (spec.checkpoint.keepBest ? 1 : 0);
+  const engineParameters = 4 * 2 * model.parameterCount;
+  const { parameters } = bytesOfLayer(spec, { ...model, outputShape: [] });
+  const activations = model.layers.reduce((sum, layer) => sum + bytesOfLayer(spec, layer).activations, 0);
   return {
-    engineParameters: 4 * 2 * model.parameterCount,
-    state: 4 * arrays * model.parameterCount,
-    activations: 4 * examples * (sizeOf(model.inputShape) + copiesOfOutput * outputs + kept),
+    engineParameters,
+    state: parameters - engineParameters,
+    activations: examples * (4 * sizeOf(model.inputShape) + activations),
   };
 }
 
@@ -55,17 +71,18 @@ export function forecastMemory(
  */
 export function checkMemory(
   forecast: MemoryForecast,
-  machine: { readonly memoryBytes: number; readonly engine: string },
+  machine: { readonly memoryBytes: number; readonly engine: string; readonly isLimited?: boolean },
 ): void {
   const engineBytes = forecast.engineParameters + forecast.activations;
-  const neededBytes = processBytes + engineBytes + forecast.state;
+  const { state, transfers = 0 } = forecast;
+  const neededBytes = processBytes + engineBytes + state + transfers;
   const isHeapFull = machine.engine === "wasm" && engineBytes > wasmHeapBytes;
   if (neededBytes <= machine.memoryBytes && !isHeapFull) return;
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-  const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(forecast.state)}, activations ${gigabytes(forecast.activations)}`;
+  const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(state)}, activations ${gigabytes(forecast.activations)}`;
   const bound = isHeapFull
     ? `the wasm engine has a heap of ${gigabytes(wasmHeapBytes)}`
-    : `the machine has ${gigabytes(machine.memoryBytes)}`;
+    : `${machine.isLimited ? "this agent may use" : "the machine has"} ${gigabytes(machine.memoryBytes)}`;
   const message = `training takes about ${gigabytes(neededBytes)} (${parts}), and ${bound}`;
   throw new RingfoldError("MODEL_TOO_LARGE", message, { neededBytes, memoryBytes: machine.memoryBytes });
 }

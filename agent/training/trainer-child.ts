@@ -12,6 +12,8 @@ export const forkTrainer = (): ChildProgram =>
 
 /** The trainer process of one job, seen from the agent. */
 export class TrainerChild {
+  /** Which part of the model it trains, of a job with stages. */
+  readonly stage: number | undefined;
   readonly #child: ChildProgram;
   readonly #clock: Clock;
   #closing = false;
@@ -30,6 +32,7 @@ export class TrainerChild {
   ) {
     const { onReport, clock, fork, before } = modules;
     this.#clock = clock;
+    this.stage = setup.stage;
     this.#child = fork();
     this.#child.on("message", (message: FromTrainer | FetchRequest) => {
       if (message.kind === "report") onReport(message.report);

@@ -22,6 +22,10 @@ export interface TrainerSetup {
   readonly bound?: number;
   /** Weights that the job begins with, in the artefact store. */
   readonly base?: string;
+  /** Which part of the model is trained here, of a job with stages. */
+  readonly stage?: number;
+  /** What a trainer may use of this machine's memory, where its owner says so. */
+  readonly memoryLimitBytes?: number;
   readonly logLevel: string;
 }
 

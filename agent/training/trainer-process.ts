@@ -4,6 +4,7 @@ import type { RingfoldError } from "../../protocol/errors.ts";
 import type { Log } from "../../protocol/ports.ts";
 import { openTorchSession } from "../torch/torch-session.ts";
 import { AgentFetch } from "./agent-fetch.ts";
+import { openStageSession } from "./stages/stage-session.ts";
 import { TrainerHost } from "./trainer-host.ts";
 import type { FetchAnswer, FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";
 import { openTrainerSession } from "./trainer-session.ts";
@@ -20,6 +21,11 @@ const send = (report: FromTrainer["report"]): void => {
 const logFor = (setup: TrainerSetup): Log =>
   pino({ name: "trainer", level: setup.logLevel }, pino.destination(2));
 
+function openerOf({ spec, stage }: TrainerSetup) {
+  if (spec.engine === "torch") return openTorchSession;
+  return stage === undefined ? openTrainerSession : openStageSession;
+}
+
 const agent = new AgentFetch((message) => {
   if (process.connected) process.send?.(message);
 });
@@ -32,7 +38,7 @@ const host = new TrainerHost({
       log.error({ err: error, jobId: setup.jobId }, "This trainer cannot go on");
       process.exit(error.rule.exit); // the agent notices, says so and may start another
     };
-    const open = setup.spec.engine === "torch" ? openTorchSession : openTrainerSession;
+    const open = openerOf(setup);
     const session = await open(setup, { send, log, agent, onDeath }, signal);
     flushCompileCache(); // the process may be killed; what it has compiled serves the next one
     return session;

@@ -91,10 +91,7 @@ async function openCompute(
     ...data.shape,
     seed: spec.seed,
     accept: (description) =>
-      checkMemory(forecastMemory(spec, description), {
-        memoryBytes: machineMemoryBytes(),
-        engine: engine.name,
-      }),
+      checkMemory(forecastMemory(spec, description), { ...memoryOf(setup), engine: engine.name }),
   });
   const closeModel = () => {
     model.close();
@@ -109,14 +106,18 @@ async function openCompute(
   return { data, model, closeModel, engineName: engine.name };
 }
 
-/** Of the container, where it has a bound below the machine's. */
-function machineMemoryBytes(): number {
+/** Of the container, where it has a bound below the machine's; or as much as the agent's owner gives. */
+export function memoryOf({ memoryLimitBytes = Number.POSITIVE_INFINITY }: TrainerSetup) {
   const constrained = process.constrainedMemory();
-  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+  const machineBytes = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+  return {
+    memoryBytes: Math.min(memoryLimitBytes, machineBytes),
+    isLimited: memoryLimitBytes < machineBytes,
+  };
 }
 
 /** The job's data: this machine's own files, or a registered data set, of which the agent brings what is not here. */
-async function openData(
+export async function openData(
   { spec }: TrainerSetup,
   { store, agent }: Pick<SessionParts, "store"> & { readonly agent: AgentFetch },
   signal: AbortSignal,

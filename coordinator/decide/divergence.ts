@@ -11,24 +11,39 @@ const checkpointsKept = 200;
  *
  * The other way, to end the job at the first difference, let one machine with a failing memory take all work with it.
  */
-export function compareCheckpoint(draft: JobDraft, { peerId }: Member, { step, hash }: TrainingPoint): void {
+export function compareCheckpoint(
+  draft: JobDraft,
+  { peerId, stage }: Member,
+  { point: { step, hash }, artefact }: { readonly point: TrainingPoint; readonly artefact: string },
+): void {
   const { job } = draft;
-  const known = job.checkpoints.find((checkpoint) => checkpoint.step === step);
+  const own = { step, hash, stage, artefact, peers: [peerId] };
+  const known = job.checkpoints.find(isOf(own));
   if (!known) {
-    job.checkpoints = [...job.checkpoints, { step, hash, peers: [peerId] }].slice(-checkpointsKept);
+    job.checkpoints = [...job.checkpoints, own].slice(-checkpointsKept);
     return;
   }
-  const group = [known, ...job.dissents].find((each) => each.step === step && each.hash === hash);
-  if (!group) job.dissents.push({ step, hash, peers: [peerId] });
+  const group = [known, ...job.dissents].find((each) => isOf(own)(each) && each.hash === hash);
+  if (!group) job.dissents.push(own);
   else if (!group.peers.includes(peerId)) group.peers.push(peerId);
-  judge(draft, step);
+  judge(draft, own);
 }
 
-function judge(draft: JobDraft, step: number): void {
+type Place = Pick<CheckpointRecord, "step" | "stage">;
+
+/** What is to be the same: the whole state after a step, or that of one stage. */
+const isOf =
+  ({ step, stage }: Place) =>
+  (each: Place): boolean =>
+    each.step === step && each.stage === stage;
+
+function judge(draft: JobDraft, at: Place): void {
   const { job } = draft;
-  const groups = [...job.checkpoints, ...job.dissents].filter((each) => each.step === step);
+  const groups = [...job.checkpoints, ...job.dissents].filter(isOf(at));
   if (groups.length < 2 || !job.plan) return;
-  const ranks = job.plan.ranks.map(({ peerId }) => peerId);
+  const ranks = job.plan.ranks
+    .map(({ peerId }) => peerId)
+    .filter((peerId) => at.stage === null || job.members[peerId]?.stage === at.stage);
   // Of an earlier generation, whose members may have had the same step: they are gone, or have healed.
   const votes = groups.map((group) => ({ group, peers: group.peers.filter((each) => ranks.includes(each)) }));
   const majority = votes.find(({ peers }) => 2 * peers.length > ranks.length);
@@ -38,7 +53,7 @@ function judge(draft: JobDraft, step: number): void {
   );
   if (missing.length > 0) return;
   const sides = votes.map(({ peers }) => peers.map((each) => draft.name(each)).join(" and "));
-  const message = `${sides.join(" against ")} at step ${step}: parameters differ, and no majority has the same`;
+  const message = `${sides.join(" against ")} at step ${at.step}: parameters differ, and no majority has the same`;
   draft.fail({ code: "HASH_DIVERGED", message });
 }
 
@@ -46,7 +61,7 @@ function expel(draft: JobDraft, majority: CheckpointRecord, ranks: readonly stri
   const { job } = draft;
   const { step } = majority;
   const others = [...job.checkpoints, ...job.dissents].filter(
-    (each) => each.step === step && each.hash !== majority.hash,
+    (each) => isOf(majority)(each) && each.hash !== majority.hash,
   );
   for (const peerId of others.flatMap(({ peers }) => peers)) {
     if (!ranks.includes(peerId) || job.diverged.includes(peerId)) continue;
@@ -55,8 +70,8 @@ function expel(draft: JobDraft, majority: CheckpointRecord, ranks: readonly stri
       `${draft.name(peerId)} has other parameters than the majority at step ${step} and heals`,
     );
   }
-  job.dissents = job.dissents.filter((each) => each.hash !== majority.hash || each.step !== step);
-  job.checkpoints = job.checkpoints.map((each) => (each.step === step ? majority : each));
+  job.dissents = job.dissents.filter((each) => each.hash !== majority.hash || !isOf(majority)(each));
+  job.checkpoints = job.checkpoints.map((each) => (isOf(majority)(each) ? majority : each));
 }
 
 /** Of what ranks say that they have finished with, that which most have; the first of as many. */

@@ -3,6 +3,7 @@ import type { LinkCost } from "../../protocol/link-model.ts";
 import type { GenerationPlan, TrainingPoint } from "../../protocol/messages/job.ts";
 import { type Way, wayOf } from "./exchange.ts";
 import type { JobRecord, Member } from "./job-record.ts";
+import { planStages } from "./stages.ts";
 
 /** What was measured of the link between two peers, if anything. */
 export type LinkLookup = (from: string, to: string) => LinkCost | undefined;
@@ -61,6 +62,17 @@ export function computeQuorum(
       reason: `waits for a rank that has step ${began}: ${silent.length} that may be alive ${silent.length === 1 ? "has" : "have"} not answered`,
     };
   }
+  const changed = job.changes.length > 0 ? job.changes.join(", ") : undefined;
+  const generation = (job.plan?.generation ?? 0) + 1;
+  const changes = changed ?? (generation === 1 ? "all workers are ready" : "resumed");
+  const { transport, stages } = job.spec;
+  const common = { jobId: job.id, generation, transport };
+  if (stages !== undefined) {
+    const { plan, reason: who } = planStages(job, inRingOrder(candidates, previous), silent.length > 0);
+    const reason = plan ? `${changes}; ${who}` : who;
+    const way = { algorithm: "ring", predictedCommunicationMs: null } as const;
+    return { reason, plan: plan && { ...common, ...plan, ...way, reason } };
+  }
   const chosen = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
   const { order, algorithm, predictedCommunicationMs } = byLinks(chosen, links, job);
   const byId = new Map(chosen.map((member) => [member.peerId, member]));
@@ -68,15 +80,11 @@ export function computeQuorum(
   const { start, source } = startingPoint(members);
   const heals = ({ point }: Member) => point!.step !== start.step || point!.hash !== start.hash;
   const isTotalLoss = previous.length > 0 && survivors.length === 0;
-  const generation = (job.plan?.generation ?? 0) + 1;
-  const changes =
-    job.changes.length > 0 ? job.changes.join(", ") : generation === 1 ? "all workers are ready" : "resumed";
   const reason = `${changes}; ${members.length} worker${members.length === 1 ? "" : "s"} from step ${start.step}`;
   return {
     reason,
     plan: {
-      jobId: job.id,
-      generation,
+      ...common,
       ranks: members.map((member, rank) => {
         const { peerId, host, port, statePort } = member;
         return { rank, peerId, host, port, statePort, heals: heals(member) };
@@ -84,7 +92,6 @@ export function computeQuorum(
       start,
       source,
       ...(isTotalLoss && members.some(heals) ? { healsFirst: true } : {}),
-      transport: job.spec.transport,
       ...{ algorithm, predictedCommunicationMs, reason },
     },
   };

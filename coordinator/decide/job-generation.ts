@@ -3,6 +3,7 @@ import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { JobDraft, JobEffect } from "./job-draft.ts";
 import { finishGraceMs, reformGraceMs, releaseLeavers } from "./job-members.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
+import { replicaCount } from "./stages.ts";
 
 /** So many generations may start at one step without a pause between them. */
 const hastyGenerations = 4;
@@ -43,10 +44,17 @@ function pauseForChange(draft: JobDraft, running: readonly Member[]): void {
     ({ peerId, phase }) => phase === "ready" && !draft.planned(peerId),
   );
   // A pause would have the ranks that heal begin again; a newcomer waits for them instead.
-  const canJoin = joining.length > 0 && room > 0 && !running.some(({ healing }) => healing);
+  const canJoin = joining.length > 0 && room > 0 && !running.some(({ healing }) => healing) && canGrow(draft);
   if (job.pauseRequested || (leaving.length === 0 && !canJoin && job.diverged.length === 0)) return;
   for (const { peerId } of leaving) job.changes.push(`${draft.name(peerId)} leaves`);
   requestPause(draft, running);
+}
+
+/** With stages a newcomer joins only where there is one more for each of them; who was left over before counts too. */
+function canGrow(draft: JobDraft): boolean {
+  const { stages } = draft.job.spec;
+  const able = draft.inPhase("running", "ready", "ended");
+  return stages === undefined || replicaCount(draft.job, able) * stages > draft.job.plan!.ranks.length;
 }
 
 /** Once a generation. */
@@ -110,6 +118,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   const { job } = draft;
   const { nowMs } = draft.world;
   job.plan = plan;
+  if (plan.stages && plan.start.step === 0) job.beginnings = plan.stages.map(({ hash }) => hash);
   job.state = "running";
   job.startedAtMs ??= nowMs;
   job.pauseRequested = false;

@@ -1,6 +1,7 @@
 import { limits } from "../../protocol/limits.ts";
 import type { JobDraft } from "./job-draft.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
+import { memberToMove, stageFor } from "./stages.ts";
 
 /**
  * After a ring broke, every survivor's socket has told it so, and it answers at the end of what it computes: a majority
@@ -117,8 +118,15 @@ export function recruit(draft: JobDraft): void {
       point: null,
       healing: false,
       engine: "",
+      stage: stageFor(job, peerId),
     };
     draft.effects.push({ kind: "prepare", peerId });
+  }
+  const move = memberToMove(job);
+  if (move) {
+    Object.assign(move.member, { stage: move.stage, point: null, sinceMs: draft.world.nowMs });
+    draft.setPhase(move.member, "preparing");
+    draft.effects.push({ kind: "prepare", peerId: move.member.peerId });
   }
   const members = Object.values(job.members);
   const preparing = members.filter(({ phase }) => phase === "preparing").length;

@@ -36,6 +36,8 @@ export const memberSchema = z.object({
   /** It was given the current plan without having its state, and has not said yet that it has healed. */
   healing: z.boolean().default(false),
   engine: z.string(),
+  /** Which part of the model it trains, of a job with stages. */
+  stage: z.number().int().nullable().default(null),
 });
 export type Member = z.infer<typeof memberSchema>;
 
@@ -56,6 +58,9 @@ const checkpointRecordSchema = z.object({
   step: z.number().int(),
   hash: digestSchema,
   peers: z.array(z.string()).default([]),
+  /** Of a job with stages: of which one it is, and the artefact by which others find it. */
+  stage: z.number().int().nullable().default(null),
+  artefact: digestSchema.nullable().default(null),
 });
 export type CheckpointRecord = z.infer<typeof checkpointRecordSchema>;
 
@@ -98,6 +103,8 @@ export const jobRecordSchema = z.object({
   changes: z.array(z.string()),
   /** `peers`: who wrote it; a report that is told twice counts once. */
   checkpoints: z.array(checkpointRecordSchema),
+  /** Of a job with stages: the hash of each before the first step. */
+  beginnings: z.array(digestSchema).default([]),
   /** The last ones of those while it trained. */
   evaluations: z.array(evaluationPointSchema).default([]),
   /** Other states than those at the same steps of the current generation. */
@@ -158,6 +165,7 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     reached: null,
     changes: [],
     checkpoints: [],
+    beginnings: [],
     dissents: [],
     diverged: [],
     evaluations: [],

@@ -31,7 +31,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       return;
     }
     case "checkpoint":
-      return current ? compareCheckpoint(draft, member, report.point) : undefined;
+      return current ? compareCheckpoint(draft, member, report) : undefined;
     case "evaluated": {
       // Every rank says it; with the last step of a ring taken back, it is said again.
       if (!current || job.evaluations.some(({ step }) => step === report.step)) return;
@@ -72,6 +72,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
 
 function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, { kind: "ready" }>): void {
   const { job } = draft;
+  if ((report.stage ?? null) !== member.stage) return; // of a trainer that another part of the model has replaced
   if (member.phase === "running") {
     const isPlanned = member.host === report.host && member.port === report.port;
     if (isPlanned && job.interruptedAtMs === null) return; // an echo: the plan is on its way

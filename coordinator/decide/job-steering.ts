@@ -74,7 +74,7 @@ export function settleHold(draft: JobDraft): void {
   if (inPlan.some(({ phase }) => phase === "running")) return;
   const ended = inPlan.flatMap(({ peerId, point }) => (point ? [{ peerId, step: point.step }] : []));
   const step = Math.max(...ended.map((rank) => rank.step));
-  const saved = job.checkpoints.find((checkpoint) => checkpoint.step === step)?.peers ?? [];
+  const saved = peersWith(job, step);
   if (ended.every((rank) => rank.step < step || saved.includes(rank.peerId))) release(draft);
 }
 
@@ -91,6 +91,9 @@ function release(draft: JobDraft): void {
 
 export function newestCheckpoint(job: JobRecord): JobRecord["resumeFrom"] {
   const step = Math.max(...job.checkpoints.map((checkpoint) => checkpoint.step));
-  const found = job.checkpoints.find((checkpoint) => checkpoint.step === step);
-  return found ? { step, peers: found.peers } : null;
+  return job.checkpoints.length > 0 ? { step, peers: peersWith(job, step) } : null;
 }
+
+/** Who has written the checkpoint of this step, or that of its stage. */
+const peersWith = ({ checkpoints }: JobRecord, step: number): string[] =>
+  checkpoints.filter((checkpoint) => checkpoint.step === step).flatMap(({ peers }) => peers);

@@ -24,6 +24,14 @@ export const rankSchema = z.object({
 });
 export type Rank = z.infer<typeof rankSchema>;
 
+/** Where one stage of a model begins a generation. */
+const stageStartSchema = z.object({
+  /** Of the state of this stage, at the step at which all stages begin. */
+  hash: digestSchema,
+  /** Who does not stand there reads this checkpoint, where no rank of this stage does; null: a rank, or nothing at step 0. */
+  checkpoint: digestSchema.nullable(),
+});
+
 /** A generation: a numbered, immutable plan of a job. It changes only when membership changes. */
 export const generationPlanSchema = z.object({
   jobId: jobIdSchema,
@@ -36,6 +44,11 @@ export const generationPlanSchema = z.object({
   source: peerIdSchema,
   /** Nobody has lived through the generation before: those that heal do so before the first step, so that all take part in it. */
   healsFirst: z.boolean().optional(),
+  /**
+   * Of a model that is trained by stages, one entry a stage. Ranks lie by stage: with R of each, rank s·R + r is replica r of
+   * stage s. Those of a stage sum their gradients; those of a replica pass activations on.
+   */
+  stages: z.array(stageStartSchema).min(2).max(limits.stagesMax).optional(),
   transport: z.enum(["encrypted", "plaintext"]),
   /** How this generation sums. */
   algorithm: algorithmSchema.default("ring"),
@@ -74,6 +87,8 @@ export const prepareJob = control(
     base: digestSchema.optional(),
     /** Epochs at which it pauses by itself. */
     bound: z.number().positive().optional(),
+    /** Which part of the model it trains, where several share it. */
+    stage: z.number().int().nonnegative().optional(),
   }),
 );
 /** Starts a generation on a prepared trainer. */
@@ -154,6 +169,7 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     dataDigest: digestSchema,
     engine: z.string().max(64),
     model: modelDescriptionSchema,
+    stage: z.number().int().nonnegative().optional(),
     totalSteps: z.number().int().nonnegative(),
   }),
   /** A step waits for data that come from peers; with 1 all of them are there. Lossy. */

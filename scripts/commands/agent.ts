@@ -13,6 +13,7 @@ interface AgentOptions {
   readonly engine: string;
   readonly allowTorch: boolean;
   readonly python: string;
+  readonly memoryLimitMb?: number;
   readonly joinTimeout: number;
 }
 
@@ -38,6 +39,11 @@ export function register(program: Command, io: CommandIo): void {
       false,
     )
     .option("--python <path>", "the Python that has torch", "python3")
+    .option(
+      "--memory-limit-mb <megabytes>",
+      "what a training may take of the memory; all of it unless told",
+      positiveInteger,
+    )
     .option("--join-timeout <seconds>", "how long the first joining may take", positiveInteger, 30)
     .action((_options: unknown, command: Command) =>
       runCommand<AgentOptions>(command, io, async ({ common, signal, note }, options) => {
@@ -65,6 +71,7 @@ export function register(program: Command, io: CommandIo): void {
           token: options.join ?? io.env.RINGFOLD_JOIN,
           engine: validate(options.engine, engineNameSchema, "--engine"),
           python: options.allowTorch ? options.python : undefined,
+          ...(options.memoryLimitMb === undefined ? {} : { memoryLimitBytes: 1e6 * options.memoryLimitMb }),
           logLevel,
           joinTimeoutMs: 1_000 * options.joinTimeout,
         };

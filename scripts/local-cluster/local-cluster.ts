@@ -38,6 +38,8 @@ export interface LocalClusterOptions {
   readonly nodeOptions?: readonly string[];
   /** Agents may run scripts, with this Python. */
   readonly python?: string;
+  /** What a training may take of an agent's memory. */
+  readonly memoryLimitMb?: number;
 }
 
 /**
@@ -68,11 +70,12 @@ export class LocalCluster {
 
   /** Starts an agent, or starts it again with the identity that it had. */
   async startAgent(name: string): Promise<AgentProcess> {
-    const { engine = "auto", python } = this.#options;
+    const { engine = "auto", python, memoryLimitMb } = this.#options;
     const scripts = python === undefined ? [] : ["--allow-torch", "--python", python];
+    const memory = memoryLimitMb === undefined ? [] : ["--memory-limit-mb", `${memoryLimitMb}`];
     const ports = ["--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0"];
     const agent = await this.#start(
-      ["agent", "--name", name, "--engine", engine, ...scripts, ...ports],
+      ["agent", "--name", name, "--engine", engine, ...scripts, ...memory, ...ports],
       name,
       agentReadySchema,
     );

@@ -29,17 +29,22 @@ export class Column {
   readonly stage: number;
   readonly stageCount: number;
   readonly #lines: ReadonlyMap<Side, Line>;
+  readonly #nowMs: () => number;
+  #waitedMs = 0;
 
   constructor(options: {
     readonly stage: number;
     readonly stageCount: number;
     readonly before?: PeerLinks | undefined;
     readonly after?: PeerLinks | undefined;
+    /** Monotonic milliseconds. */
+    readonly nowMs?: () => number;
   }) {
-    const { stage, stageCount, before, after } = options;
+    const { stage, stageCount, before, after, nowMs = () => performance.now() } = options;
     assert((stage === 0) === (before === undefined) && (stage === stageCount - 1) === (after === undefined));
     this.stage = stage;
     this.stageCount = stageCount;
+    this.#nowMs = nowMs;
     const lines = [["before", before] as const, ["after", after] as const];
     this.#lines = new Map(
       lines.flatMap(([side, links]) =>
@@ -98,11 +103,13 @@ export class Column {
     // Who waits for one side must not wait when the other one has gone. Nobody ends first on the side that waits for us.
     const others = [...this.#lines.values()].filter((each) => each !== line);
     const watched = others.map(({ links }) => links.downstream);
+    const startedAtMs = this.#nowMs();
     await this.#orDestroy(() =>
       untilBroken(watched, { isNeeded: () => true, signal }, (stop) =>
         receiveEach(line.links.upstream, take, stop),
       ),
     );
+    this.#waitedMs += this.#nowMs() - startedAtMs;
   }
 
   /**
@@ -121,14 +128,47 @@ export class Column {
       await this.receive("before", "totals", values, signal);
     }
     if (!this.isLast) this.send("after", "totals", values.slice());
-    await this.drained(signal); // whoever ends now closes its links, and nothing of this may be lost
+    await this.left(signal);
+  }
+
+  /**
+   * Resolves when what was sent has left, for whoever may close its links next. A neighbour that has all that it needs may have
+   * closed its own before this rank knows that the last bytes have gone: that is no failure of what is done.
+   * @throws RingfoldError HOP_TIMEOUT | CANCELLED
+   */
+  async left(signal: AbortSignal): Promise<void> {
+    await this.drained(signal).catch((cause) => {
+      if (!(cause instanceof RingfoldError && cause.code === "RING_BROKEN")) throw cause;
+    });
+  }
+
+  /** Brings what the last stage gives to every stage. @throws as `receive` */
+  async fromLast(payload: Uint8Array | undefined, signal: AbortSignal): Promise<Uint8Array> {
+    const length = new Float64Array(1);
+    let bytes = payload;
+    if (!this.isLast) {
+      await this.receive("after", "totals", length, signal);
+      assert(length[0]! > 0 && length[0]! <= limits.controlMessageBytes);
+      bytes = new Uint8Array(length[0]!);
+      await this.receive("after", "bytes", bytes, signal);
+    }
+    assert(bytes);
+    length[0] = bytes.length;
+    if (!this.isFirst) {
+      this.send("before", "totals", length);
+      this.send("before", "bytes", bytes);
+    }
+    return bytes;
   }
 
   /** Resolves when at most `pendingMax` (0 unless told) segments wait to leave on each side. @throws as `receive` */
   async drained(signal: AbortSignal, pendingMax = 0): Promise<void> {
-    await this.#orDestroy(async () => {
-      for (const { links } of this.#lines.values()) await links.downstream.drained(signal, pendingMax);
-    });
+    for (const { links } of this.#lines.values()) await links.downstream.drained(signal, pendingMax);
+  }
+
+  /** Time that this rank has waited for its neighbours so far. */
+  get waitedMs(): number {
+    return this.#waitedMs;
   }
 
   get sentBytes(): number {

@@ -12,6 +12,7 @@ const member = (index: number, point = pointAt(0)): Member => ({
   sinceMs: 0,
   host: "10.0.0.1",
   port: 4_000,
+  stage: null,
   point,
   healing: false,
   statePort: 4_001,

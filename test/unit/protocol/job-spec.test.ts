@@ -72,6 +72,10 @@ test.each([
   [{ synchronization: { kind: "every-step", everySteps: 4 } }, "synchronization"],
   [{ topK: { fraction: 0 } }, "topK.fraction"],
   [{ wire: "int8", topK: { fraction: 0.01 } }, "topK"],
+  [{ stages: 1 }, "stages"],
+  [{ stages: 5, workers: { min: 1, max: 4 } }, "stages"],
+  [{ stages: 2, freeze: ["conv_1"] }, "freeze"],
+  [{ stages: 2, synchronization: { kind: "averaging" } }, "synchronization"],
   [{ learningrate: 1 }, ""],
 ])("%j is a mistake at %s", (changes, path) => {
   expect(mistakesOf(changes)).toContain(path);

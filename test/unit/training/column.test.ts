@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
-import type { Column } from "../../../agent/training/stages/column.ts";
+import { Column } from "../../../agent/training/stages/column.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import { memoryColumns } from "../../fixtures/columns.ts";
+import { memoryConnection } from "../../simulation/memory-links.ts";
 
 const never = new AbortController().signal;
 
@@ -62,4 +64,18 @@ test("a cancelled wait ends the column", async () => {
   cancel.abort(new Error("enough"));
   await expect(wait).rejects.toThrow();
   expect(() => last.throwIfBroken()).toThrow(/closed/);
+});
+
+test("a neighbour that has all that it needs may go: the sum stands, and what comes next is told", async () => {
+  const [one, other] = memoryConnection("stage-0", "stage-1");
+  const gone = new RingfoldError("RING_BROKEN", "the link closed");
+  // The bytes have been read over there, and the socket has closed before it said here that they have left.
+  const drained = async () => Promise.reject(gone);
+  const links = { ...one, downstream: { ...one.downstream, drained } };
+  const first = new Column({ stage: 0, stageCount: 2, after: links });
+  const last = new Column({ stage: 1, stageCount: 2, before: other });
+  const values = [Float64Array.of(1), Float64Array.of(2)];
+  await Promise.all([first.sum(values[0]!, never), last.sum(values[1]!, never)]);
+  expect(values).toEqual([Float64Array.of(3), Float64Array.of(3)]);
+  await expect(first.drained(never)).rejects.toBe(gone);
 });

@@ -1,0 +1,67 @@
+import { RingfoldError } from "../../../protocol/errors.ts";
+import { type JobSpec, microBatchSizeOf } from "../../../protocol/job-spec.ts";
+import { cutIntoShards, type LayerRange } from "../../../protocol/layer-cut.ts";
+import type { LayerDescription, ModelDescription } from "../../../protocol/messages/model.ts";
+import { bytesOfLayer, type MemoryForecast, slotCount } from "../memory-forecast.ts";
+
+type StageSpec = Pick<
+  JobSpec,
+  "batchSize" | "microBatchSize" | "stages" | "workers" | "optimizer" | "wire" | "topK" | "checkpoint"
+>;
+
+/**
+ * Which layers each stage trains: a function of job and model alone, so that all agents cut alike. Balances time
+ * (multiply-adds) and memory (weights, gradients, optimizer, and the activations of a micro-batch).
+ * @throws RingfoldError JOB_INVALID when the model cannot be cut into so many
+ */
+export function cutIntoStages(
+  spec: StageSpec & { readonly stages: number },
+  model: ModelDescription,
+): LayerRange[] {
+  const { layers } = model;
+  const placeCount = layers.filter(({ uncuttable }) => uncuttable !== true).length;
+  if (spec.stages > placeCount) {
+    const message = `stages: ${spec.stages}, and this model can be cut into ${placeCount} at most: where one tensor crosses`;
+    throw new RingfoldError("JOB_INVALID", message, { stages: spec.stages, stagesMax: placeCount });
+  }
+  const examples = examplesOf(spec);
+  const memory = (layer: LayerDescription) => {
+    const { parameters, activations } = bytesOfLayer(spec, layer);
+    return parameters + examples * activations;
+  };
+  return cutIntoShards(layers, spec.stages, [({ multiplyAdds }) => multiplyAdds, memory]);
+}
+
+/** What the trainer of one stage will hold at most, in bytes. */
+export function forecastStage(
+  spec: StageSpec & { readonly stages: number },
+  model: ModelDescription,
+  { fromLayer, toLayer }: LayerRange,
+): MemoryForecast {
+  const layers = model.layers.slice(fromLayer, toLayer);
+  const sum = (of: (layer: LayerDescription) => number) =>
+    layers.reduce((total, layer) => total + of(layer), 0);
+  const parameterCount = sum((layer) => layer.parameterCount);
+  const inputShape = model.layers[fromLayer - 1]?.outputShape ?? model.inputShape;
+  const inputSize = inputShape.reduce((product, length) => product * length, 1);
+  const engineParameters = 4 * 2 * parameterCount;
+  return {
+    engineParameters,
+    state: sum((layer) => bytesOfLayer(spec, layer).parameters) - engineParameters,
+    // What came in of all micro-batches that are under way, twice, as the next ones may wait in the sockets.
+    activations:
+      examplesOf(spec) *
+      (sum((layer) => bytesOfLayer(spec, layer).activations) + 8 * spec.stages * inputSize),
+    // At a checkpoint this stage's state and a neighbour's; at the end the weights of all stages, gathered and as a file.
+    transfers: Math.max(
+      2 * 4 * (1 + slotCount[spec.optimizer.kind]) * parameterCount,
+      2 * 4 * model.parameterCount,
+    ),
+  };
+}
+
+/** Of a micro-batch, in the smallest world that may train. */
+function examplesOf(spec: StageSpec & { readonly stages: number }): number {
+  const replicas = Math.max(1, Math.floor(spec.workers.min / spec.stages));
+  return Math.min(Math.ceil(spec.batchSize / replicas), microBatchSizeOf(spec));
+}

@@ -1,0 +1,60 @@
+import { z } from "zod";
+import { decode, encode } from "../../../protocol/codec.ts";
+import { limits } from "../../../protocol/limits.ts";
+import { type Evaluation, evaluationSchema } from "../../../protocol/messages/job.ts";
+import type { Dataset } from "../../data/dataset.ts";
+import type { EvaluationResult, StageModel } from "../../engine/port.ts";
+import { evaluateLocally, evaluateShare } from "../evaluation.ts";
+import { evaluateMicroBatch } from "./pipeline.ts";
+import type { StageBatches } from "./stage-batches.ts";
+import type { StageRing } from "./stage-ring.ts";
+
+/**
+ * Takes the held-out set through the stages, each replica its share. The last stage knows what comes of it and tells the
+ * others.
+ * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | MESSAGE_INVALID | CANCELLED
+ */
+export async function evaluateStages(
+  ring: StageRing,
+  of: {
+    readonly model: StageModel;
+    readonly data: Dataset;
+    readonly batches: StageBatches;
+    readonly nextTurn: () => Promise<void>;
+  },
+  signal: AbortSignal,
+): Promise<Evaluation> {
+  const { model, data, batches, nextTurn } = of;
+  const { column, replicas } = ring;
+  const nothing: EvaluationResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
+  const heldOut = {
+    ...{
+      set: data.test,
+      target: data.shape.target,
+      batch: batches.buffer,
+      batchSize: batches.microBatchSize,
+    },
+    nextTurn,
+    model: {
+      /** What was read of the set goes in at the first stage, and at the last one it is compared. */
+      evaluate: async (batch: Parameters<StageModel["evaluate"]>[0]) => {
+        const examples = Uint32Array.from({ length: batch.exampleCount }, (_, i) => i);
+        const parts = { model, column, nextTurn, load: async () => batch, of: { step: 0, examples } };
+        return (
+          (await evaluateMicroBatch(parts, signal)) ?? {
+            ...nothing,
+            scores: new Float32Array(examples.length),
+          }
+        );
+      },
+    },
+  };
+  let told: Uint8Array | undefined;
+  if (column.isLast) told = encode(await evaluateShare(replicas, heldOut, signal));
+  else await evaluateLocally(heldOut, replicas, signal);
+  ring.hopTimeoutMs = limits.firstStepTimeoutMs;
+  return decode(await column.fromLast(told, signal), sentSchema, limits.controlMessageBytes);
+}
+
+/** A loss may be NaN, which msgpack tells as it is. */
+const sentSchema: z.ZodType<Evaluation> = evaluationSchema.extend({ loss: z.number().or(z.nan()) });
