@@ -32,6 +32,9 @@ export function openTrainableModel(
   const run = { graph, fromLayer: 0, toLayer: graph.layers.length };
   const nothing: BatchResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
   let isClosed = false;
+  /** Places in the layout, and the variables of the others that have a gradient. */
+  let spared: ReadonlySet<number> = new Set();
+  let trained = [...weights.trained];
 
   /** @throws RingfoldError DATA_INVALID */
   function checkBatch({ exampleCount, inputs, targets }: Batch): void {
@@ -122,7 +125,7 @@ export function openTrainableModel(
       // Running averages stand among the parameters and have no gradient: with them nothing is said early.
       const { readNow } = runtime;
       const hasAverages = weights.trained.length < weights.variables.length;
-      const isEarly = onFinal !== undefined && readNow !== undefined && !hasAverages;
+      const isEarly = onFinal !== undefined && readNow !== undefined && !hasAverages && spared.size === 0;
       const tapped = isEarly ? readEarly(gradient, { onFinal, readNow }) : weights.byLayer;
       const { result, gradients } = tf.tidy(() => {
         let correct: Tensor | undefined;
@@ -132,7 +135,7 @@ export function openTrainableModel(
           const parts = loss(batch, training, tapped);
           correct = tf.keep(parts.correct);
           return parts.loss as Scalar;
-        }, [...weights.trained]);
+        }, trained);
         return {
           result: { loss: value as Tensor, correct: correct! },
           gradients: weights.variables.map(({ name }) => grads[name]),
@@ -142,12 +145,11 @@ export function openTrainableModel(
         tf.dispose(gradients.filter((tensor) => tensor !== undefined));
         return collect(batch, result, []);
       }
-      const parts = gradients.map((tensor, i) => {
+      const parts = gradients.flatMap((tensor, i) => {
+        if (spared.has(i)) return [];
         const { offset, elementCount } = weights.layout[i]!;
-        return {
-          tensor: tensor ?? averages.changeOf(i),
-          into: gradient.subarray(offset, offset + elementCount),
-        };
+        const into = gradient.subarray(offset, offset + elementCount);
+        return [{ tensor: tensor ?? averages.changeOf(i), into }];
       });
       const sums = await collect(batch, result, parts);
       weights.layout.forEach(({ isAverage, offset, elementCount }) => {
@@ -155,6 +157,12 @@ export function openTrainableModel(
         for (let i = offset; i < offset + elementCount; i++) gradient[i]! *= sums.targetCount;
       });
       return sums;
+    },
+
+    spare(isSpared) {
+      const { layout, variables } = weights;
+      spared = new Set(layout.flatMap((slot, i) => (isSpared(slot) && !slot.isAverage ? [i] : [])));
+      trained = variables.filter(({ trainable }, i) => trainable && !spared.has(i));
     },
 
     async evaluate(batch): Promise<EvaluationResult> {

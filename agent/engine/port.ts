@@ -64,6 +64,11 @@ export interface TrainableModel {
    * for every part, and not by every engine; at the end all is final anyway. Must not throw.
    */
   gradient(batch: Batch, gradient: Float32Array, onFinal?: (start: number) => void): Promise<BatchResult>;
+  /**
+   * From now on no gradient of these parameters is computed, nor anything that only they need; their places in a gradient
+   * are left as they are. Running averages go on.
+   */
+  spare?(isSpared: (slot: ParameterSlot) => boolean): void;
   evaluate(batch: Batch): Promise<EvaluationResult>;
   close(): void;
 }

@@ -10,7 +10,10 @@ function matcherOf(patterns: readonly string[], key: string, layout: readonly Pa
   const isNamedBy = (pattern: string) => {
     const parts = pattern.split("*").map((part) => part.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
     const expression = new RegExp(`^${parts.join(".*")}$`);
-    return ({ name }: ParameterSlot) => expression.test(name) || expression.test(layerOf(name));
+    return ({ name }: ParameterSlot) => {
+      const parts = name.split("/"); // of a layer in parts: `both_ways/forward/kernel`
+      return parts.some((_, i) => expression.test(parts.slice(0, i + 1).join("/")));
+    };
   };
   const matchers = patterns.map(isNamedBy);
   const idle = patterns.find((_, i) => !layout.some(matchers[i]!));
@@ -59,6 +62,7 @@ export function trainedPart(model: TrainableModel, freeze: readonly string[] = [
   const isFrozen = matcherOf(freeze, "freeze", model.layout);
   const kept = model.layout.filter((slot) => !isFrozen(slot));
   if (kept.length === 0) throw new RingfoldError("JOB_INVALID", "freeze leaves nothing to train");
+  model.spare?.(isFrozen);
   let offset = 0;
   const layout = kept.map((slot): ParameterSlot => {
     const placed = { ...slot, offset };

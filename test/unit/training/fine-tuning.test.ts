@@ -1,3 +1,4 @@
+import * as tf from "@tensorflow/tfjs";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
@@ -100,6 +101,26 @@ describe("freeze", () => {
       );
   });
 
+  test("what only frozen layers need is not computed", async () => {
+    const shape = { inputShape: [12, 12, 1], target: { kind: "class", classCount: 3 } } as const;
+    const model = engine.openModel(
+      { architecture: "cnn", filters: [2, 3], kernelSize: 3, hidden: [] },
+      { ...shape, seed: 1 },
+    );
+    onTestFinished(() => model.close());
+    const batch = { exampleCount: 2, inputs: new Float32Array(288).fill(0.5), targets: new Float32Array(2) };
+    const gradient = new Float32Array(model.description.parameterCount).fill(7);
+    const backward = async (trained: TrainableModel, into: Float32Array) => {
+      const { kernels } = await tf.profile(() => trained.gradient(batch, into) as never);
+      return kernels.filter(({ name }) => name.startsWith("Conv2DBackprop")).map(({ name }) => name);
+    };
+    expect(await backward(model, gradient)).toHaveLength(3); // both filters, and one input
+    const part = trainedPart(model, ["conv2d_1"]);
+    const own = new Float32Array(part.layout.reduce((sum, { elementCount }) => sum + elementCount, 0));
+    await part.readParameters(own);
+    expect(await backward(part, own)).toEqual(["Conv2DBackpropFilter"]);
+  });
+
   test("a version of a part-trained model holds all weights", async () => {
     const kept: { model?: TrainableModel } = {};
     const rank = await open({}, (model) => {
@@ -111,6 +132,15 @@ describe("freeze", () => {
     expect(rank.trainer.state.parameters.length).toBeLessThan(whole.description.parameterCount);
     const { tensors } = decodeSafetensors(await rank.trainer.encodeWeights());
     expect(tensors.map(({ name }) => name)).toEqual(whole.layout.map(({ name }) => name));
+  });
+
+  test("a layer in parts is frozen by its name, or by a part of it", () => {
+    const names = ["both/forward/kernel", "both/backward/kernel", "end/kernel"];
+    const slots = names.map((name, offset) => ({ name, shape: [1], offset, elementCount: 1 }));
+    const model = { layout: slots, description: { parameterCount: 3 } } as unknown as TrainableModel;
+    const left = (pattern: string) => trainedPart(model, [pattern]).layout.map(({ name }) => name);
+    expect(left("both")).toEqual(["end/kernel"]);
+    expect(left("both/forward")).toEqual(["both/backward/kernel", "end/kernel"]);
   });
 
   test("a name that is no layer's, and nothing left, are mistakes", async () => {
