@@ -1,9 +1,11 @@
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import * as tf from "@tensorflow/tfjs";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import { writeInitialParameters } from "../../../agent/models/initial-parameters.ts";
+import { layerKinds } from "../../../agent/models/layers/kinds.ts";
 import { modelOf } from "../../../agent/models/library.ts";
 import { readTopology } from "../../../agent/models/topology.ts";
 import { type ModelSpec, modelSpecSchema } from "../../../protocol/job-spec.ts";
@@ -85,6 +87,11 @@ describe("model library", () => {
     const error = refusal(sequential(flatten, layer, dense({ name: "end" })));
     expect(error).toMatchObject({ code: "JOB_INVALID" });
     expect(error?.message).toContain(why);
+  });
+
+  it("docs/job-file.md names every layer", () => {
+    const text = readFileSync(new URL("../../../docs/job-file.md", import.meta.url), "utf8");
+    for (const kind of Object.keys(layerKinds)) expect(text).toContain(`\`${kind}\``);
   });
 
   it("refuses a convolution that strides and dilates at once, as Keras does", () => {
