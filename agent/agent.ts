@@ -98,8 +98,11 @@ export async function openAgent(
     };
     const patrol = new ChunkPatrol({ store, fetchPart, clock, log });
     undo.push(() => patrol.close());
-    const fetchFromPeers = (digest: string, abort: AbortSignal) =>
-      fetchArtefact(digest, { network, store, holders: membership.holdersOf(digest), log }, abort);
+    const fetchFromPeers = (
+      digest: string,
+      abort: AbortSignal,
+      holders: readonly string[] = membership.holdersOf(digest),
+    ) => fetchArtefact(digest, { network, store, holders, log }, abort);
     const keeper = new ArtefactKeeper({ network, fence, store, fetchPart, fetchWhole: fetchFromPeers, log });
     undo.push(() => keeper.close());
     const runner = new JobRunner({
@@ -120,7 +123,7 @@ export async function openAgent(
           : { torch: { python: config.python, folder: joinPath(config.dataPath, "scripts") } }),
       },
       host: () => host,
-      fetchArtefact: (digest, abort) => fetchFromPeers(digest, abort),
+      fetchArtefact: fetchFromPeers,
       log,
       clock,
       fork: forkTrainer,

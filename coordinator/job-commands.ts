@@ -1,5 +1,10 @@
-import type { JobSpec } from "../protocol/job-spec.ts";
-import { prepareJob, quiesceJob, startGeneration, stopJob } from "../protocol/messages/job.ts";
+import {
+  type PrepareRequest,
+  prepareJob,
+  quiesceJob,
+  startGeneration,
+  stopJob,
+} from "../protocol/messages/job.ts";
 import { type Command, commandOf } from "./command-outbox.ts";
 import type { JobEffect } from "./decide/job.ts";
 
@@ -13,12 +18,7 @@ export function commandOfEffect(
   }: {
     readonly term: number;
     readonly jobId: string;
-    readonly job: (peerId: string) => {
-      readonly spec: JobSpec;
-      readonly base?: string;
-      readonly bound?: number;
-      readonly stage?: number;
-    };
+    readonly job: (peerId: string) => Omit<PrepareRequest, "term" | "jobId">;
   },
 ): { readonly peerIds: readonly string[]; readonly command: Command } {
   switch (effect.kind) {

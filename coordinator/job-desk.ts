@@ -13,6 +13,7 @@ import { decideJob, effectsInForce, type JobEffect, type JobEvent } from "./deci
 import { jobNews } from "./decide/job-news.ts";
 import { generationCount, isOver, type JobRecord, newJob } from "./decide/job-record.ts";
 import { assertSteerable } from "./decide/job-steering.ts";
+import { stateToFetch } from "./decide/job-trial.ts";
 import { commandOfEffect } from "./job-commands.ts";
 import { peerFacts } from "./job-world.ts";
 import { collections } from "./state.ts";
@@ -257,13 +258,16 @@ export class JobDesk {
   #act(jobId: string, effect: JobEffect): void {
     if (effect.kind === "register") return; // written with the decision
     const job = (peerId: string) => {
-      const { spec, base, bound, members } = this.#get(jobId);
+      const record = this.#get(jobId);
+      const { spec, base, bound, members } = record;
+      const state = stateToFetch(record);
       const stage = members[peerId]?.stage ?? null;
       return {
         spec,
         ...(base === null ? {} : { base }),
         ...(bound === null ? {} : { bound }),
         ...(stage === null ? {} : { stage }),
+        ...(state ? { state } : {}),
       };
     };
     const { peerIds, command } = commandOfEffect(effect, { term: this.#context.term, jobId, job });

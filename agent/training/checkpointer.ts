@@ -45,6 +45,19 @@ export class Checkpointer {
     return false;
   }
 
+  /**
+   * Goes on from a checkpoint that was fetched into the store, unless `trainee` is as far: from then on it is one of ours.
+   * @throws RingfoldError ARTEFACT_MISSING | ARTEFACT_CORRUPT
+   */
+  async adopt(
+    trainee: Pick<Trainee, "restoreState" | "encodeState" | "point">,
+    { digest, step }: NamedReference,
+  ): Promise<void> {
+    if (trainee.point().step >= step) return;
+    await trainee.restoreState(this.#options.store.get(digest));
+    await this.save(trainee, step); // the same bytes, and so the same artefact, under a name
+  }
+
   /** Newest first. */
   #kept(): Kept[] {
     const found = this.#names().flatMap((name) => {

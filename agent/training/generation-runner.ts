@@ -32,7 +32,7 @@ export interface TrainerSession {
 
 /** What a session works with, whatever trains in it. */
 export interface RunnerParts {
-  readonly setup: Pick<TrainerSetup, "jobId" | "spec" | "bound" | "peerId" | "host">;
+  readonly setup: Pick<TrainerSetup, "jobId" | "spec" | "bound" | "state" | "peerId" | "host">;
   readonly send: (report: JobReport) => void;
   readonly log: Log;
   readonly clock: Clock;

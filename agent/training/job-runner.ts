@@ -23,8 +23,12 @@ export interface JobRunnerModules {
   readonly setup: Omit<TrainerSetup, "jobId" | "spec" | "host">;
   /** The address of this machine that other trainers dial now. */
   readonly host: () => string;
-  /** Into this agent's store, from whoever has it. */
-  readonly fetchArtefact: (digest: string, signal: AbortSignal) => Promise<Uint8Array>;
+  /** Into this agent's store, from `holders`, or from whoever says that it has it. */
+  readonly fetchArtefact: (
+    digest: string,
+    signal: AbortSignal,
+    holders?: readonly string[],
+  ) => Promise<Uint8Array>;
   readonly log: Log;
   readonly clock: Clock;
   /** Starts a trainer process. */
@@ -73,7 +77,7 @@ export class JobRunner {
 
   #listen(): void {
     const { network, fence, log } = this.#modules;
-    network.handle(prepareJob, async ({ term, jobId, spec, base, bound, stage }, { from }) => {
+    network.handle(prepareJob, async ({ term, jobId, spec, base, bound, stage, state }, { from }) => {
       fence.check(term, from);
       const present = this.#trainers.get(jobId);
       if (present && present.stage === stage) present.announce();
@@ -82,12 +86,16 @@ export class JobRunner {
         log.info({ jobId, name: spec.name }, "Starting a trainer");
         this.#trainers.set(
           jobId,
-          this.#startTrainer({
-            ...{ ...this.#modules.setup, host: this.#modules.host(), jobId, spec },
-            ...(base ? { base } : {}),
-            ...(bound === undefined ? {} : { bound }),
-            ...(stage === undefined ? {} : { stage }),
-          }),
+          this.#startTrainer(
+            {
+              ...{ ...this.#modules.setup, host: this.#modules.host(), jobId, spec },
+              ...(base ? { base } : {}),
+              ...(bound === undefined ? {} : { bound }),
+              ...(stage === undefined ? {} : { stage }),
+              ...(state ? { state } : {}),
+            },
+            state?.holders,
+          ),
         );
       }
       return { ok: true };
@@ -114,13 +122,18 @@ export class JobRunner {
     });
   }
 
-  #startTrainer(setup: TrainerSetup): TrainerChild {
-    const { base } = setup;
+  #startTrainer(setup: TrainerSetup, stateHolders?: readonly string[]): TrainerChild {
+    const { base, state } = setup;
+    const { fetchArtefact } = this.#modules;
+    const fetchAll = async (signal: AbortSignal) => {
+      if (base) await fetchArtefact(base, signal);
+      if (state) await fetchArtefact(state.digest, signal, stateHolders);
+    };
     const trainer: TrainerChild = new TrainerChild(setup, {
       clock: this.#modules.clock,
       fork: this.#modules.fork,
       fetchPart: this.#modules.fetchPart,
-      ...(base ? { before: (signal: AbortSignal) => this.#modules.fetchArtefact(base, signal) } : {}),
+      ...(base || state ? { before: fetchAll } : {}),
       onReport: (report) => this.#onReport(trainer, report),
     });
     return trainer;

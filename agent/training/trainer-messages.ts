@@ -18,6 +18,8 @@ export interface TrainerSetup {
   readonly artefactPath: string;
   /** Where the owner allows scripts: the Python that runs them, and where they and their logs are kept. */
   readonly torch?: { readonly python: string; readonly folder: string };
+  /** A checkpoint, in the artefact store, from which it goes on unless its own is as far. */
+  readonly state?: { readonly digest: string; readonly step: number };
   /** Epochs at which it pauses by itself. */
   readonly bound?: number;
   /** Weights that the job begins with, in the artefact store. */

@@ -143,6 +143,7 @@ export async function assembleSession(
   });
   const checkpointer = new Checkpointer({ jobId, store, ...spec.checkpoint });
   await checkpointer.restore(trainer);
+  if (setup.state) await checkpointer.adopt(trainer, setup.state);
   const bound = new Bound(setup.bound, trainer, spec);
   const { description } = model;
   const facts = { dataDigest: data.digest, model: description };

@@ -1,6 +1,7 @@
 import { limits } from "../../protocol/limits.ts";
 import type { JobDraft } from "./job-draft.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
+import { stateToFetch } from "./job-trial.ts";
 import { memberToMove, stageFor } from "./stages.ts";
 
 /**
@@ -90,6 +91,7 @@ export function recruit(draft: JobDraft): void {
   if (isOver(job) || job.result) return;
   const room = job.spec.workers.max + job.spec.workers.spares;
   const holds = ({ peerId }: { readonly peerId: string }) => job.resumeFrom?.peers.includes(peerId) ?? true;
+  const canFetch = stateToFetch(job) !== undefined;
   const eligible = [...draft.world.peers.values()]
     .filter(
       ({ peerId, eligible, connected, leaving }) => eligible && connected && !leaving && !job.members[peerId],
@@ -104,7 +106,7 @@ export function recruit(draft: JobDraft): void {
     );
   for (const { peerId, incarnation } of eligible) {
     const hasHolder = Object.keys(job.members).some((member) => holds({ peerId: member }));
-    const reserved = hasHolder || holds({ peerId }) ? 0 : 1; // a place for one who has the state
+    const reserved = hasHolder || canFetch || holds({ peerId }) ? 0 : 1; // a place for one who has the state
     if (Object.keys(job.members).length >= room - reserved) break;
     const sinceMs = draft.world.nowMs;
     job.members[peerId] = {

@@ -58,8 +58,9 @@ const checkpointRecordSchema = z.object({
   step: z.number().int(),
   hash: digestSchema,
   peers: z.array(z.string()).default([]),
-  /** Of a job with stages: of which one it is, and the artefact by which others find it. */
+  /** Of a job with stages: of which one it is. */
   stage: z.number().int().nullable().default(null),
+  /** By which others find it. */
   artefact: digestSchema.nullable().default(null),
 });
 export type CheckpointRecord = z.infer<typeof checkpointRecordSchema>;
@@ -90,7 +91,11 @@ export const jobRecordSchema = z.object({
   holdReason: z.string().default(""),
   /** The checkpoint from which it goes on after a pause or another try: without one who has it, no ring is formed. */
   resumeFrom: z
-    .object({ step: z.number().int(), peers: z.array(z.string()) })
+    .object({
+      step: z.number().int(),
+      peers: z.array(z.string()),
+      artefact: digestSchema.nullable().default(null),
+    })
     .nullable()
     .default(null),
   /** It is a trial of a sweep, which alone lets it go on from its bound. */

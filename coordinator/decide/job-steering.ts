@@ -91,7 +91,9 @@ function release(draft: JobDraft): void {
 
 export function newestCheckpoint(job: JobRecord): JobRecord["resumeFrom"] {
   const step = Math.max(...job.checkpoints.map((checkpoint) => checkpoint.step));
-  return job.checkpoints.length > 0 ? { step, peers: peersWith(job, step) } : null;
+  if (job.checkpoints.length === 0) return null;
+  const whole = job.checkpoints.find((checkpoint) => checkpoint.step === step && checkpoint.stage === null);
+  return { step, peers: peersWith(job, step), artefact: whole?.artefact ?? null };
 }
 
 /** Who has written the checkpoint of this step, or that of its stage. */

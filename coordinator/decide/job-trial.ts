@@ -1,5 +1,6 @@
-import type { JobReport } from "../../protocol/messages/job.ts";
+import type { JobReport, PrepareState } from "../../protocol/messages/job.ts";
 import type { JobDraft } from "./job-draft.ts";
+import type { JobRecord } from "./job-record.ts";
 import { newestCheckpoint } from "./job-steering.ts";
 
 /** What makes a job a trial of a sweep: it pauses by itself at its bound, and goes on when the sweep says so. */
@@ -22,6 +23,15 @@ export function continueTrial({ job }: JobDraft, epochs: number | null): void {
   job.resumeFrom = newestCheckpoint(job);
   job.changes = [epochs === null ? "goes on to its end" : `goes on to epoch ${epochs}`];
   Object.assign(job, { state: "waiting", reason: job.changes[0] });
+}
+
+/**
+ * The checkpoint that an agent without it fetches before it begins: trials are packed on whichever agents are free. Any
+ * other job begins where its state is, and who comes later copies it in the ring.
+ */
+export function stateToFetch({ trial, resumeFrom }: JobRecord): PrepareState | undefined {
+  if (!trial || !resumeFrom?.artefact) return undefined;
+  return { digest: resumeFrom.artefact, step: resumeFrom.step, holders: resumeFrom.peers };
 }
 
 /**

@@ -77,20 +77,30 @@ const control = <Request>(
 
 // coordinator -> agent
 
+/** A checkpoint, and who has it. */
+const prepareStateSchema = z.object({
+  digest: digestSchema,
+  step: z.number().int().nonnegative(),
+  holders: z.array(peerIdSchema).max(limits.worldSizeMax),
+});
+export type PrepareState = z.infer<typeof prepareStateSchema>;
+
+const prepareSchema = z.object({
+  ...termed,
+  spec: jobSpecSchema,
+  /** Weights that it begins with. */
+  base: digestSchema.optional(),
+  /** Epochs at which it pauses by itself. */
+  bound: z.number().positive().optional(),
+  /** Which part of the model it trains, where several share it. */
+  stage: z.number().int().nonnegative().optional(),
+  /** Where it goes on, unless this agent is as far. */
+  state: prepareStateSchema.optional(),
+});
+export type PrepareRequest = z.infer<typeof prepareSchema>;
+
 /** Starts the trainer: process, engine, data, data-plane socket. Idempotent; readiness comes back as a report. */
-export const prepareJob = control(
-  "prepare",
-  z.object({
-    ...termed,
-    spec: jobSpecSchema,
-    /** Weights that it begins with. */
-    base: digestSchema.optional(),
-    /** Epochs at which it pauses by itself. */
-    bound: z.number().positive().optional(),
-    /** Which part of the model it trains, where several share it. */
-    stage: z.number().int().nonnegative().optional(),
-  }),
-);
+export const prepareJob = control("prepare", prepareSchema);
 /** Starts a generation on a prepared trainer. */
 export const startGeneration = control(
   "start",

@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
+import { stateToFetch } from "../../../coordinator/decide/job-trial.ts";
 import { effectsOf, JobBench, pointAt } from "../../fixtures/job-bench.ts";
+import { digestOf } from "../../fixtures/messages.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 
 const evaluation = { examples: 10, loss: 0.5, accuracy: 0.9, metrics: {} };
@@ -47,6 +49,22 @@ test("only its sweep lets it go on: from its checkpoint, on the agent that has i
     reason: "goes on to its end, worker-1 joins; 1 worker from step 20",
   });
   expect(bench.decide({ kind: "continue", epochs: null })).toEqual([]);
+});
+
+test("where the agent that has its checkpoint is busy, another one fetches it; an ordinary job would wait", () => {
+  const bench = pausedAtBound().peer(1, { eligible: false }).peer(2);
+  const ordinary = new JobBench();
+  ordinary.job = { ...structuredClone(bench.job), trial: null };
+  for (const [peerId, fact] of bench.peers) ordinary.peers.set(peerId, fact);
+  expect(bench.decide({ kind: "continue", epochs: 3 })).toEqual([
+    { kind: "prepare", peerId: memoryPeerId(2) },
+  ]);
+  expect(stateToFetch(bench.job)).toEqual({ digest: digestOf("e"), step: 20, holders: [memoryPeerId(1)] });
+  bench.ready(2, { point: pointAt(20) });
+  expect(bench.job.plan).toMatchObject({ start: pointAt(20), ranks: [{ heals: false }] });
+  expect(stateToFetch(bench.job)).toBeUndefined();
+  expect(ordinary.decide({ kind: "continue", epochs: 3 })).toEqual([]);
+  expect(stateToFetch(ordinary.job)).toBeUndefined();
 });
 
 test("a trial whose checkpoint is gone with its agent begins anew; an ordinary job would wait", () => {

@@ -125,3 +125,19 @@ test("a checkpoint of another model is passed over", async () => {
   const other = [{ name: "other", shape: [4], offset: 0, elementCount: 4 }];
   expect(await checkpointer().restore(holder(freshState(), other))).toBe(false);
 });
+
+test("a fetched checkpoint replaces a state that is not as far, and is one of ours from then on", async () => {
+  const theirs = open();
+  const digest = await theirs.checkpointer().save(at(40), 40);
+  const { store, checkpointer } = open();
+  await checkpointer().save(at(20), 20);
+  await store.put(theirs.store.get(digest));
+  const state = stateAt(20);
+  const trainee = { ...holder(state), point: () => ({ step: state.step, hash: "" }) };
+  await checkpointer().adopt(trainee, { digest, step: 40 });
+  expect(state).toEqual(stateAt(40));
+  expect(store.list()).toEqual([digest]);
+  await checkpointer().adopt(trainee, { digest: "0".repeat(64), step: 40 }); // not looked at
+  await checkpointer().save(at(60), 60);
+  expect(store.list()).not.toContain(digest);
+});
