@@ -20,7 +20,8 @@ const word = fc.oneof(
 const body = fc.oneof(
   fc.json(),
   fc.string(),
-  fc.constantFrom("", JSON.stringify(exampleSpec()), '{"version":1}', '{"reason":"why"}'),
+  fc.constant(JSON.stringify(exampleSpec())),
+  fc.constantFrom("", '{"version":1}', '{"reason":"why"}'),
   fc.tuple(fc.integer(), word).map(([epochs, name]) => JSON.stringify({ ...exampleSpec(), epochs, name })),
 );
 const headerText = fc.stringMatching(/^[ -~]{0,40}$/);
@@ -35,7 +36,8 @@ const headers = fc.record(
   { requiredKeys: [] },
 );
 const request = fc.record({
-  route: fc.constantFrom(...asked),
+  // What makes something is tried as often as all the others together.
+  route: fc.oneof(fc.constantFrom(...asked), fc.constantFrom(...asked.filter(({ once }) => once))),
   words: fc.array(word, { minLength: 2, maxLength: 2 }),
   query: fc.dictionary(fc.constantFrom("limit", "cursor", "state", "name", "job", "sinceMs", "x"), word),
   body,
@@ -65,7 +67,7 @@ test("property: any request on any route is answered with what the document says
       if (!["/api/observed", "/api/reachability"].includes(route.path))
         expect(answer.status).toBeLessThan(500);
     }),
-    { numRuns: 500 },
+    { numRuns: 1_000 },
   );
   expect(coordinator.job("job-1").spec.name).toBe("kept");
 });
