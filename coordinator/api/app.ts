@@ -41,7 +41,7 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
     await next();
   });
 
-  const handlers = createHandlers(coordinator, addresses);
+  const handlers = createHandlers({ coordinator, addresses, log });
   const names = Object.keys(routes) as RouteName[];
   for (const name of names) serve(app, routes[name], handlers[name] as Handler<Route>);
   for (const path of new Set(names.map((name) => routes[name].path))) {

@@ -1,7 +1,8 @@
 import type { Context } from "hono";
-import { streamSSE } from "hono/streaming";
-import { RingfoldError } from "../../protocol/errors.ts";
+import { type SSEStreamingApi, streamSSE } from "hono/streaming";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
+import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../coordinator.ts";
 
 export interface ServerEvent {
@@ -31,13 +32,15 @@ const quietMs = 5_000;
  */
 export class EventStreams {
   readonly #coordinator: Coordinator;
+  readonly #log: Log;
   readonly #wakers = new Set<() => void>();
   #unsubscribe = () => {};
   /** Grows with each change that was told; the same while nothing has changed. */
   #changes = 0;
 
-  constructor(coordinator: Coordinator) {
+  constructor(coordinator: Coordinator, log: Log) {
     this.#coordinator = coordinator;
+    this.#log = log;
   }
 
   get changes(): number {
@@ -55,7 +58,9 @@ export class EventStreams {
       wake();
     });
     const { closed } = this.#coordinator;
-    return streamSSE(c, async (stream) => {
+    const failed = async (cause: Error) =>
+      this.#log.error({ err: toRingfoldError(cause), path: c.req.path }, "A stream of events failed");
+    const tell = async (stream: SSEStreamingApi) => {
       const end = () => {
         leave();
         wake();
@@ -87,7 +92,8 @@ export class EventStreams {
         closed.removeEventListener("abort", end);
         leave();
       }
-    });
+    };
+    return streamSSE(c, tell, failed);
   }
 
   #enter(waker: () => void): () => void {

@@ -2,6 +2,7 @@ import type { Context } from "hono";
 import type { AnswerOf, Route } from "../../protocol/api/route.ts";
 import type { RouteName, Routes } from "../../protocol/api/routes.ts";
 import type { SteerAction } from "../../protocol/messages/api.ts";
+import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../coordinator.ts";
 import { Revised } from "./entity-tags.ts";
 import { EventStreams } from "./event-streams.ts";
@@ -26,13 +27,20 @@ interface SteerRequest {
   readonly ifMatch: readonly string[] | undefined;
 }
 
+interface HandlerModules {
+  readonly coordinator: Coordinator;
+  /** Multiaddrs of the coordinator's node. */
+  readonly addresses: () => readonly string[];
+  readonly log: Log;
+}
+
 /** What each route of the table does. */
-export function createHandlers(coordinator: Coordinator, addresses: () => readonly string[]): Handlers {
+export function createHandlers({ coordinator, addresses, log }: HandlerModules): Handlers {
   const steer =
     (action: SteerAction) =>
     ({ parameters, body, ifMatch }: SteerRequest) =>
       coordinator.steerJob(parameters.id, action, { ...body, ...(ifMatch && { ifMatch }) });
-  const streams = new EventStreams(coordinator);
+  const streams = new EventStreams(coordinator, log);
   /** A page, or what is watched from now on. */
   const list = <Item>(list: List<Item>) => {
     const watched = new WatchedList(list, coordinator, streams);

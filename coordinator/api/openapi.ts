@@ -138,7 +138,8 @@ function operation(name: string, route: Route, requests: Schemas, answers: Schem
     responses: {
       [route.status ?? 200]: {
         ...{ description: route.summary, content },
-        ...(route.method === "GET" && { headers: { ETag: { schema: { type: "string" } } } }),
+        ...(route.method === "GET" && { headers: { ETag: text } }),
+        ...(route.location && { headers: { Location: text } }),
       },
       ...(route.method === "GET" && { 304: { description: "It is what If-None-Match says is known" } }),
       default: { $ref: "#/components/responses/Problem" },
@@ -164,6 +165,8 @@ const headersOf = (route: Route): Json[] => [
   ...(route.conditional ? [header("If-Match", "Entity tags of which the present one must be one")] : []),
   ...(route.once ? [header("Idempotency-Key", "Sent again with the same key it happens once")] : []),
 ];
+
+const text = { schema: { type: "string" } };
 
 const header = (name: string, description: string): Json => ({
   ...{ name, in: "header", required: false, description },

@@ -1,7 +1,13 @@
 import { createHash } from "node:crypto";
 import type { Context, Hono } from "hono";
 import type { z } from "zod";
-import { parameterNames, pathParameters, type RequestOf, type Route } from "../../protocol/api/route.ts";
+import {
+  fillPath,
+  parameterNames,
+  pathParameters,
+  type RequestOf,
+  type Route,
+} from "../../protocol/api/route.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { RequestKey } from "../keyed-requests.ts";
 import { answerGet, readIfMatch } from "./entity-tags.ts";
@@ -28,7 +34,9 @@ export function serve(app: Hono, route: Route, handle: Handle): void {
     const answer = await handle({ parameters, query, body, key, ifMatch } as ServedRequest<Route>, c);
     if (answer instanceof Response) return answer;
     if (route.events === "accepted") linkNext(c, answer as { readonly next: string | null });
-    return route.method === "GET" ? answerGet(c, answer) : c.json(answer as object, route.status ?? 200);
+    if (route.method === "GET") return answerGet(c, answer);
+    if (route.location) c.header("location", fillPath(route.location, answer as Record<string, unknown>));
+    return c.json(answer as object, route.status ?? 200);
   });
 }
 

@@ -3,7 +3,7 @@ import { type ErrorCode, type ErrorData, isErrorCode, RingfoldError } from "../e
 import { connectionFailure, parseJson, resolveUrl } from "../http.ts";
 import { limits } from "../limits.ts";
 import { problemSchema } from "../messages/api.ts";
-import { type AnswerOf, type InputOfRoute, pageItemsMax, parameterNames, type Route } from "./route.ts";
+import { type AnswerOf, fillPath, type InputOfRoute, pageItemsMax, type Route } from "./route.ts";
 import { type RouteName, type Routes, routes } from "./routes.ts";
 
 /** How the command line and the dashboard reach a coordinator: typed by the table of routes. */
@@ -155,11 +155,7 @@ export function routeUrl<Name extends RouteName>(
     readonly [name: string]: unknown;
     readonly query?: Readonly<Record<string, unknown>>;
   };
-  const filled = parameterNames(path).reduce(
-    (text, parameter) => text.replace(`{${parameter}}`, encodeURIComponent(String(given[parameter]))),
-    path,
-  );
-  const url = resolveUrl(baseUrl, filled.slice(1));
+  const url = resolveUrl(baseUrl, fillPath(path, given).slice(1));
   for (const [key, value] of Object.entries(given.query ?? {}))
     if (value !== undefined) url.searchParams.set(key, String(value));
   return url;

@@ -18,6 +18,8 @@ export interface Route {
   readonly answer: z.ZodType;
   /** 200 unless told. */
   readonly status?: 201;
+  /** Path of what it makes, with properties of the answer. */
+  readonly location?: string;
   /** Takes an Idempotency-Key: sent again with the same key it happens once. */
   readonly once?: true;
   /** Takes If-Match. */
@@ -46,6 +48,12 @@ export type ParametersOf<Path extends string> = Path extends `${string}{${infer 
 
 export const parameterNames = (path: string): PathParameter[] =>
   [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as PathParameter);
+
+export const fillPath = (path: string, values: Readonly<Record<string, unknown>>): string =>
+  parameterNames(path).reduce(
+    (text, name) => text.replace(`{${name}}`, encodeURIComponent(String(values[name]))),
+    path,
+  );
 
 /** The longest page; a person reads a hundred at most. */
 export const pageItemsMax = 1_000;

@@ -81,7 +81,7 @@ export const routes = {
   curve: get("/api/jobs/{id}/curve", "The loss of a job by step", { answer: z.array(lossPointSchema) }),
   submitJob: change("POST", "/api/jobs", "Submits a job", {
     ...{ body: jobSpecSchema, bodyCode: "JOB_INVALID" },
-    ...{ answer: jobViewSchema, status: 201, once: true },
+    ...{ answer: jobViewSchema, status: 201, location: "/api/jobs/{id}", once: true },
   }),
   cancelJob: change("POST", "/api/jobs/{id}/cancel", "Ends a job; its checkpoints stay", steering),
   pauseJob: change(
@@ -105,7 +105,7 @@ export const routes = {
   sweep: get("/api/sweeps/{id}", "One sweep with its trials", { answer: sweepViewSchema }),
   submitSweep: change("POST", "/api/sweeps", "Submits a sweep: a job with `search`", {
     ...{ body: sweepSpecSchema, bodyCode: "JOB_INVALID" },
-    ...{ answer: sweepViewSchema, status: 201, once: true },
+    ...{ answer: sweepViewSchema, status: 201, location: "/api/sweeps/{id}", once: true },
   }),
   cancelSweep: change(
     "POST",
@@ -160,6 +160,7 @@ export const routes = {
   }),
   addDataset: change("POST", "/api/datasets", "Registers a data set that an agent holds", {
     ...{ body: datasetRequestSchema, answer: datasetDetailSchema, status: 201, once: true },
+    location: "/api/datasets/{name}/versions/{version}",
   }),
   removeDataset: change("DELETE", "/api/datasets/{name}/versions/{version}", "Forgets a data set", nothing),
   createToken: change("POST", "/api/tokens", "Makes a token to join with", {

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
 import { createApi } from "../../coordinator/api/app.ts";
+import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import { readEventStream } from "../../scripts/commands/follow/event-stream.ts";
 import { CoordinatorBench } from "../fixtures/coordinator-bench.ts";
@@ -163,6 +164,21 @@ test("streams end when the coordinator closes", async () => {
   for (const { next } of all) await next();
   await bench.coordinator.close();
   for (const { next } of all) expect(await next()).toBeUndefined();
+});
+
+test("a stream that fails says so, ends and is logged", async () => {
+  const errors: object[] = [];
+  const broken = (): never => {
+    throw new RingfoldError("STORE_FAILED", "decision 1 is missing from the log");
+  };
+  app = createApi({
+    coordinator: { ...bench.coordinator, audit: broken },
+    ...{ operatorToken: "token", addresses: () => [] },
+    log: { ...silentLog, error: (fields) => errors.push(fields) },
+  });
+  const response = await app.request("/api/audit", { headers: { accept: "text/event-stream" } });
+  expect(await response.text()).toBe("event: error\ndata: decision 1 is missing from the log\n\n");
+  expect(errors).toMatchObject([{ err: { code: "STORE_FAILED" }, path: "/api/audit" }]);
 });
 
 test("so many streams and no more; who leaves makes room", async () => {

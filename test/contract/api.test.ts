@@ -333,6 +333,12 @@ describe("changing", () => {
     });
   });
 
+  test("what is made says where it is", async () => {
+    const made = await send("POST", "/api/jobs", spec);
+    expect(made.headers.get("location")).toBe("/api/jobs/job-1");
+    expect((await request("/api/jobs/job-1")).status).toBe(200);
+  });
+
   test("a job is submitted with its defaults, numbered, and cancelled once", async () => {
     const { name, model, data } = spec;
     const first = await read(send("POST", "/api/jobs", { name, model, data }), jobViewSchema, 201);
