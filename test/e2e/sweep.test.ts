@@ -77,3 +77,18 @@ test("halving: trials pause at their rung, the best go on from there, and come t
   )!;
   expect(best.value).toBe(undisturbed.value);
 }, 120_000);
+
+test("an agent that dies leaves its trial to the others", async () => {
+  const { id } = await cluster.api().submitSweep(sweepOf({ method: "grid", space: learningRates }));
+  const second = cluster.processes.agent("agent-2");
+  await cluster.until(({ jobs, peers }) => {
+    const { peerId } = peers.find(({ name }) => name === "agent-2")!;
+    const trials = jobs.filter(({ trial, state }) => trial?.sweep === id && state === "running");
+    return trials.some(({ generations }) => generations[0]?.ranks[0] === peerId) ? true : undefined;
+  });
+  await second.kill();
+  const sweep = await sweepIn(id, "succeeded");
+  expect(sweep.trials.map(({ state }) => state)).toEqual(Array(4).fill("succeeded"));
+  const before = await cluster.api().sweep("sweep-1");
+  expect(sweep.trials.map(({ value }) => value)).toEqual(before.trials.map(({ value }) => value));
+}, 120_000);

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { isTrialOver } from "../../coordinator/decide/sweep-record.ts";
+import { rungsOf } from "../../protocol/search.ts";
 import { SweepBench } from "../fixtures/sweep-bench.ts";
 
 const space = { "optimizer.learningRate": { min: 1e-5, max: 1, scale: "log" } };
@@ -59,10 +60,13 @@ test("whatever happens: one trial an agent, no trial lost, and the best is the b
       (of, agents, moves) => {
         const bench = new SweepBench(of, agents);
         const count = bench.sweep.trials.length;
+        const rungs = rungsOf(bench.sweep.search, bench.sweep.job.epochs, count);
         const check = () => {
           const held = [...bench.jobs.values()].filter(({ hasMembers }) => hasMembers);
           expect(held.length).toBeLessThanOrEqual(agents);
           expect(bench.sweep.trials).toHaveLength(count);
+          for (const { rung, step } of bench.sweep.trials.flatMap(({ results }) => results))
+            expect(step).toBe(100 * rungs[rung]!.epochs); // nobody is judged by less than its rung gives
         };
         for (const make of moves) {
           make(bench);
@@ -71,6 +75,7 @@ test("whatever happens: one trial an agent, no trial lost, and the best is the b
         // From here on all goes well: it must come to an end.
         for (let round = 0; bench.sweep.state === "running"; round++) {
           expect(round).toBeLessThan(10 * count);
+          bench.tick(false); // but for the coordinator, which dies before it acts
           bench.tick();
           check();
           for (const n of bench.running()) {
