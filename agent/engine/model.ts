@@ -11,7 +11,7 @@ import type { LayerWeights, Training } from "./layer-run.ts";
 import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
 import type { Batch, BatchResult, EvaluationResult, TrainableModel } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
-import { createWeights } from "./weights.ts";
+import { createWeights, readWeights, writeWeights } from "./weights.ts";
 
 type ReadNow = NonNullable<Runtime["readNow"]>;
 
@@ -95,22 +95,11 @@ export function openTrainableModel(
     layout: weights.layout,
 
     async readParameters(into) {
-      assert.equal(into.length, parameterCount);
-      const { layout, variables } = weights;
-      await runtime.read(
-        variables.map((tensor, i) => {
-          const { offset, elementCount } = layout[i]!;
-          return { tensor, into: into.subarray(offset, offset + elementCount) };
-        }),
-      );
+      await readWeights(runtime, weights, into);
     },
 
     writeParameters(from) {
-      assert.equal(from.length, parameterCount);
-      runtime.activate();
-      weights.layout.forEach(({ offset, elementCount }, i) => {
-        runtime.write(weights.variables[i]!, from.subarray(offset, offset + elementCount));
-      });
+      writeWeights(runtime, weights, from);
     },
 
     async gradient(batch, gradient, onFinal) {

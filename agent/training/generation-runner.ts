@@ -65,6 +65,8 @@ export class GenerationRunner implements TrainerSession {
   #resuming = false;
   /** The last update was left out. */
   #skipping = false;
+  /** Of the generation that trains: with stages, ranks of all of them. */
+  #worldSize = 0;
   #stage: "idle" | "rendezvous" | "training" = "idle";
   /** It was asked to say that it is ready while it was not. */
   #announceWhenIdle = false;
@@ -150,7 +152,7 @@ export class GenerationRunner implements TrainerSession {
     send({
       kind: "progress",
       ...at,
-      progress: meter.take(nowMs(), { trainer, worldSize: plan.ranks.length }),
+      progress: meter.take(nowMs(), { trainer, worldSize: this.#worldSize }),
     });
   }
 
@@ -177,6 +179,7 @@ export class GenerationRunner implements TrainerSession {
       };
       const { ring, entry } = await joinGeneration(plan, self, generation.signal);
       this.#stage = "training";
+      this.#worldSize = ring.worldSize;
       try {
         log.info(
           {

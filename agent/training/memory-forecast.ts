@@ -10,8 +10,8 @@ export interface MemoryForecast {
   readonly state: number;
   /** Outputs of all layers for one rank's slice, kept for the way back. */
   readonly activations: number;
-  /** What is held for a moment on its way to other stages. */
-  readonly transfers?: number;
+  /** What is held for a moment on its way to the disk, or to another stage. */
+  readonly transfers: number;
 }
 
 /** TF.js's heap in WebAssembly can grow so far; the other engines are bounded by the machine alone. */
@@ -20,7 +20,7 @@ const wasmHeapBytes = 2 ** 32;
 const processBytes = 200 * 2 ** 20;
 /** Of a layer's output: itself, what was computed on the way to it, and its gradient. */
 const copiesOfOutput = 3;
-export const slotCount = { sgd: 1, adam: 2, adamw: 2, rmsprop: 2 } as const;
+const slotCount = { sgd: 1, adam: 2, adamw: 2, rmsprop: 2 } as const;
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
 
@@ -50,6 +50,10 @@ export function bytesOfLayer(
   };
 }
 
+/** The state as a checkpoint holds it: parameters and the arrays of the optimizer. */
+export const bytesOfState = ({ optimizer }: Pick<JobSpec, "optimizer">, parameterCount: number): number =>
+  4 * (1 + slotCount[optimizer.kind]) * parameterCount;
+
 /** By shapes alone, for the smallest world that may train: nothing is built. */
 export function forecastMemory(spec: SizedSpec, model: ModelDescription): MemoryForecast {
   const slice = Math.ceil(spec.batchSize / spec.workers.min);
@@ -61,6 +65,7 @@ export function forecastMemory(spec: SizedSpec, model: ModelDescription): Memory
     engineParameters,
     state: parameters - engineParameters,
     activations: examples * (4 * sizeOf(model.inputShape) + activations),
+    transfers: 2 * bytesOfState(spec, model.parameterCount), // a checkpoint, and as the store takes it
   };
 }
 
@@ -74,12 +79,12 @@ export function checkMemory(
   machine: { readonly memoryBytes: number; readonly engine: string; readonly isLimited?: boolean },
 ): void {
   const engineBytes = forecast.engineParameters + forecast.activations;
-  const { state, transfers = 0 } = forecast;
+  const { state, transfers } = forecast;
   const neededBytes = processBytes + engineBytes + state + transfers;
   const isHeapFull = machine.engine === "wasm" && engineBytes > wasmHeapBytes;
   if (neededBytes <= machine.memoryBytes && !isHeapFull) return;
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-  const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(state)}, activations ${gigabytes(forecast.activations)}`;
+  const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(state)}, activations ${gigabytes(forecast.activations)}, checkpoints ${gigabytes(transfers)}`;
   const bound = isHeapFull
     ? `the wasm engine has a heap of ${gigabytes(wasmHeapBytes)}`
     : `${machine.isLimited ? "this agent may use" : "the machine has"} ${gigabytes(machine.memoryBytes)}`;

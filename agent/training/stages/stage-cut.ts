@@ -2,7 +2,7 @@ import { RingfoldError } from "../../../protocol/errors.ts";
 import { type JobSpec, microBatchSizeOf } from "../../../protocol/job-spec.ts";
 import { cutIntoShards, type LayerRange } from "../../../protocol/layer-cut.ts";
 import type { LayerDescription, ModelDescription } from "../../../protocol/messages/model.ts";
-import { bytesOfLayer, type MemoryForecast, slotCount } from "../memory-forecast.ts";
+import { bytesOfLayer, bytesOfState, type MemoryForecast } from "../memory-forecast.ts";
 
 type StageSpec = Pick<
   JobSpec,
@@ -52,11 +52,9 @@ export function forecastStage(
     activations:
       examplesOf(spec) *
       (sum((layer) => bytesOfLayer(spec, layer).activations) + 8 * spec.stages * inputSize),
-    // At a checkpoint this stage's state and a neighbour's; at the end the weights of all stages, gathered and as a file.
-    transfers: Math.max(
-      2 * 4 * (1 + slotCount[spec.optimizer.kind]) * parameterCount,
-      2 * 4 * model.parameterCount,
-    ),
+    // At a checkpoint this stage's state, and a neighbour's as it comes and as the store takes it; at the end the weights of
+    // all stages, gathered, as a file, and as the store takes that.
+    transfers: Math.max(3 * bytesOfState(spec, parameterCount), 3 * 4 * model.parameterCount),
   };
 }
 

@@ -18,6 +18,7 @@ describe("what training will hold", () => {
       engineParameters: 8 * parameters,
       state: 12 * parameters,
       activations: 4 * 64 * (100 + 3 * 210),
+      transfers: 16 * parameters,
     });
   });
 
@@ -32,13 +33,13 @@ describe("what training will hold", () => {
   });
 
   test("is refused by name where there is less, before anything is built", () => {
-    const large = { engineParameters: 1e9, state: 2e9, activations: 3e9 };
+    const large = { engineParameters: 1e9, state: 1e9, activations: 3e9, transfers: 1e9 };
     expect(() => checkMemory(large, { memoryBytes: 8e9, engine: "wasm" })).not.toThrow();
     expect(() => checkMemory(large, { memoryBytes: 6e9, engine: "wasm" })).toThrow(
       expect.objectContaining({
         code: "MODEL_TOO_LARGE",
         message:
-          "training takes about 6.2 GB (weights and gradients 1.0 GB, state and optimizer 2.0 GB, activations 3.0 GB), and the machine has 6.0 GB",
+          "training takes about 6.2 GB (weights and gradients 1.0 GB, state and optimizer 1.0 GB, activations 3.0 GB, checkpoints 1.0 GB), and the machine has 6.0 GB",
       }),
     );
     const wide = { ...large, activations: 4e9 };
