@@ -5,7 +5,6 @@ import type { Clock } from "../../protocol/ports.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { abortError } from "../deadline.ts";
 import { type Place, type Sampler, shareOf } from "./sampler.ts";
-import type { StallBound } from "./stall-bound.ts";
 
 /** Chunks of the next steps that are asked for ahead: 32 MiB as f32, and of a rank among many several windows of the sampler. */
 const chunksAhead = 16;
@@ -19,7 +18,6 @@ interface Modules {
   readonly sampler: Sampler;
   readonly totalSteps: number;
   readonly clock: Clock;
-  readonly stall: StallBound;
   /** As that of the trainer. */
   readonly onWait?: (share: number) => void;
 }
@@ -47,18 +45,12 @@ export class DataAhead {
   }
 
   /**
-   * Tells which share the next steps are, and asks for what they need. Where a rank may wait for data in the next step,
-   * which all ranks tell alike, nobody counts as stalled as soon as usual.
+   * Tells which share the next steps are, and asks for what they need.
    * @param at.lateVotes of the ranks, in the step before
+   * @returns whether some rank may wait for data in the next step: all ranks tell alike
    */
-  turnTo(at: {
-    readonly step: number;
-    readonly place: Place;
-    readonly ring: { set hopTimeoutMs(timeoutMs: number) };
-    readonly lateVotes: number;
-  }): void {
-    const { data, stall } = this.#modules;
-    if (data.train.chunks === undefined) return;
+  turnTo(at: { readonly step: number; readonly place: Place; readonly lateVotes: number }): boolean {
+    if (this.#modules.data.train.chunks === undefined) return false;
     const isSame = isDeepStrictEqual(at.place, this.#place);
     if (!isSame) {
       this.#place = at.place;
@@ -66,10 +58,7 @@ export class DataAhead {
       this.#expectHeldOut(at.place);
     }
     this.#look(at.step);
-    const leastMs = isSame && at.lateVotes === 0 ? 0 : limits.dataWaitTimeoutMs;
-    if (leastMs === stall.leastMs) return;
-    stall.leastMs = leastMs;
-    at.ring.hopTimeoutMs = stall.boundMs;
+    return !isSame || at.lateVotes > 0;
   }
 
   /** Whether this rank has not yet all that this step takes of its share. */

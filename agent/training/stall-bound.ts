@@ -9,11 +9,18 @@ const recentMax = 32;
  */
 export class StallBound {
   readonly #recentMs: number[] = [];
-  /** Set while steps may wait for something that says nothing of how long they take. */
-  leastMs = 0;
+  #leastMs = 0;
+
+  /** A step that may wait for data says nothing of usual steps, and nobody counts as stalled in it as soon as usual. */
+  allowWait(mayWait: boolean, ring: { set hopTimeoutMs(timeoutMs: number) }): void {
+    const leastMs = mayWait ? limits.dataWaitTimeoutMs : 0;
+    if (leastMs === this.#leastMs) return;
+    this.#leastMs = leastMs;
+    ring.hopTimeoutMs = this.boundMs;
+  }
 
   observe(stepMs: number): void {
-    if (this.leastMs > 0) return;
+    if (this.#leastMs > 0) return;
     this.#recentMs.push(stepMs);
     if (this.#recentMs.length > recentMax) this.#recentMs.shift();
   }
@@ -28,6 +35,6 @@ export class StallBound {
   get boundMs(): number {
     const { stepMs } = this;
     if (stepMs === null) return limits.firstStepTimeoutMs;
-    return Math.max(this.leastMs, limits.stallMsMin, limits.stallSteps * stepMs);
+    return Math.max(this.#leastMs, limits.stallMsMin, limits.stallSteps * stepMs);
   }
 }

@@ -99,8 +99,8 @@ export class Trainer implements Trainee {
     const workload = new Workload({ spec, data, model });
     this.stepsPerEpoch = workload.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
-    const { totalSteps, stall } = this;
-    this.#dataAhead = new DataAhead({ ...options, sampler: workload.sampler, totalSteps, stall });
+    const { totalSteps } = this;
+    this.#dataAhead = new DataAhead({ ...options, sampler: workload.sampler, totalSteps });
     const { scalars, everySteps } = this.#synchronization;
     this.#stopping = new EarlyStopping(spec.evaluation, {
       stepsPerEpoch: this.stepsPerEpoch,
@@ -198,7 +198,8 @@ export class Trainer implements Trainee {
     if (ring.isWornOut) this.requestPause();
     await this.#shares.agree(ring, catchUp === undefined, signal);
     const place = this.#shares.of(healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize });
-    this.#dataAhead.turnTo({ step: firstStep, place, ring, lateVotes: totals[tail.lateVotes]! });
+    const lateVotes = totals[tail.lateVotes]!;
+    this.stall.allowWait(this.#dataAhead.turnTo({ step: firstStep, place, lateVotes }), ring);
     const evaluates = this.#stopping.isDue(firstStep);
     if (evaluates) ring.hopTimeoutMs = Math.max(limits.firstStepTimeoutMs, this.stall.boundMs);
     const busyBeforeMs = ring.busyMs;

@@ -115,6 +115,25 @@ function busiest(bytes: Uint8Array): Uint8Array {
   return bytes.subarray(best.start, best.start + 64);
 }
 
+test("a model in stages, and one that trains by itself, come to the same on chunks", async () => {
+  const few = { trainExamples: 8 * chunkExamples };
+  const weights: string[] = [];
+  for (const [name, stages] of [
+    ["alone"],
+    ["staged", { stages: 2, workers: { min: 2, max: 2, spares: 0 } }],
+  ] as const) {
+    const spec = { ...job(few), name, microBatchSize: 16, workers: { min: 1, max: 1, spares: 0 }, ...stages };
+    const { id } = await cluster.api().submitJob(spec);
+    const ended = await cluster.untilJob(id, ({ state }) => state === "succeeded" || state === "failed");
+    expect(ended).toMatchObject({ state: "succeeded" });
+    const { weightsDigest } = await cluster.until(({ versions }) =>
+      versions.find((version) => version.name === name),
+    );
+    weights.push(weightsDigest);
+  }
+  expect(weights[1]).toBe(weights[0]);
+}, 90_000);
+
 test("a holder that is killed while a rank fetches: the other gives the rest, and the job ends", async () => {
   await cluster.processes.startAgent("agent-3");
   const { id } = await cluster

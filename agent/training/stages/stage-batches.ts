@@ -11,7 +11,7 @@ export class StageBatches {
   readonly microBatchSize: number;
   readonly buffer: BatchBuffer;
   readonly #data: Dataset;
-  readonly #sampler: Sampler;
+  readonly sampler: Sampler;
   readonly #augmentation: Augmentation | undefined;
 
   constructor(
@@ -19,21 +19,21 @@ export class StageBatches {
     data: Dataset,
   ) {
     this.#data = data;
-    this.#sampler = new Sampler({
+    this.sampler = new Sampler({
       exampleCount: data.train.count,
       ...(data.train.chunkExamples ? { chunkExamples: data.train.chunkExamples } : {}),
       batchSize: spec.batchSize,
       seed: spec.seed,
     });
     this.#augmentation = spec.augment && new Augmentation(spec.augment, data.shape.inputShape, spec.seed);
-    this.stepsPerEpoch = this.#sampler.stepsPerEpoch;
+    this.stepsPerEpoch = this.sampler.stepsPerEpoch;
     this.microBatchSize = microBatchSizeOf(spec);
     this.buffer = new BatchBuffer(data.shape, this.microBatchSize);
   }
 
   /** Of one replica's slice of a step's batch, in order. */
   of(at: Place & { readonly step: number }): MicroBatch[] {
-    const slice = this.#sampler.slice(at);
+    const slice = this.sampler.slice(at);
     const count = Math.ceil(slice.length / this.microBatchSize);
     return Array.from({ length: count }, (_, i) => ({
       step: at.step,

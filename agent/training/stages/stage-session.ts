@@ -45,8 +45,9 @@ export async function openStageSession(
     const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
     const nowMs = () => performance.now();
     const trainer = await StageTrainer.open({
-      ...{ spec, data, model, nowMs, nextTurn: () => nextTurn() },
+      ...{ spec, data, model, clock: systemClock, nowMs, nextTurn: () => nextTurn() },
       onStep: (report) => observer.onStep(report),
+      onWait: (share) => send({ kind: "loading", jobId, share }),
     });
     const { checkpoint } = spec;
     const column = () => trainer.column;

@@ -2,6 +2,7 @@ import assert from "node:assert";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { Evaluation, TrainingPoint } from "../../../protocol/messages/job.ts";
+import type { Clock } from "../../../protocol/ports.ts";
 import type { Dataset } from "../../data/dataset.ts";
 import { abortError } from "../../deadline.ts";
 import type { StageModel } from "../../engine/port.ts";
@@ -9,6 +10,7 @@ import type { RingMemory } from "../../ring/memory.ts";
 import type { RingPort } from "../../ring/port.ts";
 import { withAverages } from "../averages.ts";
 import { shorten, squaresOf } from "../clipping.ts";
+import { DataAhead } from "../data-ahead.ts";
 import { createOptimizer, type Optimizer } from "../optimizer.ts";
 import { learningRate } from "../schedule.ts";
 import { StallBound } from "../stall-bound.ts";
@@ -37,10 +39,13 @@ export interface StageTrainerOptions {
   readonly model: StageModel;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
+  readonly clock: Clock;
   /** Lets sockets and messages have their turn. */
   readonly nextTurn: () => Promise<void>;
   /** Called after each step; the next one does not begin before it resolves. */
   readonly onStep: (report: StepReport) => Promise<void>;
+  /** As that of `TrainerOptions`. */
+  readonly onWait?: (share: number) => void;
 }
 
 /** What all stages know of a step, as f64; then, by stage, how many of its ranks found numbers that are not finite. */
@@ -67,6 +72,7 @@ export class StageTrainer implements Trainee {
   readonly stall = new StallBound();
   readonly #options: StageTrainerOptions;
   readonly #batches: StageBatches;
+  readonly #dataAhead: DataAhead;
   readonly #exchange: Exchange;
   readonly #optimizer: Optimizer;
   readonly #faults: StageFaults;
@@ -96,6 +102,8 @@ export class StageTrainer implements Trainee {
     this.#part = new Float32Array(parameterCount);
     this.stepsPerEpoch = this.#batches.stepsPerEpoch;
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
+    const { totalSteps } = this;
+    this.#dataAhead = new DataAhead({ ...options, sampler: this.#batches.sampler, totalSteps });
     this.state = initialState(parameterCount, this.#optimizer);
   }
 
@@ -151,6 +159,7 @@ export class StageTrainer implements Trainee {
     this.#whole = undefined;
     this.#exchange.begin();
     this.#faults.begin();
+    this.#dataAhead.begin();
     this.#column = ring.column;
     ring.hopTimeoutMs = limits.firstStepTimeoutMs; // a rank of another stage may still copy its state
     try {
@@ -185,10 +194,16 @@ export class StageTrainer implements Trainee {
     const { column, replicas } = ring;
     const { step } = this.state;
     const { values } = this.#exchange;
+    const place = { rank: replicas.rank, worldSize: replicas.worldSize };
+    if (column.isFirst || column.isLast) {
+      // The first step of a ring waits for a whole minute; later ones have asked for their chunks long before.
+      this.#dataAhead.turnTo({ step, place, lateVotes: 0 });
+      await this.#dataAhead.arrive(step, () => ring.throwIfBroken(), signal);
+    }
     const startedAtMs = nowMs();
     const waitedMs = ring.busyMs;
 
-    const microBatches = this.#batches.of({ step, rank: replicas.rank, worldSize: replicas.worldSize });
+    const microBatches = this.#batches.of({ step, ...place });
     const load = this.#batches.load.bind(this.#batches);
     const parts = { model, column, nextTurn, load };
     const into = { gradient: values, part: this.#part };

@@ -67,10 +67,10 @@ function waiting(send: (digest: string) => Promise<void>) {
   const { data, fetched } = remoteData(source, { chunkExamples, memoryBytes: 1e6, send });
   const sampler = new Sampler({ exampleCount: 200, batchSize: 8, seed: 1, chunkExamples });
   const onWait = (share: number) => told.push(share);
-  const ahead = new DataAhead({ data, sampler, totalSteps: 50, clock, stall, onWait });
+  const ahead = new DataAhead({ data, sampler, totalSteps: 50, clock, onWait });
   const ring = { hopTimeoutMs: stall.boundMs };
   const turnTo = (step: number, lateVotes = 0, place = { rank: 0, worldSize: 2 }) =>
-    ahead.turnTo({ step, place, ring, lateVotes });
+    stall.allowWait(ahead.turnTo({ step, place, lateVotes }), ring);
   return { ahead, clock, told, ring, turnTo, fetched };
 }
 
