@@ -43,7 +43,7 @@ export function chaosText(report: ChaosReport): string {
   return `${formatFacts(facts)}\n\n${growthTable(report)}\n${verdict}`;
 }
 
-const distributionText = (distribution: Distribution | null): string => {
+export const distributionText = (distribution: Distribution | null): string => {
   if (!distribution) return "none";
   const { p50, p99, max, count } = distribution;
   return `p50 ${Math.round(p50)} ms, p99 ${Math.round(p99)} ms, max ${Math.round(max)} ms, of ${count}`;

@@ -31,29 +31,41 @@ interface Evidence {
   readonly hashMismatches: number;
 }
 
+/** Everything that is known of a job's steps and parameters. */
+export async function collectEvidence(
+  run: DisturbedRun,
+  cluster: LocalCluster,
+  names: readonly string[],
+): Promise<Evidence> {
+  const { job } = run;
+  const { steps, divergences } = await collectSteps(run, cluster, names);
+  // Two checkpoints of one step that differ are seen by the coordinator, which expels the outlier or ends the job.
+  const ended = job.reason.includes("HASH_DIVERGED") ? 1 : 0;
+  const expelled = job.generations.filter(({ reason }) => reason.includes(divergedReason)).length;
+  return { steps, hashMismatches: divergences + ended + expelled };
+}
+
 /**
  * Who says that which step was committed: every survivor's own log as its generation ended, and the progress that rank 0
  * reported before. The coordinator's decision is what they are held against.
  */
-export async function collectEvidence(
-  { observer, job }: DisturbedRun,
+export async function collectSteps(
+  { observer, job }: Pick<DisturbedRun, "observer" | "job">,
   cluster: LocalCluster,
   names: readonly string[],
-): Promise<Evidence> {
+): Promise<{ readonly steps: readonly StepEvidence[]; readonly divergences: number }> {
   const steps: StepEvidence[] = job.generations.flatMap(({ generation, ranks }) => {
     const step = observer.reported.get(generation);
     return step === undefined ? [] : [{ generation, step, peerId: ranks[0]! }];
   });
-  // Two checkpoints of one step that differ are seen by the coordinator, which expels the outlier or ends the job.
-  let hashMismatches = job.reason.includes("HASH_DIVERGED") ? 1 : 0;
-  hashMismatches += job.generations.filter(({ reason }) => reason.includes(divergedReason)).length;
+  let divergences = 0;
   for (const name of names) {
     const { peerId } = cluster.agent(name).ready;
-    const { endedAt, divergences } = await readLogEvidence(cluster.logPath(name), job.id);
-    steps.push(...endedAt.map((ended) => ({ ...ended, peerId })));
-    hashMismatches += divergences;
+    const evidence = await readLogEvidence(cluster.logPath(name), job.id);
+    steps.push(...evidence.endedAt.map((ended) => ({ ...ended, peerId })));
+    divergences += evidence.divergences;
   }
-  return { steps, hashMismatches };
+  return { steps, divergences };
 }
 
 /** All figures of a run. @param left processes that were there after everything had been stopped */

@@ -7,7 +7,7 @@ import { hasEnded } from "../commands/follow/cluster-follower.ts";
 const calmIntervalMs = 250;
 /** While somebody measures a recovery: the resolution of what they measure. */
 export const urgentIntervalMs = 20;
-/** Nobody kills the coordinator here; a machine this busy measures nothing. */
+/** A coordinator that is killed is back in a few seconds; a machine this busy measures nothing. */
 const unreachableMaxMs = 60_000;
 
 /** A step that is known to have been committed, and when this process knew, in ms since 1970. */
@@ -110,7 +110,8 @@ export class JobObserver {
   }
 
   #take(job: JobView): void {
-    const step = job.progress?.step ?? 0;
+    // A coordinator that was started again has heard of no progress yet.
+    const step = job.progress?.step ?? this.sightings.at(-1)?.step ?? 0;
     if (step !== (this.sightings.at(-1)?.step ?? 0)) this.sightings.push({ atMs: Date.now(), step });
     const generation = job.generations.at(-1)?.generation ?? 0;
     // Until the new rank 0 reports, the step is still the one of the generation before.

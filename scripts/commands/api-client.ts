@@ -102,8 +102,13 @@ export interface AuditFilter {
   readonly job?: string;
 }
 
-/** The client for a command: address, token and signal from its context. */
+/** The client for a command: address, token and signal from its context. @throws RingfoldError USAGE */
 export async function connectApi({ io, common, signal }: CommandContext): Promise<ApiClient> {
+  if (common.coordinator === true)
+    throw new RingfoldError(
+      "USAGE",
+      "--coordinator: give its HTTP address, for example http://127.0.0.1:7070",
+    );
   return createApiClient({
     baseUrl: common.coordinator,
     operatorToken:

@@ -3,9 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Command, Option } from "commander";
-import { errorRules, RingfoldError } from "../../protocol/errors.ts";
+import { type ErrorData, errorRules, RingfoldError } from "../../protocol/errors.ts";
+import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
-import type { ChaosLength } from "../chaos/chaos-run.ts";
+import type { ChaosLength, ChaosModules } from "../chaos/chaos-run.ts";
 import { type SignalChoice, signalChoices } from "../chaos/fault-dice.ts";
 import { duration, positiveInteger } from "./arguments.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
@@ -25,6 +26,8 @@ interface ChaosCommandOptions {
 const digitsJobPath = fileURLToPath(new URL("../../examples/digits.yaml", import.meta.url));
 /** Two agents and a ring of one is the smallest run in which anything can be lost. */
 const agentsMin = 2;
+/** Of `--coordinator`, unless told. */
+const coordinatorMinutes = 5;
 
 export function register(program: Command, io: CommandIo): void {
   program
@@ -52,6 +55,10 @@ export function register(program: Command, io: CommandIo): void {
     )
     .option("--keep", "keep the logs of all processes, even when all went well", false)
     .option("--seed <number>", "repeats the choices of another run", positiveInteger)
+    .addHelpText(
+      "after",
+      "\nWith --coordinator, and no address, the coordinator is killed instead, while agents train and serve.",
+    )
     .action((_options: unknown, command: Command) =>
       runCommand<ChaosCommandOptions>(command, io, (context, options) => chaos(context, options)),
     );
@@ -59,8 +66,9 @@ export function register(program: Command, io: CommandIo): void {
 
 async function chaos(context: CommandContext, options: ChaosCommandOptions): Promise<CommandResult> {
   const { io, signal, note } = context;
-  const { chaosText } = await import("../chaos/chaos-text.ts");
-  const { runChaos } = await import("../chaos/chaos-run.ts");
+  const strikesCoordinator = context.common.coordinator === true;
+  if (strikesCoordinator && (options.kills !== undefined || options.signal !== "kill"))
+    throw new RingfoldError("USAGE", "--coordinator goes with --minutes and --kill-every alone");
   const { assertProcessesCanBeCounted } = await import("../chaos/processes.ts");
   const { collectOnSignal } = await import("../chaos/resource-monitor.ts");
   const { readJobFile } = await import("../job-file.ts");
@@ -68,7 +76,8 @@ async function chaos(context: CommandContext, options: ChaosCommandOptions): Pro
   const { createJobProgress } = await import("./follow/job-progress.ts");
   assertProcessesCanBeCounted();
   if (options.agents < agentsMin) throw new RingfoldError("USAGE", `--agents: at least ${agentsMin}`);
-  const spec = await readJobFile(options.job ?? digitsJobPath);
+  const job = await readJobFile(options.job ?? digitsJobPath);
+  const workers = { min: Math.min(job.workers.min, options.agents - 1), max: options.agents, spares: 0 };
   const folder = await mkdtemp(join(tmpdir(), "ringfold-chaos-"));
   const cluster = new LocalCluster({ folder, signal, nodeOptions: [collectOnSignal] });
   let progress = createJobProgress({ stream: io.stderr, note, nowMs: Date.now });
@@ -84,30 +93,16 @@ async function chaos(context: CommandContext, options: ChaosCommandOptions): Pro
   };
   let keepLogs = false;
   try {
-    const report = await runChaos(
-      {
-        spec: {
-          ...spec,
-          workers: { min: Math.min(spec.workers.min, options.agents - 1), max: options.agents, spares: 0 },
-        },
-        agentCount: options.agents,
-        length: lengthOf(options),
-        everyMs: 1_000 * options.killEvery,
-        signal: options.signal,
-        seed: options.seed ?? Math.floor(Math.random() * 2 ** 31),
-      },
-      { cluster, folder, signal, note, onView },
-    );
+    const strike = strikesCoordinator ? strikeCoordinator : strikeAgents;
+    const outcome = await strike(options, { ...job, workers }, { cluster, folder, signal, note, onView });
     progress.close();
-    keepLogs = options.keep || report.failures.length > 0;
-    if (report.failures.length === 0) return { json: report, text: chaosText(report) };
+    const { report, text, failures } = outcome;
+    keepLogs = options.keep || failures.length > 0;
+    if (failures.length === 0) return { json: report, text };
     io.exitCode.value = errorRules.JOB_FAILED.exit;
-    const error = new RingfoldError("JOB_FAILED", report.failures.map(({ message }) => message).join("; "), {
-      seed: report.seed,
-      folder,
-    });
+    const error = new RingfoldError("JOB_FAILED", failures.join("; "), { ...outcome.data, folder });
     const { code, message, remedy, data } = error;
-    return { json: { ...report, error: { code, message, remedy, data } }, text: chaosText(report) };
+    return { json: { ...report, error: { code, message, remedy, data } }, text };
   } catch (cause) {
     keepLogs = !signal.aborted;
     throw cause;
@@ -117,6 +112,50 @@ async function chaos(context: CommandContext, options: ChaosCommandOptions): Pro
     if (keepLogs) note(`the logs of all processes are in ${folder}`);
     else await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** What a run has come to, whoever was killed in it. */
+interface Outcome {
+  readonly report: object;
+  readonly text: string;
+  /** Invariants that did not hold. */
+  readonly failures: readonly string[];
+  readonly data: ErrorData;
+}
+
+async function strikeAgents(
+  options: ChaosCommandOptions,
+  spec: JobSpec,
+  modules: ChaosModules,
+): Promise<Outcome> {
+  const { chaosText } = await import("../chaos/chaos-text.ts");
+  const { runChaos } = await import("../chaos/chaos-run.ts");
+  const report = await runChaos(
+    {
+      spec,
+      agentCount: options.agents,
+      length: lengthOf(options),
+      everyMs: 1_000 * options.killEvery,
+      signal: options.signal,
+      seed: options.seed ?? Math.floor(Math.random() * 2 ** 31),
+    },
+    modules,
+  );
+  const failures = report.failures.map(({ message }) => message);
+  return { report, text: chaosText(report), failures, data: { seed: report.seed } };
+}
+
+async function strikeCoordinator(
+  options: ChaosCommandOptions,
+  spec: JobSpec,
+  modules: ChaosModules,
+): Promise<Outcome> {
+  const { runCoordinatorChaos } = await import("../chaos/coordinator-run.ts");
+  const { coordinatorChaosText } = await import("../chaos/coordinator-text.ts");
+  const { agents, killEvery, minutes = coordinatorMinutes } = options;
+  const length = { durationMs: 60_000 * minutes, everyMs: 1_000 * killEvery };
+  const report = await runCoordinatorChaos({ spec, agentCount: agents, ...length }, modules);
+  return { report, text: coordinatorChaosText(report), failures: report.brokenInvariants, data: {} };
 }
 
 function lengthOf({ minutes, kills }: ChaosCommandOptions): ChaosLength {
