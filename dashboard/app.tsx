@@ -7,6 +7,7 @@ import { Header } from "./panels/header.tsx";
 import { Jobs } from "./panels/jobs.tsx";
 import { Peers } from "./panels/peers.tsx";
 import { StaleNotice } from "./panels/stale-notice.tsx";
+import { Sweeps } from "./panels/sweeps.tsx";
 import { Versions } from "./panels/versions.tsx";
 import { type Cluster, sortJobs } from "./views.ts";
 
@@ -68,6 +69,7 @@ export function App({ client }: { client: Client }) {
         <div class="column">
           <Peers peers={cluster.peers} nowMs={nowMs} />
           <Deployments deployments={cluster.deployments} versions={cluster.versions} peers={cluster.peers} />
+          <Sweeps sweeps={cluster.sweeps} nowMs={nowMs} />
           <Versions versions={cluster.versions} nowMs={nowMs} />
         </div>
       </main>

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
 
 const chromiumPath = process.env.RINGFOLD_CHROMIUM ?? "/usr/bin/chromium";
@@ -83,6 +84,20 @@ describe.skipIf(!existsSync(chromiumPath))("dashboard", () => {
     await cluster.api().deploy("digits", { version: 1, shards: 2, replicas: 2 });
     await page.locator("[data-testid=deployment-row][data-state=ready]").waitFor();
     expect(await page.locator("[data-testid=replica][data-ready=true]").count()).toBe(4);
+  }, 60_000);
+
+  test("shows a sweep, and leads to its best trial", async () => {
+    expect(await byId("sweep-row").count()).toBe(0);
+    const { search, ...job } = {
+      ...smallJob({ name: "search", epochs: 1, workers: { min: 1, max: 1 } }),
+      search: { method: "grid", space: { seed: { values: [1, 2] } } },
+    };
+    await cluster.api().submitSweep(sweepSpecSchema.parse({ ...job, search }));
+    await page.locator("[data-testid=sweep-row][data-state=succeeded]").waitFor();
+    expect(await byId("sweep-row").textContent()).toContain("2/2");
+    await byId("sweep-row").getByRole("link").click();
+    const [sweep] = await cluster.api().sweeps();
+    expect(new URL(page.url()).hash).toBe(`#${sweep!.best!.jobId}`);
   }, 60_000);
 
   test("says so when the coordinator is away, and comes back by itself", async () => {

@@ -33,6 +33,7 @@ export function jobText(job: JobView, nowMs: number): string {
     ["id", job.id],
     ["name", spec.name],
     ["state", `${job.state}: ${job.reason}`],
+    ...(job.trial ? [["sweep", `trial ${job.trial.number} of ${job.trial.sweep}`] as [string, string]] : []),
     ["submitted", new Date(job.submittedAtMs).toISOString()],
   ];
   if (job.startedAtMs !== null)
