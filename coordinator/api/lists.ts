@@ -81,18 +81,34 @@ export function pageOf<Item>(
   { limit, cursor, ...wanted }: ListQuery,
 ): { items: Item[]; next: string | null } {
   const after = cursor === undefined ? undefined : readCursor(cursor);
-  const all = inOrder(list, withFacts(list, list.all(coordinator), wanted));
-  const begin = after === undefined ? 0 : all.findIndex((item) => compare(list.place(item), after) > 0);
-  const items = begin < 0 ? [] : all.slice(begin, begin + limit);
+  const all = placed(list, withFacts(list, list.all(coordinator), wanted));
+  const begin = after === undefined ? 0 : all.findIndex(({ place }) => compare(place, after) > 0);
+  const page = begin < 0 ? [] : all.slice(begin, begin + limit);
   const isLast = begin < 0 || begin + limit >= all.length;
-  return { items, next: isLast ? null : writeCursor(list.place(items.at(-1)!)) };
+  return { items: page.map(({ item }) => item), next: isLast ? null : writeCursor(page.at(-1)!.place) };
 }
 
 export const inOrder = <Item>(list: List<Item>, items: readonly Item[]): Item[] =>
-  items
+  placed(list, items).map(({ item }) => item);
+
+interface Placed<Item> {
+  readonly item: Item;
+  readonly place: Place;
+}
+
+/** What was put in order last, by list: ten thousand versions are read page after page, and are the same each time. */
+const placedLast = new WeakMap<object, { readonly items: readonly unknown[]; readonly placed: unknown }>();
+
+function placed<Item>(list: List<Item>, items: readonly Item[]): readonly Placed<Item>[] {
+  const last = placedLast.get(list);
+  if (last?.items.length === items.length && items.every((item, i) => item === last.items[i]))
+    return last.placed as readonly Placed<Item>[];
+  const ordered = items
     .map((item) => ({ item, place: list.place(item) }))
-    .sort((one, other) => compare(one.place, other.place))
-    .map(({ item }) => item);
+    .sort((one, other) => compare(one.place, other.place));
+  placedLast.set(list, { items, placed: ordered });
+  return ordered;
+}
 
 type Wanted = Readonly<Record<string, string | number | undefined>>;
 

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -80,8 +81,16 @@ describe.skipIf(!etcdIsInstalled)("several coordinators", () => {
     const { operatorToken } = await first.says("ready");
     const second = start(1);
     await second.says("standby");
-    const api = async <T>(said: Said, path: string, body?: object): Promise<T> => {
-      const headers = { authorization: `Bearer ${operatorToken}`, "content-type": "application/json" };
+    const api = async <T>(
+      said: Said,
+      path: string,
+      body?: object,
+      key: string = randomUUID(),
+    ): Promise<T> => {
+      const headers = {
+        ...{ authorization: `Bearer ${operatorToken}`, "content-type": "application/json" },
+        "idempotency-key": `"${key}"`,
+      };
       const init = body ? { method: "POST", body: JSON.stringify(body), headers } : {};
       const response = await fetch(`${said.httpUrl}/api/${path}`, init);
       if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
@@ -120,22 +129,22 @@ describe.skipIf(!etcdIsInstalled)("several coordinators", () => {
     await agentIsBack();
 
     const acknowledged: string[] = [];
-    const submit = async () => {
-      const { id } = await api<{ id: string }>(leader, "jobs", {
-        ...smallJob(),
-        workers: { min: 9, max: 9 },
-      });
+    const job = { ...smallJob(), workers: { min: 9, max: 9 } };
+    const submit = async (key?: string) => {
+      const { id } = await api<{ id: string }>(leader, "jobs", job, key);
       acknowledged.push(id);
     };
     const figures: Record<string, { leaderMs: number; agentMs: number }> = {};
     const takeover = async (what: string, strike: () => void) => {
-      for (let i = 0; i < 5; i++) await submit();
+      for (let i = 0; i < 5; i++) await submit(`${what} ${i}`);
       const next = coordinators[1 - leading]!;
       const startedMs = performance.now();
       strike();
       leader = await next.says("ready");
       const leaderMs = Math.round(performance.now() - startedMs);
       leading = 1 - leading;
+      // Sent again to the new leader, as by somebody whom the answer did not reach.
+      expect(await api(leader, "jobs", job, `${what} 4`)).toMatchObject({ id: acknowledged.at(-1) });
       await submit();
       await agentIsBack();
       figures[what] = { leaderMs, agentMs: Math.round(performance.now() - startedMs) };
