@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { VersionRecord } from "../../../coordinator/decide/version.ts";
 import type { GenerationPlan, TrainingPoint } from "../../../protocol/messages/job.ts";
 import type { World } from "../world/world.ts";
@@ -32,7 +33,8 @@ export class Ledger {
     const id = `${plan.jobId}/${plan.generation}`;
     const text = JSON.stringify(plan);
     const known = this.#plans.get(id);
-    if (known && known.text !== text)
+    // The order of keys says nothing: a plan that went through the store has that of its schema.
+    if (known && !isDeepStrictEqual(known.plan, plan))
       this.#world.violate("one plan per generation", `${id}: ${known.text} and ${text}`);
     this.#plans.set(id, { plan, text, sinceMs: known?.sinceMs ?? this.#world.elapsedMs });
   }
