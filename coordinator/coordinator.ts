@@ -1,40 +1,21 @@
 import { issueToken } from "../protocol/credentials.ts";
 import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
-import type { Selector } from "../protocol/ids.ts";
-import type { JobSpec } from "../protocol/job-spec.ts";
-import type {
-  AliasRequest,
-  ClusterView,
-  DeploymentView,
-  DeployRequest,
-  JobView,
-  LossPoint,
-  PeerView,
-  PruneAnswer,
-  PruneRequest,
-  SteerAction,
-  TokenRequest,
-  VersionDetail,
-  VersionDifference,
-  VersionView,
-} from "../protocol/messages/api.ts";
-import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
+import type { PeerView } from "../protocol/messages/api.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
-import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
-import type { SweepSpec } from "../protocol/sweep-spec.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { type ClusterCredentials, type Notary, signatureNotary } from "./credentials.ts";
 import { DatasetDesk } from "./dataset-desk.ts";
-import { type AuditPage, type AuditQuery, DecisionLog } from "./decision-log.ts";
+import { DecisionLog } from "./decision-log.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
 import { JobDesk } from "./job-desk.ts";
-import { KeyedRequests, type RequestKey } from "./keyed-requests.ts";
+import { KeyedRequests } from "./keyed-requests.ts";
 import { MembershipDesk } from "./membership-desk.ts";
-import { repeat, throttled } from "./pacing.ts";
+import { coalesced, repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
+import type { Coordinator } from "./port.ts";
 import { ReplicationDesk } from "./replication-desk.ts";
 import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
@@ -42,58 +23,6 @@ import { collections } from "./state.ts";
 import { SweepDesk } from "./sweep-desk.ts";
 import { VersionDesk } from "./version-desk.ts";
 import { VersionRegistry } from "./version-registry.ts";
-
-/** What the HTTP API offers; everything an operator can see or do. */
-export interface Coordinator {
-  readonly peerId: string;
-  readonly release: string;
-  readonly term: number;
-  /** Aborted when it closes. */
-  readonly closed: AbortSignal;
-  view(): ClusterView;
-  peers(): PeerView[];
-  jobs(): JobView[];
-  versions(): VersionView[];
-  deployments(): DeploymentView[];
-  /** Calls back after changes, not more often than people can see. Returns the way to stop. */
-  onChange(listener: () => void): () => void;
-  job(jobId: string): JobView;
-  curve(jobId: string): LossPoint[];
-  /** Of what was decided about a job: changes whenever that does. */
-  jobRevision(jobId: string): string;
-  /** @param key makes it happen once, however often it is asked for */
-  submitJob(spec: JobSpec, key?: RequestKey): Promise<JobView>;
-  steerJob(jobId: string, action: SteerAction, how?: Steering): Promise<JobView>;
-  sweeps(): SweepSummary[];
-  sweep(sweepId: string): SweepView;
-  /** @param key makes it happen once, however often it is asked for */
-  submitSweep(spec: SweepSpec, key?: RequestKey): Promise<SweepView>;
-  cancelSweep(sweepId: string, reason: string): Promise<SweepView>;
-  version(name: string, selector: Selector): VersionDetail;
-  /** @param other `name@3` or `name@alias` */
-  versionDiff(name: string, selector: Selector, other: string): VersionDifference[];
-  moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
-  removeAlias(name: string, alias: string): Promise<void>;
-  removeVersion(name: string, version: number): Promise<void>;
-  pruneVersions(name: string, request: PruneRequest): Promise<PruneAnswer>;
-  deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
-  removeDeployment(name: string): Promise<void>;
-  /** A stretch of the log of decisions. */
-  audit(query: AuditQuery): AuditPage;
-  datasets(): DatasetView[];
-  dataset(name: string, version: number): DatasetDetail;
-  addDataset(request: DatasetRequest, key?: RequestKey): Promise<DatasetDetail>;
-  removeDataset(name: string, version: number): Promise<void>;
-  createToken(request: TokenRequest): Promise<string>;
-  close(): Promise<void>;
-}
-
-interface Steering {
-  /** For the log. */
-  readonly reason?: string;
-  /** Only if the job is at one of these revisions; `*` is any. */
-  readonly ifMatch?: readonly string[];
-}
 
 export interface CoordinatorModules {
   readonly network: ClusterNetwork;
@@ -178,11 +107,14 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     replication.lookAround();
   };
 
+  // After what is queued already: of a storm of joins or losses only the last one is looked at, and the others with it.
+  const lookSoon = coalesced((look) => void inTurn(look), lookAround);
+
   network.handle(join, (request, { from }) =>
     queue.run(async () => {
       const response = await membership.join(request, from);
       // The newcomer must have its answer before it is asked to work.
-      clock.after(0, () => void inTurn(lookAround));
+      clock.after(0, lookSoon);
       return response;
     }),
   );
@@ -217,7 +149,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   network.onConnection(({ peerId, connected }) => {
     void inTurn(async () => {
       await membership.socketChanged(peerId, connected);
-      if (!connected) await lookAround();
+      if (!connected) lookSoon();
     });
   });
   await opened;

@@ -31,3 +31,16 @@ export function throttled(
     cancel: () => cancel?.(),
   };
 }
+
+/** A way to ask for `work`, which `queue` runs later: calls until it begins are one. */
+export function coalesced(queue: (work: () => Promise<void>) => void, work: () => Promise<void>): () => void {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    queue(() => {
+      isDue = false;
+      return work();
+    });
+  };
+}

@@ -7,7 +7,7 @@ import { type RouteName, routes } from "../../protocol/api/routes.ts";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Log } from "../../protocol/ports.ts";
-import type { Coordinator } from "../coordinator.ts";
+import type { Coordinator } from "../port.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
 import { refuse } from "./refusal.ts";
 import { honoPath, serve } from "./serve.ts";

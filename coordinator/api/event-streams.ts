@@ -3,7 +3,7 @@ import { type SSEStreamingApi, streamSSE } from "hono/streaming";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Log } from "../../protocol/ports.ts";
-import type { Coordinator } from "../coordinator.ts";
+import type { Coordinator } from "../port.ts";
 
 export interface ServerEvent {
   readonly event: string;

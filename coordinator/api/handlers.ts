@@ -3,7 +3,7 @@ import type { AnswerOf, Route } from "../../protocol/api/route.ts";
 import type { RouteName, Routes } from "../../protocol/api/routes.ts";
 import type { SteerAction } from "../../protocol/messages/api.ts";
 import type { Log } from "../../protocol/ports.ts";
-import type { Coordinator } from "../coordinator.ts";
+import type { Coordinator } from "../port.ts";
 import { Revised } from "./entity-tags.ts";
 import { EventStreams } from "./event-streams.ts";
 import { type List, type ListQuery, lists, pageOf, pageOfDecisions } from "./lists.ts";

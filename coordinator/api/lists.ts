@@ -3,7 +3,7 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import type { DeploymentView, JobView, PeerView, VersionView } from "../../protocol/messages/api.ts";
 import type { DatasetView } from "../../protocol/messages/dataset.ts";
 import type { SweepSummary } from "../../protocol/messages/sweep.ts";
-import type { Coordinator } from "../coordinator.ts";
+import type { Coordinator } from "../port.ts";
 
 /** Where an item stands in its list, compared from the front. Two items never stand at one place. */
 type Place = readonly (string | number)[];

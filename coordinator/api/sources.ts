@@ -1,6 +1,6 @@
 import type { Context } from "hono";
-import type { Coordinator } from "../coordinator.ts";
 import type { AuditQuery } from "../decision-log.ts";
+import type { Coordinator } from "../port.ts";
 import type { EventSource } from "./event-streams.ts";
 
 export const acceptsEvents = (c: Context): boolean =>

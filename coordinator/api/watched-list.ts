@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Coordinator } from "../coordinator.ts";
+import type { Coordinator } from "../port.ts";
 import type { EventSource, EventStreams, ServerEvent } from "./event-streams.ts";
 import { hasFacts, inOrder, type List, type ListQuery } from "./lists.ts";
 

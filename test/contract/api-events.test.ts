@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
 import { createApi } from "../../coordinator/api/app.ts";
-import type { Coordinator } from "../../coordinator/coordinator.ts";
+import type { Coordinator } from "../../coordinator/port.ts";
 import { clusterViewSchema } from "../../protocol/messages/api.ts";
 import { CoordinatorBench } from "../fixtures/coordinator-bench.ts";
 import { exampleSpec } from "../fixtures/messages.ts";

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import type { HttpListener } from "../../agent/agent.ts";
 import { createApi } from "../../coordinator/api/app.ts";
-import type { Coordinator } from "../../coordinator/coordinator.ts";
+import type { Coordinator } from "../../coordinator/port.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { jobViewSchema, problemSchema } from "../../protocol/messages/api.ts";
 import type { Store } from "../../protocol/ports.ts";

@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { createApi } from "../../coordinator/api/app.ts";
-import type { Coordinator } from "../../coordinator/coordinator.ts";
+import type { Coordinator } from "../../coordinator/port.ts";
 import { routes } from "../../protocol/api/routes.ts";
 import { readToken } from "../../protocol/credentials.ts";
 import { errorRules, isErrorCode } from "../../protocol/errors.ts";

@@ -1,7 +1,7 @@
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { beforeEach, expect, test } from "vitest";
 import { createApi } from "../../coordinator/api/app.ts";
-import type { Coordinator } from "../../coordinator/coordinator.ts";
+import type { Coordinator } from "../../coordinator/port.ts";
 import type { Route } from "../../protocol/api/route.ts";
 import { routes } from "../../protocol/api/routes.ts";
 import { CoordinatorBench } from "../fixtures/coordinator-bench.ts";

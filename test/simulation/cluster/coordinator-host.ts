@@ -1,4 +1,5 @@
-import { type Coordinator, openCoordinator } from "../../../coordinator/coordinator.ts";
+import { openCoordinator } from "../../../coordinator/coordinator.ts";
+import type { Coordinator } from "../../../coordinator/port.ts";
 import { toRingfoldError } from "../../../protocol/errors.ts";
 import type { Mutation } from "../mutations.ts";
 import type { SimulatedNetwork } from "../world/network.ts";

@@ -1,0 +1,75 @@
+import type { Selector } from "../protocol/ids.ts";
+import type { JobSpec } from "../protocol/job-spec.ts";
+import type {
+  AliasRequest,
+  ClusterView,
+  DeploymentView,
+  DeployRequest,
+  JobView,
+  LossPoint,
+  PeerView,
+  PruneAnswer,
+  PruneRequest,
+  SteerAction,
+  TokenRequest,
+  VersionDetail,
+  VersionDifference,
+  VersionView,
+} from "../protocol/messages/api.ts";
+import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
+import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
+import type { SweepSpec } from "../protocol/sweep-spec.ts";
+import type { AuditPage, AuditQuery } from "./decision-log.ts";
+import type { RequestKey } from "./keyed-requests.ts";
+
+/** What the HTTP API offers; everything an operator can see or do. */
+export interface Coordinator {
+  readonly peerId: string;
+  readonly release: string;
+  readonly term: number;
+  /** Aborted when it closes. */
+  readonly closed: AbortSignal;
+  view(): ClusterView;
+  peers(): PeerView[];
+  jobs(): JobView[];
+  versions(): VersionView[];
+  deployments(): DeploymentView[];
+  /** Calls back after changes, not more often than people can see. Returns the way to stop. */
+  onChange(listener: () => void): () => void;
+  job(jobId: string): JobView;
+  curve(jobId: string): LossPoint[];
+  /** Of what was decided about a job: changes whenever that does. */
+  jobRevision(jobId: string): string;
+  /** @param key makes it happen once, however often it is asked for */
+  submitJob(spec: JobSpec, key?: RequestKey): Promise<JobView>;
+  steerJob(jobId: string, action: SteerAction, how?: Steering): Promise<JobView>;
+  sweeps(): SweepSummary[];
+  sweep(sweepId: string): SweepView;
+  /** @param key makes it happen once, however often it is asked for */
+  submitSweep(spec: SweepSpec, key?: RequestKey): Promise<SweepView>;
+  cancelSweep(sweepId: string, reason: string): Promise<SweepView>;
+  version(name: string, selector: Selector): VersionDetail;
+  /** @param other `name@3` or `name@alias` */
+  versionDiff(name: string, selector: Selector, other: string): VersionDifference[];
+  moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
+  removeAlias(name: string, alias: string): Promise<void>;
+  removeVersion(name: string, version: number): Promise<void>;
+  pruneVersions(name: string, request: PruneRequest): Promise<PruneAnswer>;
+  deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
+  removeDeployment(name: string): Promise<void>;
+  /** A stretch of the log of decisions. */
+  audit(query: AuditQuery): AuditPage;
+  datasets(): DatasetView[];
+  dataset(name: string, version: number): DatasetDetail;
+  addDataset(request: DatasetRequest, key?: RequestKey): Promise<DatasetDetail>;
+  removeDataset(name: string, version: number): Promise<void>;
+  createToken(request: TokenRequest): Promise<string>;
+  close(): Promise<void>;
+}
+
+interface Steering {
+  /** For the log. */
+  readonly reason?: string;
+  /** Only if the job is at one of these revisions; `*` is any. */
+  readonly ifMatch?: readonly string[];
+}
