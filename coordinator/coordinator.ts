@@ -167,6 +167,13 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     peerId: network.peerId,
     ...{ release, term, closed: closed.signal },
     peers: peerViews,
+    drainPeer: (peerId, drained, reason) =>
+      queue.run(async () => {
+        await membership.drain(peerId, drained, reason);
+        await lookAround();
+        const released = !jobs.involves(peerId) && !deployments.dependsOn(peerId);
+        return { peer: context.peers.view(context.peers.get(peerId)!, clock.nowMs()), released };
+      }),
     jobs: () => jobs.views(),
     versions: () => versions.views(),
     deployments: () => deployments.views(),

@@ -16,6 +16,7 @@ import {
   findDeployment,
 } from "./decide/deployment.ts";
 import { type DeploymentRecord, deploymentState } from "./decide/placement.ts";
+import { isDraining } from "./peers.ts";
 import { collections, padded } from "./state.ts";
 
 const operator = { kind: "operator" } as const;
@@ -142,7 +143,7 @@ export class DeploymentDesk {
         (peer) =>
           peer.connected &&
           !peer.left &&
-          !peer.leaving &&
+          !isDraining(peer) &&
           peer.roles.some((role) => role === "worker" || role === "server"),
       )
       .filter((peer) => peers.state(peer, nowMs) !== "dead")

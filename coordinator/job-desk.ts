@@ -15,7 +15,7 @@ import { generationCount, isOver, type JobRecord, newJob } from "./decide/job-re
 import { assertSteerable } from "./decide/job-steering.ts";
 import { stateToFetch } from "./decide/job-trial.ts";
 import { commandOfEffect } from "./job-commands.ts";
-import { peerFacts } from "./job-world.ts";
+import { JobWorld } from "./job-world.ts";
 import { collections } from "./state.ts";
 
 /** What runs ahead of the store: lost with the coordinator, and told again by the next report. */
@@ -40,6 +40,7 @@ export class JobDesk {
   readonly #jobs: Map<string, JobRecord>;
   readonly #live = new Map<string, LiveProgress>();
   readonly #commands: CommandOutbox;
+  readonly #world: JobWorld;
   readonly #startedAtMs: number;
 
   constructor(context: CoordinatorContext) {
@@ -47,6 +48,7 @@ export class JobDesk {
     this.#startedAtMs = context.clock.nowMs();
     this.#commands = new CommandOutbox(context);
     this.#jobs = new Map(collections.jobs.readAll(context.store).map((job) => [job.id, job]));
+    this.#world = new JobWorld(context, () => new Set([...this.#jobs.values()].flatMap(workersOf)));
   }
 
   /** After a restart: what was decided before it may not have been told. */
@@ -120,9 +122,9 @@ export class JobDesk {
 
   /** Agents that could work for such a job and work for none. */
   idleAgents(spec: JobSpec): number {
-    const facts = peerFacts(this.#context, spec, this.#membersOfOthers(undefined));
-    return [...facts.values()].filter(({ eligible, connected, leaving }) => eligible && connected && !leaving)
-      .length;
+    return [...this.#world.peers(spec).values()].filter(
+      ({ eligible, connected, leaving }) => eligible && connected && !leaving,
+    ).length;
   }
 
   async report(from: string, report: JobReport): Promise<void> {
@@ -133,7 +135,9 @@ export class JobDesk {
 
   /** Time or membership has moved on: each job that is not over looks around. */
   async lookAround(): Promise<void> {
-    for (const job of this.#jobs.values()) if (!isOver(job)) await this.#handle(job.id, { kind: "tick" });
+    await this.#world.shared(async () => {
+      for (const job of this.#jobs.values()) if (!isOver(job)) await this.#handle(job.id, { kind: "tick" });
+    });
   }
 
   /** Whether any job still counts on this peer. */
@@ -166,7 +170,7 @@ export class JobDesk {
     const before = this.#get(jobId);
     const nowMs = this.#context.clock.nowMs();
     const gathering = nowMs - this.#startedAtMs < gatheringMs;
-    const peers = peerFacts(this.#context, before.spec, this.#membersOfOthers(jobId));
+    const peers = this.#world.peers(before.spec);
     const world = { peers, nowMs, gathering, links: this.#context.peers.link };
     const { record, effects } = decideJob(before, event, world);
     const registered = effects.some(({ kind }) => kind === "register");
@@ -194,6 +198,7 @@ export class JobDesk {
     const subject = `${record.id} ${record.spec.name}`;
     await decisions.commit({ ...told, subject, reason, isNews: news.length > 0 }, writes);
     this.#jobs.set(record.id, record);
+    if (!before || workersOf(before).join() !== workersOf(record).join()) this.#world.membersChanged();
     changed();
   }
 
@@ -287,12 +292,6 @@ export class JobDesk {
     this.#context.changed();
   }
 
-  /** Who works for a job, this one aside. */
-  #membersOfOthers(jobId: string | undefined): ReadonlySet<string> {
-    const others = [...this.#jobs.values()].filter((job) => job.id !== jobId && !isOver(job));
-    return new Set(others.flatMap((job) => Object.keys(job.members)));
-  }
-
   #view(job: JobRecord): JobView {
     const { id, state, reason, submittedAtMs, startedAtMs, endedAtMs, version, failure } = job;
     const generations = { generations: job.generations, generationCount: generationCount(job) };
@@ -314,6 +313,9 @@ export class JobDesk {
     return job;
   }
 }
+
+/** Whom a job keeps from other jobs. */
+const workersOf = (job: JobRecord): string[] => (isOver(job) ? [] : Object.keys(job.members));
 
 /** Bounded by dropping every second point: an old stretch of the curve loses detail, never its shape. */
 const thinned = (curve: LossPoint[]): LossPoint[] =>

@@ -1,4 +1,6 @@
+import { RingfoldError } from "../protocol/errors.ts";
 import type { Role } from "../protocol/ids.ts";
+import type { Decider } from "../protocol/messages/audit.ts";
 import type { JoinRequest, JoinResponse, Presence } from "../protocol/messages/membership.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { ClusterCredentials, Notary } from "./credentials.ts";
@@ -28,10 +30,11 @@ export class MembershipDesk {
     checkHello(hello, from, known.presence);
     const { roles, membership } = known.member ?? (await this.#certify(request, from));
     await this.#decide(from, { kind: "joined", hello, from, roles, certificate: membership });
-    peers.admit(hello, roles, clock.nowMs());
+    const member = collections.members.read(store, from)!;
+    peers.admit(hello, roles, clock.nowMs(), member.drainedAtMs !== null);
     changed();
     return {
-      membership: collections.members.read(store, from)!.membership,
+      membership: member.membership,
       roles: [...roles],
       term,
       clusterName: this.#credentials.authority.clusterName,
@@ -49,7 +52,8 @@ export class MembershipDesk {
     if (!isKnown) {
       // A member of an earlier coordinator that has not noticed the change: its socket was replaced, never closed.
       await this.#decide(from, { kind: "heard", hello, from, roles, certificate: membership });
-      peers.admit(hello, roles, nowMs);
+      const drained = this.#stateOf(from).member?.drainedAtMs ?? null;
+      peers.admit(hello, roles, nowMs, drained !== null);
     }
     if (peers.hear(presence, clock.nowMs())) changed();
   }
@@ -68,6 +72,15 @@ export class MembershipDesk {
     this.#context.changed();
   }
 
+  /** Takes a machine out of service, or puts it back, whatever its agent does. @throws RingfoldError NOT_FOUND */
+  async drain(peerId: string, drained: boolean, detail: string): Promise<void> {
+    const peer = this.#context.peers.get(peerId);
+    if (!peer) throw new RingfoldError("NOT_FOUND", `there is no agent ${peerId}`, { peer: peerId });
+    if (!(await this.#decide(peerId, { kind: drained ? "drained" : "undrained", detail }))) return;
+    peer.drained = drained;
+    this.#context.changed();
+  }
+
   async release(peerId: string): Promise<void> {
     if (!(await this.#decide(peerId, { kind: "released" }))) return;
     this.#context.peers.get(peerId)!.left = true;
@@ -83,11 +96,7 @@ export class MembershipDesk {
     const subject = "hello" in event ? event.hello.name : peers.get(peerId)!.hello.name;
     const { member, reason, event: told } = decision;
     const writes = member && member !== state.member ? [collections.members.put(peerId, member)] : [];
-    // A socket that closes is nobody's word.
-    const isWord = event.kind !== "disconnected";
-    const who = isWord
-      ? ({ kind: "peer", peerId, name: subject } as const)
-      : ({ kind: "coordinator" } as const);
+    const who = whoseWord(event, { peerId, name: subject });
     await decisions.commit({ who, subject, event: told, reason, isNews: true }, writes);
     return true;
   }
@@ -118,5 +127,18 @@ export class MembershipDesk {
     }
     const roles = [(await verifyToken(authority.publicJwk, token, nowMs)).role];
     return { roles, membership: await issueMembership(authority, { peerId: from, roles }) };
+  }
+}
+
+/** A socket that closes is nobody's word. */
+function whoseWord(event: MemberEvent, peer: { readonly peerId: string; readonly name: string }): Decider {
+  switch (event.kind) {
+    case "disconnected":
+      return { kind: "coordinator" };
+    case "drained":
+    case "undrained":
+      return { kind: "operator" };
+    default:
+      return { kind: "peer", ...peer };
   }
 }

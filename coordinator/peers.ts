@@ -14,6 +14,8 @@ export interface Peer {
   /** Its last socket has closed since it joined: who connects now may be its next life. */
   parted: boolean;
   leaving: boolean;
+  /** An operator has taken it out of service. */
+  drained: boolean;
   left: boolean;
   lastSeenMs: number;
   sequence: number;
@@ -21,6 +23,10 @@ export interface Peer {
   artefacts: readonly string[];
   links: readonly MeasuredLink[];
 }
+
+/** It works on what it has, and is given nothing new. */
+export const isDraining = ({ leaving, drained }: Pick<Peer, "leaving" | "drained">): boolean =>
+  leaving || drained;
 
 /** The peer table: fed by joins, presence and sockets; asked by the deciders. No I/O. */
 export class PeerTable {
@@ -52,7 +58,7 @@ export class PeerTable {
   }
 
   /** A join: the first one, or the return of a peer after a restart or a lost connection. */
-  admit(hello: Hello, roles: readonly Role[], nowMs: number): void {
+  admit(hello: Hello, roles: readonly Role[], nowMs: number, drained = false): void {
     const known = this.#peers.get(hello.peerId);
     const sameLife = known?.hello.incarnation === hello.incarnation;
     if (!this.#rhythms.has(hello.peerId)) this.#rhythms.set(hello.peerId, new Rhythm());
@@ -62,6 +68,7 @@ export class PeerTable {
       connected: true,
       parted: false,
       leaving: sameLife ? known.leaving : false,
+      drained,
       left: false,
       lastSeenMs: nowMs,
       sequence: sameLife ? known.sequence : -1,
@@ -129,7 +136,7 @@ export class PeerTable {
     const phi = this.#rhythms.get(peer.hello.peerId)?.phi(nowMs - peer.lastSeenMs) ?? 0;
     if (!peer.connected || phi >= limits.deathPhi) return "dead";
     if (phi >= limits.suspicionPhi) return "suspect";
-    return peer.leaving ? "draining" : "alive";
+    return isDraining(peer) ? "draining" : "alive";
   }
 
   /** Whether it has come and gone too often lately to be the first choice. */

@@ -5,6 +5,7 @@ import type {
   ClusterView,
   DeploymentView,
   DeployRequest,
+  DrainAnswer,
   JobView,
   LossPoint,
   PeerView,
@@ -31,6 +32,8 @@ export interface Coordinator {
   readonly closed: AbortSignal;
   view(): ClusterView;
   peers(): PeerView[];
+  /** Takes a machine out of service, or puts it back. Whether nothing depends on it any more. */
+  drainPeer(peerId: string, drained: boolean, reason: string): Promise<DrainAnswer>;
   jobs(): JobView[];
   versions(): VersionView[];
   deployments(): DeploymentView[];

@@ -7,18 +7,11 @@ import { openArtefactStore } from "../artefact/store.ts";
 import { Checkpointer } from "../training/checkpointer.ts";
 import { GenerationRunner, type TrainerSession } from "../training/generation-runner.ts";
 import { openStateThread } from "../training/healing/state-thread.ts";
-import { openRingThread } from "../training/ring-host/ring-thread.ts";
+import { openLocalRingHost } from "../training/ring-host/open-ring-host.ts";
 import type { StepReport } from "../training/trainee.ts";
 import type { TrainerSetup } from "../training/trainer-messages.ts";
 import { ScriptProcess } from "./script-process.ts";
 import { TorchTrainer } from "./torch-trainer.ts";
-
-interface TorchOpener {
-  readonly send: (report: JobReport) => void;
-  readonly log: Log;
-  /** The ring's thread has died. */
-  readonly onDeath: (error: RingfoldError) => void;
-}
 
 /**
  * Starts a job's script and everything around it on this machine, then says `ready`.
@@ -26,7 +19,7 @@ interface TorchOpener {
  */
 export async function openTorchSession(
   setup: TrainerSetup,
-  { send, log, onDeath }: TorchOpener,
+  { send, log }: { readonly send: (report: JobReport) => void; readonly log: Log },
   signal: AbortSignal,
 ): Promise<TrainerSession> {
   const { spec, jobId } = setup;
@@ -50,7 +43,8 @@ export async function openTorchSession(
     undo.push(() => trainer.close());
     const store = openArtefactStore(setup.artefactPath);
     undo.push(() => store.close());
-    const host = await openRingThread(threadOf(setup), { onDeath });
+    // The script computes in a process of its own, so the ring has this thread for itself.
+    const host = await openLocalRingHost(threadOf(setup), log);
     undo.push(() => host.close());
     const checkpointer = new Checkpointer({ jobId, store, ...spec.checkpoint });
     await checkpointer.restore(trainer);

@@ -14,7 +14,7 @@ import { adoptWeights, trainedPart } from "./fine-tuning.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
 import { openStateThread } from "./healing/state-thread.ts";
 import { checkMemory, forecastMemory } from "./memory-forecast.ts";
-import { openRingThread } from "./ring-host/ring-thread.ts";
+import { openRingHost } from "./ring-host/open-ring-host.ts";
 import type { StepReport } from "./trainee.ts";
 import { Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
@@ -46,7 +46,7 @@ interface Opener extends Pick<SessionParts, "send" | "log"> {
   readonly agent: AgentFetch;
 }
 
-/** What takes its time, at the same time; when one cannot be opened, nothing of the others is left. */
+/** When one cannot be opened, nothing of the others is left. */
 async function openParts(
   setup: TrainerSetup,
   from: Opener & Pick<SessionParts, "store"> & { readonly onDeath: (error: RingfoldError) => void },
@@ -55,23 +55,20 @@ async function openParts(
   const { transport } = setup.spec;
   const { peerId, certificate, listenHost, logLevel } = setup;
   const thread = { plane: { peerId, certificate, host: listenHost, transport }, logLevel };
-  const opening = openRingThread(thread, from);
-  opening.catch(() => undefined); // heard of below
+  const compute = await openCompute(setup, from, signal);
   try {
-    const compute = await openCompute(setup, from, signal);
+    const { parameterCount } = compute.model.description;
+    const host = await openRingHost(thread, { ...from, parameterCount });
     try {
-      const isLarge = 4 * compute.model.description.parameterCount >= limits.stateThreadBytes;
+      const isLarge = 4 * parameterCount >= limits.stateThreadBytes;
       const stateThread = isLarge ? await openStateThread(thread) : undefined;
-      return { ...compute, host: await opening, ...(stateThread ? { stateThread } : {}) };
+      return { ...compute, host, ...(stateThread ? { stateThread } : {}) };
     } catch (cause) {
-      compute.closeModel();
+      await host.close();
       throw cause;
     }
   } catch (cause) {
-    await opening.then(
-      (host) => host.close(),
-      () => undefined,
-    );
+    compute.closeModel();
     throw cause;
   }
 }

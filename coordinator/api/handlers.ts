@@ -63,6 +63,8 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
         ? streams.open(c, decisions(coordinator, query, c.req.header("last-event-id")))
         : pageOfDecisions(coordinator, query),
     peers: list(lists.peers),
+    drainPeer: ({ parameters: { id }, body: { drained, reason } }) =>
+      coordinator.drainPeer(id, drained, reason),
     jobs: list(lists.jobs),
     job: ({ parameters: { id } }) => new Revised(coordinator.job(id), coordinator.jobRevision(id)),
     curve: ({ parameters }) => coordinator.curve(parameters.id),

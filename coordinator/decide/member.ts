@@ -9,6 +9,8 @@ export const memberRecordSchema = z.object({
   roles: z.array(roleSchema),
   membership: z.string(),
   admittedAtMs: z.number(),
+  /** An operator has taken it out of service, through all of its lives, until one puts it back. */
+  drainedAtMs: z.number().nullable().default(null),
 });
 export type MemberRecord = z.infer<typeof memberRecordSchema>;
 
@@ -36,6 +38,8 @@ export type MemberEvent =
       readonly certificate: string;
     }
   | { readonly kind: "disconnected" }
+  /** An operator's. */
+  | { readonly kind: "drained" | "undrained"; readonly detail: string }
   | { readonly kind: "leaving"; readonly detail: string }
   | { readonly kind: "released" };
 
@@ -80,6 +84,17 @@ export function decideMember(
         event: { kind: "member-leaving", detail: event.detail },
         reason: `wants to leave: ${event.detail}`,
       };
+    case "drained":
+    case "undrained": {
+      const isDrained = event.kind === "drained";
+      if (!member || isDrained === (member.drainedAtMs !== null)) return undefined;
+      const what = isDrained ? "out of service" : "back in service";
+      return {
+        member: { ...member, drainedAtMs: isDrained ? nowMs : null },
+        event: { kind: `member-${event.kind}`, detail: event.detail },
+        reason: event.detail === "" ? what : `${what}: ${event.detail}`,
+      };
+    }
     case "released":
       if (!presence || presence.left) return undefined;
       return { member, event: { kind: "member-released" }, reason: "left" };
@@ -89,7 +104,13 @@ export function decideMember(
 const newMember = (
   { from, roles, certificate }: Extract<MemberEvent, { kind: "joined" | "heard" }>,
   nowMs: number,
-): MemberRecord => ({ peerId: from, roles: [...roles], membership: certificate, admittedAtMs: nowMs });
+): MemberRecord => ({
+  peerId: from,
+  roles: [...roles],
+  membership: certificate,
+  admittedAtMs: nowMs,
+  drainedAtMs: null,
+});
 
 /**
  * Whether a peer that speaks so may be a member at all: before anything is signed for it.

@@ -6,6 +6,8 @@ import {
   deploymentStateSchema,
   deploymentViewSchema,
   deployRequestSchema,
+  drainAnswerSchema,
+  drainRequestSchema,
   jobStateSchema,
   jobViewSchema,
   observedSchema,
@@ -72,6 +74,9 @@ export const routes = {
     listOf(auditEntrySchema, { sinceMs: z.coerce.number().nonnegative(), job: z.string() }),
   ),
   peers: get("/api/peers", "The agents, by name", listOf(peerViewSchema, { state: peerStateSchema })),
+  drainPeer: change("POST", "/api/peers/{id}/drain", "Takes a machine out of service, or puts it back", {
+    ...{ body: drainRequestSchema, mayBeEmpty: true, answer: drainAnswerSchema },
+  }),
   jobs: get(
     "/api/jobs",
     "The jobs, oldest first",

@@ -47,6 +47,19 @@ export type SteerAction = z.infer<typeof steerActionSchema>;
 /** Why, for the event log. */
 export const steerRequestSchema = z.strictObject({ reason: z.string().max(500).default("") });
 
+export const drainRequestSchema = z.strictObject({
+  /** False puts it back in service. */
+  drained: z.boolean().default(true),
+  reason: z.string().max(500).default(""),
+});
+
+export const drainAnswerSchema = z.object({
+  peer: peerViewSchema,
+  /** No job and no deployment needs it any more: it may be switched off. */
+  released: z.boolean(),
+});
+export type DrainAnswer = z.infer<typeof drainAnswerSchema>;
+
 export const generationViewSchema = z.object({
   generation: z.number().int(),
   /** Peer ids in ring order; the index is the rank. */

@@ -20,6 +20,8 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
   event("member-disconnected", {}),
   event("member-leaving", { detail: z.string() }),
   event("member-released", {}),
+  event("member-drained", { detail: z.string() }),
+  event("member-undrained", { detail: z.string() }),
   event("job-submitted", { jobId: z.string() }),
   event("job-cancelled", { jobId: z.string() }),
   event("job-paused", { jobId: z.string() }),

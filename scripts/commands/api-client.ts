@@ -16,6 +16,7 @@ import {
   clusterViewSchema,
   type DeploymentView,
   type DeployRequest,
+  type DrainAnswer,
   type JobView,
   type PeerView,
   type PruneAnswer,
@@ -55,6 +56,8 @@ export interface ApiClient {
   readonly isOperator: boolean;
   cluster(): Promise<ClusterView>;
   peers(): Promise<PeerView[]>;
+  /** Takes a machine out of service, or puts it back. */
+  drainPeer(peerId: string, request: { drained: boolean; reason: string }): Promise<DrainAnswer>;
   jobs(): Promise<JobView[]>;
   job(id: string): Promise<JobView>;
   submitJob(spec: JobSpec): Promise<JobView>;
@@ -133,6 +136,7 @@ export function createApiClient(options: ApiConnection): ApiClient {
     isOperator: options.operatorToken !== undefined,
     cluster: () => callRoute(options, "cluster", {}),
     peers: () => callList(options, "peers"),
+    drainPeer: (id, body) => callRoute(options, "drainPeer", { id, body }),
     jobs: () => callList(options, "jobs"),
     job: (id) => callRoute(options, "job", { id }),
     submitJob: (body) => callRoute(options, "submitJob", { body }),

@@ -1,11 +1,27 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
+import { RingfoldError } from "../../protocol/errors.ts";
 import type { PeerView } from "../../protocol/messages/api.ts";
-import { type CommandIo, runCommand } from "./command.ts";
+import type { ApiClient } from "./api-client.ts";
+import { positiveInteger } from "./arguments.ts";
+import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
+
+interface DrainOptions {
+  readonly reason: string;
+  readonly wait: boolean;
+  /** Seconds. */
+  readonly timeout: number;
+}
+
+/** Between two looks at whether a machine is free. */
+const lookMs = 500;
 
 export function register(program: Command, io: CommandIo): void {
-  program
+  const peersCommand = program
     .command("peers")
     .description("list the agents of the cluster and what they compute with")
+    // runCommand refuses them, and says which commands there are.
+    .allowExcessArguments()
     .action((_options: unknown, command: Command) =>
       runCommand(command, io, async (context) => {
         const { connectApi } = await import("./api-client.ts");
@@ -13,6 +29,66 @@ export function register(program: Command, io: CommandIo): void {
         return { json: peers, text: peers.length === 0 ? "no agents yet" : await peerTable(peers) };
       }),
     );
+
+  peersCommand
+    .command("drain")
+    .argument("<agent>", "its name, or the end of its peer id")
+    .description("take a machine out of service: its work moves to others, through restarts, until `undrain`")
+    .option("--reason <text>", "for the log", "")
+    .option("--no-wait", "return at once; else when nothing needs the machine any more")
+    .option("--timeout <seconds>", "longest wait", positiveInteger, 120)
+    .action((agent: string, _options: unknown, command: Command) =>
+      runCommand<DrainOptions>(command, io, (context, options) => drain(agent, context, options)),
+    );
+
+  peersCommand
+    .command("undrain")
+    .argument("<agent>", "its name, or the end of its peer id")
+    .description("put a machine back in service")
+    .action((agent: string, _options: unknown, command: Command) =>
+      runCommand(command, io, async (context) => {
+        const { connectApi } = await import("./api-client.ts");
+        const api = await connectApi(context);
+        const { peerId, name } = await findPeer(api, agent);
+        const { peer } = await api.drainPeer(peerId, { drained: false, reason: "" });
+        return { json: peer, text: `${name} is ${peer.state}` };
+      }),
+    );
+}
+
+async function drain(
+  agent: string,
+  context: CommandContext,
+  { reason, wait, timeout }: DrainOptions,
+): Promise<CommandResult> {
+  const { connectApi } = await import("./api-client.ts");
+  const api = await connectApi(context);
+  const { peerId, name } = await findPeer(api, agent);
+  const deadline = AbortSignal.timeout(1_000 * timeout);
+  const signal = AbortSignal.any([context.signal, deadline]);
+  let answer = await api.drainPeer(peerId, { drained: true, reason });
+  while (wait && !answer.released) {
+    await delay(lookMs, undefined, { signal }).catch(() => undefined);
+    if (context.signal.aborted) throw context.signal.reason;
+    if (deadline.aborted) {
+      throw new RingfoldError("REQUEST_TIMEOUT", `a job or a deployment needs ${name} after ${timeout} s`, {
+        remedy: "It stays out of service. See `ringfold jobs` and `ringfold deploy list` for what needs it.",
+      });
+    }
+    answer = await api.drainPeer(peerId, { drained: true, reason });
+  }
+  const what = answer.released ? "nothing needs it any more" : "its work is being moved";
+  return { json: answer, text: `${name} is out of service; ${what}` };
+}
+
+/** @throws RingfoldError NOT_FOUND | USAGE when it may be several */
+async function findPeer(api: ApiClient, agent: string): Promise<PeerView> {
+  const peers = await api.peers();
+  const found = peers.filter(({ name, peerId }) => name === agent || peerId.endsWith(agent));
+  if (found.length > 1)
+    throw new RingfoldError("USAGE", `${agent} may be ${found.length} agents: give more of the peer id`);
+  if (found[0]) return found[0];
+  throw new RingfoldError("NOT_FOUND", `there is no agent ${agent}`, { agent });
 }
 
 async function peerTable(peers: readonly PeerView[]): Promise<string> {

@@ -24,6 +24,7 @@ import { type BenchWorker, CoordinatorBench, trainThrough } from "../fixtures/co
 import { describedApi } from "../fixtures/described-api.ts";
 import { exampleSpec } from "../fixtures/messages.ts";
 import { silentLog } from "../fixtures/silent-log.ts";
+import { memoryPeerId } from "../simulation/memory-network.ts";
 
 const operatorToken = "operator-token-of-the-test-cluster";
 const spec = exampleSpec({ workers: { min: 1, max: 2, spares: 0 } });
@@ -194,6 +195,7 @@ describe("reading", () => {
 });
 
 const mutations = [
+  ["POST", `/api/peers/${memoryPeerId(1)}/drain`, undefined],
   ["POST", "/api/jobs", spec],
   ["POST", "/api/sweeps", { ...spec, search: { method: "grid", space: { seed: { values: [1, 2] } } } }],
   ["POST", "/api/sweeps/sweep-1/cancel", undefined],
@@ -220,6 +222,7 @@ describe("changing", () => {
     const tried = mutations.map(
       ([method, path]) =>
         `${method} ${path
+          .replace(memoryPeerId(1), "{}")
           .replace(/job-1|sweep-1/, "{}")
           .replace("digits", "{}")
           .replace("champion", "{}")

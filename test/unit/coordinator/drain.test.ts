@@ -1,0 +1,68 @@
+import { beforeEach, expect, test } from "vitest";
+import { type BenchWorker, CoordinatorBench } from "../../fixtures/coordinator-bench.ts";
+import { exampleSpec } from "../../fixtures/messages.ts";
+
+let bench: CoordinatorBench;
+let workers: BenchWorker[];
+beforeEach(async () => {
+  bench = new CoordinatorBench();
+  await bench.start();
+  workers = [await bench.worker(1), await bench.worker(2), await bench.worker(3)];
+});
+
+const job = (min: number, max: number) =>
+  bench.coordinator.submitJob(exampleSpec({ workers: { min, max, spares: 0 } }));
+const stateOf = ({ peerId }: BenchWorker) =>
+  bench.coordinator.peers().find((peer) => peer.peerId === peerId)!.state;
+
+test("a drained machine is given nothing, and the log says who has drained it and why", async () => {
+  const [one] = workers as [BenchWorker];
+  const { released, peer } = await bench.coordinator.drainPeer(one.peerId, true, "new fans");
+  expect({ released, state: peer.state }).toEqual({ released: true, state: "draining" });
+  await job(1, 3);
+  expect(one.told).toEqual([]);
+  expect(bench.coordinator.audit({ after: 0, limit: 100 }).entries).toContainEqual(
+    expect.objectContaining({
+      who: { kind: "operator" },
+      subject: "worker-1",
+      event: { kind: "member-drained", detail: "new fans" },
+      reason: "out of service: new fans",
+    }),
+  );
+});
+
+test("its job goes on without it, and it is released when that does not need it any more", async () => {
+  const { id } = await job(2, 3);
+  for (const worker of workers) await worker.report("ready", { jobId: id });
+  const [one, two, three] = workers as [BenchWorker, BenchWorker, BenchWorker];
+  expect((await bench.coordinator.drainPeer(one.peerId, true, "")).released).toBe(false);
+  await bench.settle();
+  expect(one.told).toContain("quiesce 1");
+  const ended = { jobId: id, generation: 1, cause: "quiesced", suspect: null, detail: "" } as const;
+  for (const worker of workers) await worker.report("ended", ended);
+  expect(three.plan?.ranks.map(({ peerId }) => peerId)).toEqual([two.peerId, three.peerId]);
+  expect((await bench.coordinator.drainPeer(one.peerId, true, "")).released).toBe(true);
+});
+
+test("it holds through the next life of the agent and of the coordinator, until it is put back", async () => {
+  const [one] = workers as [BenchWorker];
+  await bench.coordinator.drainPeer(one.peerId, true, "");
+  bench.crash();
+  await bench.start();
+  await one.beginAnew();
+  expect(stateOf(one)).toBe("draining");
+  await bench.coordinator.drainPeer(one.peerId, false, "");
+  expect(stateOf(one)).toBe("alive");
+  await job(1, 3);
+  expect(one.told).not.toEqual([]);
+});
+
+test("draining twice is one decision; who is not there is not found", async () => {
+  const [one] = workers as [BenchWorker];
+  await bench.coordinator.drainPeer(one.peerId, true, "");
+  const { last } = bench.coordinator.audit({ after: 0, limit: 1 });
+  await bench.coordinator.drainPeer(one.peerId, true, "again");
+  expect(bench.coordinator.audit({ after: 0, limit: 1 }).last).toBe(last);
+  const stranger = one.peerId.replace(/1$/, "9");
+  await expect(bench.coordinator.drainPeer(stranger, true, "")).rejects.toMatchObject({ code: "NOT_FOUND" });
+});
