@@ -4,21 +4,51 @@ import type { StepReport, Trainee } from "./trainee.ts";
 /** Four times a second is live to a person and nothing to the network. */
 const intervalMs = 250;
 
+/** What a report needs of the steps since the one before, however many those are: most ranks never report. */
+interface Sums {
+  examples: number;
+  stepCount: number;
+  communicationMs: number;
+  hiddenCommunicationMs: number;
+  durationMs: number;
+  /** Of the steps that count, weighted by their examples. */
+  used: { examples: number; loss: number; accuracy: number | null };
+}
+
+const nothing = (): Sums => ({
+  ...{ examples: 0, stepCount: 0, communicationMs: 0, hiddenCommunicationMs: 0, durationMs: 0 },
+  used: { examples: 0, loss: 0, accuracy: 0 },
+});
+
 /** Gathers steps between two progress reports: rates over the interval, one loss point a report. */
 export class ProgressMeter {
   #sinceMs = 0;
-  #steps: StepReport[] = [];
+  #sums = nothing();
+  #last: StepReport | undefined;
   /** Of the last report with a step that counts. */
   #newest: Omit<LossPoint, "step"> = { loss: 0, accuracy: 0 };
 
   /** Forgets the steps of an earlier generation: its pause must not count as slowness. */
   reset(nowMs: number): void {
     this.#sinceMs = nowMs;
-    this.#steps = [];
+    this.#sums = nothing();
+    this.#last = undefined;
   }
 
   add(step: StepReport): void {
-    this.#steps.push(step);
+    const sums = this.#sums;
+    const { examples, loss, accuracy, fault } = step;
+    this.#last = step;
+    sums.examples += examples;
+    sums.stepCount += step.stepCount;
+    sums.communicationMs += step.communicationMs;
+    sums.hiddenCommunicationMs += step.hiddenCommunicationMs;
+    sums.durationMs += step.durationMs;
+    if (fault) return;
+    sums.used.examples += examples;
+    sums.used.loss += loss * examples;
+    const known = sums.used.accuracy;
+    sums.used.accuracy = known === null || accuracy === null ? null : known + accuracy * examples;
   }
 
   isDue(nowMs: number): boolean {
@@ -36,12 +66,12 @@ export class ProgressMeter {
       readonly worldSize: number;
     },
   ): Progress {
-    const last = this.#steps.at(-1)!;
-    const sum = (of: (step: StepReport) => number) =>
-      this.#steps.reduce((total, step) => total + of(step), 0);
-    const examples = sum((step) => step.examples);
-    const used = this.#steps.filter((step) => step.fault === undefined);
-    if (used.length > 0) this.#newest = meanOf(used);
+    const last = this.#last!;
+    const { examples, stepCount, communicationMs, hiddenCommunicationMs, durationMs, used } = this.#sums;
+    if (used.examples > 0) {
+      const accuracy = used.accuracy === null ? null : used.accuracy / used.examples;
+      this.#newest = { loss: used.loss / used.examples, accuracy };
+    }
     const point: LossPoint = { step: last.step, ...this.#newest };
     const progress: Progress = {
       step: last.step,
@@ -50,35 +80,17 @@ export class ProgressMeter {
       loss: point.loss,
       accuracy: point.accuracy,
       samplesPerSecond: examples / Math.max(1e-3, (nowMs - this.#sinceMs) / 1_000),
-      communicationMs: sum((step) => step.communicationMs) / sum((step) => step.stepCount),
-      hiddenCommunicationMs: sum((step) => step.hiddenCommunicationMs) / sum((step) => step.stepCount),
-      communicationShare: Math.min(
-        1,
-        sum((step) => step.communicationMs) /
-          Math.max(
-            1e-3,
-            sum((step) => step.durationMs),
-          ),
-      ),
+      communicationMs: communicationMs / stepCount,
+      hiddenCommunicationMs: hiddenCommunicationMs / stepCount,
+      communicationShare: Math.min(1, communicationMs / Math.max(1e-3, durationMs)),
       sentBytes: last.sentBytes,
       worldSize,
       stallBoundMs: trainer.stall.boundMs,
       skippedSteps: trainer.skippedCount,
       ...(last.batchShares ? { batchShares: [...last.batchShares] } : {}),
-      points: used.length > 0 ? [point] : [],
+      points: used.examples > 0 ? [point] : [],
     };
     this.reset(nowMs);
     return progress;
   }
-}
-
-function meanOf(steps: readonly StepReport[]): Omit<LossPoint, "step"> {
-  const examples = steps.reduce((total, step) => total + step.examples, 0);
-  const mean = (of: (step: StepReport) => number) =>
-    steps.reduce((total, step) => total + of(step) * step.examples, 0) / examples;
-  const hasAccuracy = steps.every(({ accuracy }) => accuracy !== null);
-  return {
-    loss: mean((step) => step.loss),
-    accuracy: hasAccuracy ? mean((step) => step.accuracy ?? 0) : null,
-  };
 }

@@ -28,3 +28,15 @@ test("skipped updates are counted, and their numbers stand in no mean and no cur
   const none = progressSchema.parse(meter.take(500, { trainer, worldSize: 2 }));
   expect(none).toMatchObject({ step: 3, loss: 0.5, accuracy: 0.75, points: [] });
 });
+
+test("means are by examples, rates over the interval, and a number has no accuracy", () => {
+  const meter = new ProgressMeter();
+  meter.reset(1_000);
+  meter.add(step(1, { loss: 1, accuracy: 0.5, examples: 8, communicationMs: 4 }));
+  meter.add(step(2, { loss: 2, accuracy: 1, examples: 24, communicationMs: 2 }));
+  const both = progressSchema.parse(meter.take(3_000, { trainer, worldSize: 2 }));
+  expect(both).toMatchObject({ step: 2, loss: 1.75, accuracy: 0.875, samplesPerSecond: 16 });
+  expect(both).toMatchObject({ communicationMs: 3, communicationShare: 0.3 });
+  meter.add(step(3, { loss: 3, accuracy: null }));
+  expect(meter.take(4_000, { trainer, worldSize: 2 })).toMatchObject({ loss: 3, accuracy: null });
+});
