@@ -32,9 +32,11 @@ export function register(program: Command, io: CommandIo): void {
       runCommand<CoordinatorOptions>(command, io, async ({ common, signal, note }, options) => {
         const { runCoordinator } = await import("../run/run-coordinator.ts");
         const { createLog } = await import("../run/logger.ts");
+        const { keepHeapSmall } = await import("../run/small-heap.ts");
         const { untilStopped } = await import("../run/until-stopped.ts");
         const { nameSchema } = await import("../../protocol/ids.ts");
         const { validate } = await import("../../protocol/codec.ts");
+        keepHeapSmall();
         const config = {
           dataPath: options.data ?? join(ringfoldHome(io.env), "coordinator"),
           clusterName: validate(options.name, nameSchema, "--name"),

@@ -39,8 +39,10 @@ async function up({ io, common, signal, note }: CommandContext, options: UpOptio
   const { startAgentProcess } = await import("../local-cluster/local-cluster.ts");
   const { createLog } = await import("../run/logger.ts");
   const { runCoordinator } = await import("../run/run-coordinator.ts");
+  const { keepHeapSmall } = await import("../run/small-heap.ts");
   const { untilStopped } = await import("../run/until-stopped.ts");
   const home = options.data ?? ringfoldHome(io.env);
+  keepHeapSmall();
   const coordinator = await runCoordinator(
     {
       dataPath: join(home, "coordinator"),
