@@ -22,7 +22,7 @@ const workloads = {
     ...{ steps: 30, examplesPerRank: 256 },
   },
   /** 0.2 MB: a single bucket, so that `overlap` has no effect; for the scaling. */
-  cnn: { model: { architecture: "cnn" }, steps: 200, examplesPerRank: 64 },
+  cnn: { model: { architecture: "cnn" }, steps: 1_500, examplesPerRank: 64 },
 } as const;
 type Workload = keyof typeof workloads;
 
