@@ -46,16 +46,15 @@ export class ReplicationDesk {
     const { datasets, weights } = this.#registered();
     const askedData = decideReplicas(datasets.present, agents, limits.dataReplicas);
     const askedWeights = decideReplicas(weights.present, agents, limits.versionReplicas);
-    const forget = forgotten(datasets);
+    const [forget, goneWeights] = [forgotten(datasets), forgotten(weights)];
+    const keep = [...datasets.present];
     for (const { peerId, holds } of agents) {
-      const instruction = {
-        ...{ hold: askedData.get(peerId) ?? [], keep: [...datasets.present], forget },
-        weights: {
-          hold: askedWeights.get(peerId) ?? [],
-          forget: forgotten(weights).filter((digest) => holds.has(digest)),
-        },
+      const hold = askedData.get(peerId) ?? [];
+      const ofWeights = {
+        hold: askedWeights.get(peerId) ?? [],
+        forget: goneWeights.filter((digest) => holds.has(digest)),
       };
-      this.#consider(peerId, instruction, nowMs);
+      this.#consider(peerId, { hold, keep, forget, weights: ofWeights }, nowMs);
     }
   }
 

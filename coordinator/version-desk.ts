@@ -45,13 +45,8 @@ export class VersionDesk {
     return versions.views(peers.holders());
   }
 
-  /** By the digests of their weights. */
   registered(): Registered {
-    const { versions } = this.#context;
-    const digests = (records: readonly VersionRecord[]) => [
-      ...new Set(records.map(({ manifest }) => manifest.weights.digest)),
-    ];
-    return { present: digests(versions.present()), removed: digests(versions.removed()) };
+    return this.#context.versions.weights();
   }
 
   /** @throws RingfoldError NOT_FOUND */

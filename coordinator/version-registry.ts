@@ -6,6 +6,7 @@ import type { VersionView } from "../protocol/messages/api.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
 import { type AliasRecord, numberVersion, type VersionRecord } from "./decide/version.ts";
+import type { Registered } from "./replication-desk.ts";
 import { collections, padded } from "./state.ts";
 
 const none: string[] = [];
@@ -18,6 +19,8 @@ export class VersionRegistry {
   /** By name, then alias. */
   readonly #aliases = new Map<string, Map<string, AliasRecord>>();
   readonly #views = new WeakMap<VersionRecord, VersionView>();
+  /** Until a version comes or goes. */
+  #weights: Registered | undefined;
 
   constructor(store: Store) {
     for (const record of collections.versions.readAll(store)) this.#list(record.manifest.name).push(record);
@@ -38,6 +41,7 @@ export class VersionRegistry {
   /** A new version, or one that has changed its mind about being there. */
   commit(record: VersionRecord): void {
     this.#list(record.manifest.name)[record.version - 1] = record;
+    this.#weights = undefined;
   }
 
   alias(name: string, alias: string): AliasRecord | undefined {
@@ -78,8 +82,18 @@ export class VersionRegistry {
     return lists.flat().filter(({ removedAtMs }) => removedAtMs === null);
   }
 
-  removed(): VersionRecord[] {
-    return [...this.#versions.values()].flat().filter(({ removedAtMs }) => removedAtMs !== null);
+  /** Digests of weights that are registered, and of such as were. Asked at every look around, and ten thousand may be there. */
+  weights(): Registered {
+    if (this.#weights) return this.#weights;
+    const all = [...this.#versions.values()].flat();
+    const digests = (records: readonly VersionRecord[]) => [
+      ...new Set(records.map(({ manifest }) => manifest.weights.digest)),
+    ];
+    this.#weights = {
+      present: digests(all.filter(({ removedAtMs }) => removedAtMs === null)),
+      removed: digests(all.filter(({ removedAtMs }) => removedAtMs !== null)),
+    };
+    return this.#weights;
   }
 
   /** @param holders peers by the digest of what they hold */

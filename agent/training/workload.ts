@@ -1,9 +1,9 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import { Augmentation } from "../data/augmentation.ts";
-import { BatchBuffer, type Dataset } from "../data/dataset.ts";
+import type { Dataset } from "../data/dataset.ts";
 import type { Batch, BatchResult, TrainableModel } from "../engine/port.ts";
 import { evaluationBatch, type HeldOut } from "./evaluation.ts";
-import { type Place, Sampler } from "./sampler.ts";
+import type { Place, Sampler } from "./sampler.ts";
+import { TrainingBatches } from "./training-batches.ts";
 import { parameterCountOf } from "./training-state.ts";
 
 interface SliceResult extends BatchResult {
@@ -14,13 +14,10 @@ type OnFinal = (start: number) => void;
 
 /** What one rank computes: the gradient of its slice of a step's global batch, in parts where a whole slice is too much. */
 export class Workload {
-  readonly stepsPerEpoch: number;
   readonly #model: TrainableModel;
   readonly #data: Dataset;
-  readonly sampler: Sampler;
   readonly #microBatchSize: number;
-  readonly #batch: BatchBuffer;
-  readonly #augmentation: Augmentation | undefined;
+  readonly #batches: TrainingBatches;
   /** f32 [parameterCount], of one part; none where a slice is never cut. */
   readonly #part: Float32Array;
 
@@ -32,28 +29,26 @@ export class Workload {
     const { spec, data, model } = options;
     this.#model = model;
     this.#data = data;
-    this.sampler = new Sampler({
-      exampleCount: data.train.count,
-      ...(data.train.chunkExamples ? { chunkExamples: data.train.chunkExamples } : {}),
-      batchSize: spec.batchSize,
-      seed: spec.seed,
-    });
-    this.#augmentation = spec.augment && new Augmentation(spec.augment, data.shape.inputShape, spec.seed);
-    this.stepsPerEpoch = this.sampler.stepsPerEpoch;
     this.#microBatchSize = Math.min(spec.batchSize, spec.microBatchSize ?? spec.batchSize);
     const isCut = this.#microBatchSize < spec.batchSize;
-    this.#batch = new BatchBuffer(
-      data.shape,
-      isCut ? this.#microBatchSize : Math.max(spec.batchSize, evaluationBatch),
-    );
+    const capacity = isCut ? this.#microBatchSize : Math.max(spec.batchSize, evaluationBatch);
+    this.#batches = new TrainingBatches(spec, data, capacity);
     this.#part = new Float32Array(isCut ? parameterCountOf(model.layout) : 0);
+  }
+
+  get sampler(): Sampler {
+    return this.#batches.sampler;
+  }
+
+  get stepsPerEpoch(): number {
+    return this.#batches.stepsPerEpoch;
   }
 
   /** What the held-out set is evaluated with: no more examples at once than training takes. */
   get heldOut(): Omit<HeldOut, "nextTurn"> {
     const batchSize = this.#part.length > 0 ? this.#microBatchSize : evaluationBatch;
     const { test: set, shape } = this.#data;
-    return { model: this.#model, set, target: shape.target, batch: this.#batch, batchSize };
+    return { model: this.#model, set, target: shape.target, batch: this.#batches.buffer, batchSize };
   }
 
   /**
@@ -74,12 +69,8 @@ export class Workload {
   ): Promise<SliceResult> {
     const { between, onFinal, signal } = how;
     const slice = this.sampler.slice(at);
-    const part = async (from: number) => {
-      const examples = slice.subarray(from, from + this.#microBatchSize);
-      const batch = await this.#batch.gather(this.#data.train, examples, signal);
-      this.#augmentation?.apply(batch.inputs, examples, Math.floor(at.step / this.stepsPerEpoch));
-      return { ...batch, step: at.step, examples };
-    };
+    const part = (from: number) =>
+      this.#batches.load(at.step, slice.subarray(from, from + this.#microBatchSize), signal);
     const isOnly = slice.length <= this.#microBatchSize;
     const first = await this.#model.gradient(await part(0), into, isOnly ? onFinal : undefined);
     const sums = { ...first, exampleCount: slice.length };

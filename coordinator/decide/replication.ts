@@ -15,23 +15,25 @@ export function decideReplicas(
   agents: readonly Holder[],
   replicaCount: number,
 ): Map<string, string[]> {
-  const holders = new Map<string, Set<string>>(digests.map((digest) => [digest, new Set()]));
+  const holderCounts = new Map(digests.map((digest) => [digest, 0]));
   const loads = new Map(agents.map(({ peerId }) => [peerId, 0]));
   const weigh = (peerId: string) => loads.set(peerId, loads.get(peerId)! + 1);
   for (const { peerId, holds } of agents) {
     for (const digest of holds) {
-      if (!holders.has(digest)) continue;
-      holders.get(digest)!.add(peerId);
+      const count = holderCounts.get(digest);
+      if (count === undefined) continue;
+      holderCounts.set(digest, count + 1);
       weigh(peerId);
     }
   }
   const asked = new Map<string, string[]>();
-  for (const [digest, held] of holders) {
-    if (held.size === 0 || held.size >= replicaCount) continue;
-    const others = [...loads]
-      .filter(([peerId]) => !held.has(peerId))
-      .sort(([one, load], [other, otherLoad]) => load - otherLoad || (one < other ? -1 : 1));
-    for (const [peerId] of others.slice(0, replicaCount - held.size)) {
+  for (const [digest, count] of holderCounts) {
+    if (count === 0 || count >= replicaCount) continue;
+    const others = agents
+      .filter(({ holds }) => !holds.has(digest))
+      .map(({ peerId }) => peerId)
+      .sort((one, other) => loads.get(one)! - loads.get(other)! || (one < other ? -1 : 1));
+    for (const peerId of others.slice(0, replicaCount - count)) {
       asked.set(peerId, [...(asked.get(peerId) ?? []), digest]);
       weigh(peerId);
     }

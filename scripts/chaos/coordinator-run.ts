@@ -3,6 +3,7 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { createApiClient } from "../commands/api-client.ts";
 import { waitForView } from "../commands/follow/cluster-follower.ts";
+import { modelShapes } from "../commands/inference/open-inference.ts";
 import type { ChaosModules } from "./chaos-run.ts";
 import { DecisionLoad } from "./decision-load.ts";
 import { type Distribution, distributionOf } from "./distribution.ts";
@@ -71,7 +72,9 @@ export async function runCoordinatorChaos(
     await observer.until(({ progress }) => (progress?.step ?? 0) > 0, {
       ...{ timeoutMs: firstStepTimeoutMs, what: "the first step" },
     });
-    const requests = new RequestLoad({ gatewayUrls, name, input: blankImage, signal });
+    const shape = [1, ...(await modelShapes({ gatewayUrl: gatewayUrls[0]!, name }, signal)).input];
+    const input = { shape, data: new Float32Array(shape.reduce((product, length) => product * length)) };
+    const requests = new RequestLoad({ gatewayUrls, name, input, signal });
     const decisions = new DecisionLoad({ api, name, signal });
     await decisions.next();
     const fromMs = performance.now();
@@ -104,8 +107,6 @@ export async function runCoordinatorChaos(
     await observer.close();
   }
 }
-
-const blankImage = { shape: [1, 28, 28, 1], data: new Float32Array(28 * 28) };
 
 type WithApi = ChaosModules & { readonly api: ReturnType<typeof createApiClient> };
 

@@ -1,9 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { toRingfoldError } from "../../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { ApiClient } from "../commands/api-client.ts";
 
 /** Between two decisions, and between two attempts at one: the resolution of the leaderless time. */
 const pauseMs = 50;
+/** A coordinator that is started again decides within seconds, also on a busy machine. */
+const silenceMsMax = 60_000;
 
 interface Acknowledged {
   readonly alias: string;
@@ -30,9 +32,18 @@ export class DecisionLoad {
     this.#ended.catch(() => undefined); // heard of by `close`
   }
 
-  /** Resolves with the next acknowledgement, or when there will be none. */
+  /**
+   * Resolves with the next acknowledgement, or when there will be none.
+   * @throws RingfoldError COORDINATOR_UNREACHABLE when nothing was acknowledged for a minute
+   */
   async next(): Promise<void> {
-    await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#waiters.push(resolve);
+    const timer = setTimeout(() => {
+      const message = `nothing was decided within ${silenceMsMax / 1_000} s`;
+      reject(new RingfoldError("COORDINATOR_UNREACHABLE", message));
+    }, silenceMsMax);
+    await promise.finally(() => clearTimeout(timer));
   }
 
   /** @throws RingfoldError what the coordinator has refused for good */

@@ -67,8 +67,9 @@ export function register(program: Command, io: CommandIo): void {
 async function chaos(context: CommandContext, options: ChaosCommandOptions): Promise<CommandResult> {
   const { io, signal, note } = context;
   const strikesCoordinator = context.common.coordinator === true;
-  if (strikesCoordinator && (options.kills !== undefined || options.signal !== "kill"))
-    throw new RingfoldError("USAGE", "--coordinator goes with --minutes and --kill-every alone");
+  const { kills, seed, signal: fault } = options;
+  if (strikesCoordinator && (kills !== undefined || seed !== undefined || fault !== "kill"))
+    throw new RingfoldError("USAGE", "--coordinator goes without --kills, --signal and --seed");
   const { assertProcessesCanBeCounted } = await import("../chaos/processes.ts");
   const { collectOnSignal } = await import("../chaos/resource-monitor.ts");
   const { readJobFile } = await import("../job-file.ts");

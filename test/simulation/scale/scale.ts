@@ -45,7 +45,6 @@ const waitMsMax = 120_000;
 const rows: Row[] = [];
 for (const count of values.agents.split(",").map(Number)) rows.push(...(await measure(count)));
 if (values.json) console.log(JSON.stringify(rows));
-process.exit(0);
 
 async function measure(count: number): Promise<Row[]> {
   const folder = await mkdtemp(join(tmpdir(), "ringfold-scale-"));
