@@ -14,10 +14,10 @@ import { readScript } from "../script-file.ts";
 import { parseBenchOptions, runBench } from "./bench-program.ts";
 
 /**
- * What the engine torch costs: PyTorch alone against the same script in a ring of one, and DistributedDataParallel on Gloo
- * against a ring of two; one thread and a batch of 64 on each rank, forward, backward and Adam, in turns.
+ * What the engine torch costs: PyTorch alone against a ring of one, in turns of 25 steps in one script, and
+ * DistributedDataParallel on Gloo against a ring of two; one thread and a batch of 64 on each rank, forward, backward, Adam.
  *
- *     node scripts/bench/torch.ts [--python PATH] [--rounds N] [--steps N]     a table
+ *     node scripts/bench/torch.ts [--python PATH] [--rounds N] [--steps N] [--ranks LIST]     a table
  *     node scripts/bench/torch.ts --json    rows {model, ranks, way, samplesPerSecond, ratio}
  *
  * Each figure is the median of the rounds, of all ranks together; `ratio` is the median of the rounds' ratios.
@@ -31,6 +31,7 @@ interface Flags {
   readonly python: string;
   readonly rounds: string;
   readonly steps: string;
+  readonly ranks: string;
 }
 type Way = "plain" | "gloo" | "ringfold" | "ringfold plaintext";
 interface Row {
@@ -42,9 +43,8 @@ interface Row {
   readonly ratio: number;
 }
 
-/** Lanes of one world size: PyTorch's own first, which the others are compared with. */
-const waysOf = (ranks: number): readonly Way[] =>
-  ranks === 1 ? ["plain", "ringfold"] : ["gloo", "ringfold", "ringfold plaintext"];
+/** Lanes of several ranks: PyTorch's own first, which the others are compared with. */
+const waysOfSeveral: readonly Way[] = ["gloo", "ringfold", "ringfold plaintext"];
 
 interface Lane {
   readonly way: Way;
@@ -54,13 +54,16 @@ interface Lane {
   readonly python: string;
 }
 
-const speedOf = (output: string): number => {
-  const line = output.trim().split("\n").at(-1) ?? "";
-  return (JSON.parse(line) as { samplesPerSecond: number }).samplesPerSecond;
-};
+interface Told {
+  readonly samplesPerSecond: number;
+  /** Of PyTorch alone, in turns with ours. */
+  readonly plain?: number;
+}
 
-/** PyTorch without us. @returns samples a second over all ranks */
-async function measurePytorch({ way, model, ranks, steps, python }: Lane, folder: string): Promise<number> {
+const toldIn = (output: string): Told => JSON.parse(output.trim().split("\n").at(-1) ?? "") as Told;
+
+/** DistributedDataParallel without us. @returns samples a second over all ranks */
+async function measureGloo({ way, model, ranks, steps, python }: Lane, folder: string): Promise<number> {
   const rendezvous = join(folder, `gloo-${process.hrtime.bigint()}`);
   const outputs = await Promise.all(
     Array.from({ length: ranks }, (_, rank) =>
@@ -69,11 +72,15 @@ async function measurePytorch({ way, model, ranks, steps, python }: Lane, folder
       }),
     ),
   );
-  return outputs.reduce((total, { stdout }) => total + speedOf(stdout), 0);
+  return outputs.reduce((total, { stdout }) => total + toldIn(stdout).samplesPerSecond, 0);
 }
 
-/** The same on agents of a real cluster. */
-async function measureRingfold({ way, model, ranks, steps }: Lane, cluster: LocalCluster, folder: string) {
+/** The same on agents of a real cluster. @returns what each rank says */
+async function measureRingfold(
+  { way, model, ranks, steps }: Lane,
+  cluster: LocalCluster,
+  folder: string,
+): Promise<Told[]> {
   const { httpUrl, operatorToken } = cluster.coordinator.ready;
   const signal = AbortSignal.timeout(laneTimeoutMs);
   const api = createApiClient({ baseUrl: httpUrl, operatorToken, signal });
@@ -83,7 +90,10 @@ async function measureRingfold({ way, model, ranks, steps }: Lane, cluster: Loca
       engine: "torch",
       model: { architecture: "script" },
       data: { source: "script" },
-      script: { ...(await readScript(lane)), args: ["ringfold", model, String(steps)] },
+      script: {
+        ...(await readScript(lane)),
+        args: [ranks === 1 ? "paired" : "ringfold", model, String(steps)],
+      },
       workers: { min: ranks, max: ranks },
       checkpoint: { everySteps: 1_000_000 },
       ...(way === "ringfold plaintext" ? { transport: "plaintext" } : {}),
@@ -97,34 +107,55 @@ async function measureRingfold({ way, model, ranks, steps }: Lane, cluster: Loca
   const logs = await Promise.all(
     names.map((name) => readFile(join(folder, name, "scripts", id, "output.log"), "utf8").catch(() => "")),
   );
-  return logs.filter((log) => log !== "").reduce((total, log) => total + speedOf(log), 0);
+  return logs.filter((log) => log !== "").map(toldIn);
 }
 
 const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 
+interface Rounds extends Omit<Lane, "way"> {
+  readonly rounds: number;
+}
+type Measure<Result> = (lane: Lane) => Promise<Result>;
+
+/** Speeds by way, of each round. */
+async function measureRounds(
+  { rounds, ...lane }: Rounds,
+  { ours, gloo }: { readonly ours: Measure<Told[]>; readonly gloo: Measure<number> },
+): Promise<Map<Way, number[]>> {
+  const speeds = new Map<Way, number[]>();
+  const note = (way: Way, speed: number) => {
+    speeds.set(way, [...(speeds.get(way) ?? []), speed]);
+    process.stderr.write(`${lane.model}, ${lane.ranks} ranks, ${way}: ${Math.round(speed)} samples/s\n`);
+  };
+  for (let round = 0; round < rounds; round++) {
+    if (lane.ranks === 1) {
+      const [told] = await ours({ ...lane, way: "ringfold" });
+      note("plain", told!.plain!);
+      note("ringfold", told!.samplesPerSecond);
+      continue;
+    }
+    for (const way of waysOfSeveral) {
+      const isOurs = way !== "gloo";
+      const told = isOurs ? await ours({ ...lane, way }) : [];
+      const sum = told.reduce((total, { samplesPerSecond }) => total + samplesPerSecond, 0);
+      note(way, isOurs ? sum : await gloo({ ...lane, way }));
+    }
+  }
+  return speeds;
+}
+
 async function measureAll(flags: Flags, cluster: LocalCluster, folder: string): Promise<Row[]> {
   const rows: Row[] = [];
   const { python } = flags;
-  const steps = Number(flags.steps);
+  const [rounds, steps] = [Number(flags.rounds), Number(flags.steps)];
+  const ours = (lane: Lane) => measureRingfold(lane, cluster, folder);
+  const gloo = (lane: Lane) => measureGloo(lane, folder);
   for (const model of ["cnn", "mlp"]) {
-    for (const ranks of [1, 2]) {
-      const ways = waysOf(ranks);
-      const speeds = new Map<Way, number[]>(ways.map((way) => [way, []]));
-      for (let round = 0; round < Number(flags.rounds); round++) {
-        for (const way of ways) {
-          const lanes = { way, model, ranks, steps, python };
-          const isOurs = way.startsWith("ringfold");
-          const speed = await (isOurs
-            ? measureRingfold(lanes, cluster, folder)
-            : measurePytorch(lanes, folder));
-          speeds.get(way)!.push(speed);
-          process.stderr.write(`${model}, ${ranks} ranks, ${way}: ${Math.round(speed)} samples/s\n`);
-        }
-      }
-      const anchor = speeds.get(ways[0]!)!;
-      for (const way of ways) {
-        const own = speeds.get(way)!;
+    for (const ranks of flags.ranks.split(",").map(Number)) {
+      const speeds = await measureRounds({ model, ranks, rounds, steps, python }, { ours, gloo });
+      const anchor = [...speeds.values()][0]!;
+      for (const [way, own] of speeds) {
         const ratio = median(own.map((speed, round) => speed / anchor[round]!));
         rows.push({ model, ranks, way, samplesPerSecond: median(own), ratio });
       }
@@ -138,7 +169,8 @@ async function main(): Promise<void> {
     command
       .option("--python <path>", "one that has torch", "/usr/bin/python3")
       .option("--rounds <count>", "of all lanes, in turns", "3")
-      .option("--steps <count>", "of each lane", "200"),
+      .option("--steps <count>", "of each lane, best a multiple of 25", "200")
+      .option("--ranks <list>", "world sizes", "1,2"),
   );
   if (!flags) return;
   const folder = await mkdtemp(join(tmpdir(), "ringfold-bench-torch-"));
