@@ -61,10 +61,14 @@ export const limits = {
   scriptReadyTimeoutMs: 110_000,
   /** What a script does after its last step; then its rank has finished without it. */
   scriptEndTimeoutMs: 60_000,
-  /** A script's log on its machine; what comes after is counted, not kept. */
+  /** What is kept of a script's log on its machine: the newest. */
   scriptLogBytes: 64 * mib,
+  /** One piece of it on its way to people. */
+  jobLogBytes: 256 * kib,
   scriptSourceBytes: 512 * kib,
   scriptMessageBytes: 4 * mib,
+  /** Steps that the script of a rank alone runs ahead of what its agent has heard of. */
+  scriptStepsAhead: 16,
   dialTimeoutMs: 5_000,
   /** A peer that sends, or takes, no whole frame for this long is stalled; the socket answers sooner if it died. */
   hopTimeoutMs: 15_000,

@@ -3,7 +3,7 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import { type FromScript, fromScriptSchema, type ToScript } from "./script-messages.ts";
 
-/** The agent's end of the socket to one script. As the two take turns, more than a few messages at once are none of ours. */
+/** The agent's end of the socket to one script. It never has many messages on their way: more of them are none of ours. */
 export class ScriptChannel {
   readonly #server: Server;
   #socket: Socket | undefined;
@@ -83,5 +83,5 @@ export class ScriptChannel {
   }
 }
 
-/** A last message may be followed by `failed`. */
-const messagesMax = 4;
+/** The steps that a script may run ahead, or the buckets of one; a last message, and `failed` after that. */
+const messagesMax = Math.max(limits.scriptStepsAhead, limits.bucketsMax) + 4;

@@ -3,10 +3,11 @@ import { digestSchema } from "../../protocol/ids.ts";
 
 /**
  * Between an agent and a script beside it (ringfold/channel.py is the other end): JSON over a Unix socket, with 4 bytes of
- * length (little-endian) ahead. They take turns: a script sends one message, then waits and does what it is asked.
+ * length (little-endian) ahead. They take turns: a script sends a message, then waits and does what it is asked. It does not
+ * wait after `final`, of which there may be several in a step, nor after the `reduce` of a rank that runs ahead.
  */
 
-export const scriptProtocol = 1;
+export const scriptProtocol = 2;
 
 const step = z.number().int().nonnegative();
 const amount = z.number();
@@ -37,6 +38,13 @@ export const fromScriptSchema = z.discriminatedUnion("kind", [
     step,
     hash: digestSchema,
   }),
+  /** The vector from `start` on lies in the shared memory, and will not change before it is summed: it may go round. */
+  z.object({
+    kind: z.literal("final"),
+    start: z.number().int().nonnegative(),
+    /** The first parameter of that bucket whose gradient is not finite. */
+    nonFinite: z.string().max(512).nullable(),
+  }),
   /** Its gradients lie in the shared memory; of a ring of one they stay where they are. */
   z.object({
     kind: z.literal("reduce"),
@@ -45,6 +53,8 @@ export const fromScriptSchema = z.discriminatedUnion("kind", [
     /** The parameter whose gradient is not finite, or `loss`. */
     nonFinite: z.string().max(512).nullable(),
     wantsCheckpoint: z.boolean(),
+    /** False of a rank alone that runs ahead: it is not answered. */
+    waits: z.boolean(),
   }),
   /** No step is under way: after a pause, or after the last step with the sums over this rank's share. */
   z.object({
@@ -71,13 +81,19 @@ export type ToScript =
       readonly generation: number;
       readonly rank: number;
       readonly worldSize: number;
+      /** Of the buckets of the vector, in the order of their sums. */
+      readonly bucketStarts: readonly number[];
     }
   | {
       readonly kind: "reduced";
       readonly exampleCount: number;
       readonly pauses: boolean;
       readonly skipped: boolean;
+      /** As of `free`. */
+      readonly freeUntil: number;
     }
+  /** A rank that is alone need not wait at the steps before this one: nothing of its state is wanted there. */
+  | { readonly kind: "free"; readonly until: number }
   /** Say where the state stands. */
   | { readonly kind: "point" }
   /** Write the state, or a version's weights, to the shared file. */

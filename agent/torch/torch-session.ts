@@ -38,6 +38,7 @@ export async function openTorchSession(
   try {
     const trainer = await TorchTrainer.open({
       ...{ spec, script, nowMs },
+      nextWanted: (step) => nextWanted(setup, step),
       onStep: (report) => observer.onStep(report),
     });
     undo.push(() => trainer.close());
@@ -105,6 +106,12 @@ function allowedScript({ spec, torch }: TrainerSetup) {
   const digest = createHash("sha256").update(script.source).digest("hex");
   if (digest === script.digest) return script;
   throw new RingfoldError("SCRIPT_REFUSED", `${script.name} has the digest ${digest}, not ${script.digest}`);
+}
+
+/** The first step after `step` with a checkpoint; where the job has a bound each may be the last one. */
+function nextWanted({ spec, bound }: TrainerSetup, step: number): number {
+  const { everySteps } = spec.checkpoint;
+  return bound === undefined ? everySteps * (Math.floor(step / everySteps) + 1) : 0;
 }
 
 function stateThreadOf(setup: TrainerSetup, parameterCount: number) {

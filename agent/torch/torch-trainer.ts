@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
+import { unlinkSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
@@ -9,15 +9,17 @@ import { abortError, untilAborted } from "../deadline.ts";
 import type { ParameterSlot } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { RingPort } from "../ring/port.ts";
-import { FiniteGuard } from "../training/finite-guard.ts";
 import type { Entry } from "../training/healing/entry.ts";
 import { StallBound } from "../training/stall-bound.ts";
-import { Exchange, tail } from "../training/synchronization/exchange.ts";
+import type { BucketRule } from "../training/synchronization/buckets.ts";
+import { tail } from "../training/synchronization/exchange.ts";
 import { isEndOfScript, type StepReport, type Trainee } from "../training/trainee.ts";
 import type { FromScript } from "./script-messages.ts";
 import type { ScriptProcess } from "./script-process.ts";
+import { type OpenSum, SharedGradients } from "./shared-gradients.ts";
 
 type Reduce = Extract<FromScript, { kind: "reduce" }>;
+type Boundary = Extract<FromScript, { kind: "boundary" }>;
 
 export interface TorchTrainerOptions {
   readonly spec: JobSpec;
@@ -25,13 +27,19 @@ export interface TorchTrainerOptions {
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   readonly onStep: (report: StepReport) => Promise<void>;
+  /** The first step, counted when it is complete, after `step` whose state is wanted by itself; a rank alone may run up to it. */
+  readonly nextWanted: (step: number) => number;
+  /** The same on all ranks; the rule of the ring's other users unless told. */
+  readonly bucketRule?: BucketRule;
 }
 
 /**
- * A rank whose gradients a script computes. The path of a step: the script leaves them in shared memory and says `reduce` ->
- * into the ring's vector, totals and votes behind them -> sum over the ring -> back into shared memory -> the script takes
- * its own optimizer step and comes with the next gradients. By then, and not before, the step is reported: the state is the
- * script's, and it answers for it only while it waits for us.
+ * A rank whose gradients a script computes. The path of a step: the script leaves them in shared memory, bucket by bucket
+ * where it can (`final`), and says `reduce` -> into the ring's vector, totals and votes behind them -> sum over the ring ->
+ * back into shared memory -> the script takes its own optimizer step and comes with the next gradients. By then, and not
+ * before, the step is reported: the state is the script's, and it answers for it only while it waits for us.
+ *
+ * A rank alone has nothing to wait for: its script runs ahead, by a few steps, up to where its state is wanted.
  */
 export class TorchTrainer implements Trainee {
   readonly totalSteps: number;
@@ -42,14 +50,13 @@ export class TorchTrainer implements Trainee {
   /** Of the plan that runs next; for the script, which may want to say it. */
   generation = 0;
   readonly #options: TorchTrainerOptions;
-  readonly #exchange: Exchange;
-  readonly #guard: FiniteGuard;
-  /** The gradients' file; its name is gone, so that nothing stays when this process is killed. */
-  readonly #shared: number;
+  readonly #gradients: SharedGradients;
   #point: TrainingPoint;
   #stateBytes = 0;
   #pauseWanted = false;
-  #evaluation: Extract<FromScript, { kind: "boundary" }>["evaluation"] = null;
+  #evaluation: Boundary["evaluation"] = null;
+  /** What a script that runs ahead was told: it waits from this step on. */
+  #freeUntil = 0;
 
   /** Waits until the script has built its model. @throws RingfoldError SCRIPT_SILENT | SCRIPT_FAILED | ENGINE_UNAVAILABLE */
   static async open(options: TorchTrainerOptions): Promise<TorchTrainer> {
@@ -64,21 +71,17 @@ export class TorchTrainer implements Trainee {
     this.device = ready.device;
     const layout = slots(ready.layout);
     this.parameterCount = layout.reduce((total, { elementCount }) => total + elementCount, 0);
-    // A script hands over all its gradients at once.
-    this.#exchange = new Exchange({ ...options.spec, overlap: "never" }, this.parameterCount);
-    this.#guard = new FiniteGuard(options.spec.nonFinite, layout);
-    this.#point = { step: ready.step, hash: ready.hash };
     const path = join(options.script.sharedPath, "gradients");
-    this.#shared = openSync(path, "r+");
-    unlinkSync(path);
+    this.#gradients = new SharedGradients({ ...options, path, layout });
+    this.#point = { step: ready.step, hash: ready.hash };
   }
 
   get memory(): RingMemory {
-    return this.#exchange.memory;
+    return this.#gradients.memory;
   }
 
   get skippedCount(): number {
-    return this.#guard.skippedCount;
+    return this.#gradients.skippedCount;
   }
 
   point(): TrainingPoint {
@@ -113,13 +116,15 @@ export class TorchTrainer implements Trainee {
 
   async run(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
-    this.#exchange.begin();
-    this.#guard.begin();
+    this.#gradients.begin();
+    this.#freeUntil = 0;
     try {
       ring.hopTimeoutMs = this.stall.boundMs;
       if (entry) await this.#heal(ring, entry, signal);
       const { rank, worldSize } = ring;
-      this.#options.script.send({ kind: "begin", generation: this.generation, rank, worldSize });
+      const { bucketStarts } = this.#gradients;
+      const { script } = this.#options;
+      script.send({ kind: "begin", generation: this.generation, rank, worldSize, bucketStarts });
       return await this.#steps(ring, signal, entry);
     } catch (cause) {
       const error = toRingfoldError(cause);
@@ -142,7 +147,7 @@ export class TorchTrainer implements Trainee {
   }
 
   close(): void {
-    closeSync(this.#shared);
+    this.#gradients.close();
   }
 
   /**
@@ -163,11 +168,17 @@ export class TorchTrainer implements Trainee {
   }
 
   async #steps(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
-    const { nowMs, onStep } = this.#options;
+    const { nowMs, onStep, script } = this.#options;
     let applied: StepReport | undefined;
+    let sum: OpenSum | undefined;
     let startedAtMs = nowMs();
-    for (let first = true; ; first = false) {
-      const message = await this.#options.script.receive();
+    for (let step = this.#point.step, first = true; ; ) {
+      const message = await script.receive();
+      if (message.kind === "final") {
+        sum ??= this.#gradients.open(ring, signal);
+        sum.take(message, step);
+        continue;
+      }
       if (message.kind !== "reduce" && message.kind !== "boundary") throw outOfTurn(message);
       if (applied) {
         const durationMs = nowMs() - startedAtMs;
@@ -178,55 +189,62 @@ export class TorchTrainer implements Trainee {
         startedAtMs = nowMs();
         applied = undefined;
       }
-      if (signal.aborted) throw abortError(signal);
-      if (message.kind === "boundary") {
-        await this.#locate();
-        this.#evaluation = message.evaluation;
-        return message.evaluation !== null || !this.#pauseWanted ? this.#ending(message.step) : "paused";
-      }
-      applied = await this.#sum(message, ring, signal);
+      const waits = message.kind === "boundary" || message.waits;
+      // Of buckets that are on their way the sum tells the end.
+      if (signal.aborted && waits && !sum) throw abortError(signal);
+      if (message.kind === "boundary") return this.#end(message);
+      applied = await this.#sum(message, ring, sum ?? this.#gradients.open(ring, signal), signal);
+      step = applied.step;
+      sum = undefined;
       if (first) entry?.onAllHealed();
+      first = false;
     }
   }
 
-  #ending(step: number): "done" | "paused" {
-    return step >= this.totalSteps ? "done" : "paused";
+  async #end(message: Boundary): Promise<"done" | "paused"> {
+    await this.#locate();
+    this.#evaluation = message.evaluation;
+    const isPause = message.evaluation === null && this.#pauseWanted;
+    return isPause || message.step < this.totalSteps ? "paused" : "done";
   }
 
   /** One all-reduce of what the script has left in the shared memory. */
-  async #sum(message: Reduce, ring: RingPort, signal: AbortSignal): Promise<StepReport> {
-    const { nowMs, script } = this.#options;
-    const { values, totals } = this.#exchange;
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    const alone = ring.worldSize === 1;
-    const startedAtMs = nowMs();
+  async #sum(message: Reduce, ring: RingPort, sum: OpenSum, signal: AbortSignal): Promise<StepReport> {
+    const { script } = this.#options;
     if (ring.isWornOut) this.requestPause();
-    if (!alone) readSync(this.#shared, bytes, 0, bytes.length, 0);
-    totals.fill(0);
-    totals[tail.lossSum] = message.totals.lossSum;
-    totals[tail.correctCount] = message.totals.correctCount;
-    totals[tail.exampleCount] = message.totals.exampleCount;
-    totals[tail.targetCount] = message.totals.exampleCount;
-    totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
-    if (message.nonFinite !== null) this.#guard.find(message.nonFinite, message.step);
-    const exchange = this.#exchange.open(ring, signal, (range) => this.#guard.takeBack(values, range));
-    await exchange.complete(() => this.#guard.vote(totals));
-    const round = { ring, values: noValues, totals, step: message.step };
-    const fault = await this.#guard.judge(round, signal);
-    if (!alone && !fault) writeSync(this.#shared, bytes, 0, bytes.length, 0);
+    const { fault, totals, ...times } = await sum.complete(message, this.#pauseWanted);
     const examples = totals[tail.exampleCount]!;
     const pauses = totals[tail.pauseVotes]! > 0;
     if (pauses) this.#pauseWanted = true;
-    script.send({ kind: "reduced", exampleCount: examples, pauses, skipped: fault !== undefined });
+    const mayRunAhead = ring.worldSize === 1 && !pauses && !signal.aborted;
+    const freeUntil = mayRunAhead ? this.#freeAfter(message) : 0;
+    if (message.waits) {
+      this.#freeUntil = freeUntil;
+      const skipped = fault !== undefined;
+      script.send({ kind: "reduced", exampleCount: examples, pauses, skipped, freeUntil });
+    } else if (freeUntil === 0 || freeUntil - this.#freeUntil >= limits.scriptStepsAhead / 2) {
+      this.#leash(freeUntil);
+    }
     return {
       ...{ step: message.step + 1, stepCount: 1, fault, examples, durationMs: 0 },
       loss: totals[tail.lossSum]! / examples,
       accuracy: totals[tail.correctCount]! / examples,
-      communicationMs: nowMs() - startedAtMs,
-      hiddenCommunicationMs: 0,
+      ...times,
       sentBytes: ring.sentBytes,
       wantsCheckpoint: message.wantsCheckpoint,
     };
+  }
+
+  /** How far the script may run without an answer. */
+  #freeAfter({ step, wantsCheckpoint }: Reduce): number {
+    if (wantsCheckpoint) return 0;
+    return Math.min(this.#options.nextWanted(step), step + 1 + limits.scriptStepsAhead);
+  }
+
+  #leash(until: number): void {
+    if (until === this.#freeUntil) return;
+    this.#freeUntil = until;
+    this.#options.script.send({ kind: "free", until });
   }
 
   /** Asks the script where its state stands. */
@@ -252,7 +270,6 @@ export class TorchTrainer implements Trainee {
   }
 }
 
-const noValues = new Float32Array(0);
 const nothing = { lossSum: 0, correctCount: 0, exampleCount: 0 };
 /** Slower than any link on which gradients are worth sending. */
 const healingBytesPerMs = 10_000;

@@ -7,7 +7,9 @@ import { ScriptProcess } from "../../agent/torch/script-process.ts";
 import { TorchTrainer } from "../../agent/torch/torch-trainer.ts";
 import { CatchUp } from "../../agent/training/healing/catch-up.ts";
 import type { Entry } from "../../agent/training/healing/entry.ts";
+import type { BucketRule } from "../../agent/training/synchronization/buckets.ts";
 import type { StepReport } from "../../agent/training/trainee.ts";
+import { limits } from "../../protocol/limits.ts";
 import { systemClock } from "../../protocol/ports.ts";
 import { exampleSpec } from "../fixtures/messages.ts";
 import { silentLog } from "../fixtures/silent-log.ts";
@@ -45,7 +47,17 @@ async function openScript(args: string[], options: { readonly python?: string } 
   return process;
 }
 
-async function openRank(args: string[], nonFinite: "stop" | "skip" = "stop") {
+interface RankOptions {
+  readonly nonFinite?: "stop" | "skip";
+  readonly bucketRule?: BucketRule;
+  /** Of checkpoints. */
+  readonly everySteps?: number;
+}
+
+async function openRank(
+  args: string[],
+  { nonFinite = "stop", bucketRule, everySteps = 100 }: RankOptions = {},
+) {
   const reports: StepReport[] = [];
   const rank = { reports, onStep: async (_report: StepReport): Promise<void> => {} };
   const process = await openScript(args);
@@ -53,6 +65,8 @@ async function openRank(args: string[], nonFinite: "stop" | "skip" = "stop") {
     spec: exampleSpec({ nonFinite }),
     script: process,
     nowMs: () => performance.now(),
+    nextWanted: (step) => everySteps * (Math.floor(step / everySteps) + 1),
+    ...(bucketRule ? { bucketRule } : {}),
     onStep: async (report) => {
       reports.push(report);
       await rank.onStep(report);
@@ -102,6 +116,65 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
       expect(readFileSync(process.logPath, "utf8")).toBe("done at 5\n");
       expect(existsSync(process.sharedPath)).toBe(false);
     }
+  });
+
+  test("buckets that leave early sum to the same bits, on a rank that sends them so and on one that does not", async () => {
+    const bucketRule = { overlapBytesMin: 1, bucketBytesMin: 32 * 1024 };
+    const ranks = [
+      await openRank(["5", "overlaps"], { bucketRule }),
+      await openRank(["5"], { bucketRule }),
+      await openRank(["5", "overlaps"], { bucketRule }),
+    ];
+    const rings = memoryRings(3);
+    await Promise.all(ranks.map(({ trainer }, i) => trainer.run(rings[i]!, never)));
+    const states = await Promise.all(ranks.map(({ trainer }) => trainer.encodeState()));
+    expect(new Set(valuesOf(states[0]!))).toEqual(new Set([expected(5, 3)]));
+    for (const state of states) expect(Buffer.compare(state, states[0]!)).toBe(0);
+    for (const { reports } of ranks)
+      for (const { communicationMs, hiddenCommunicationMs } of reports)
+        expect(Math.min(communicationMs, hiddenCommunicationMs)).toBeGreaterThanOrEqual(0);
+  });
+
+  test("a number that is not finite in a bucket that has left takes the whole step back", async () => {
+    const bucketRule = { overlapBytesMin: 1, bucketBytesMin: 32 * 1024 };
+    const ranks = await openRanks(2, ["4", "diverges early"], { nonFinite: "skip", bucketRule });
+    const rings = memoryRings(2);
+    await Promise.all(ranks.map(({ trainer }, i) => trainer.run(rings[i]!, never)));
+    const states = await Promise.all(ranks.map(({ trainer }) => trainer.encodeState()));
+    expect(Buffer.compare(states[0]!, states[1]!)).toBe(0);
+    const sumOfStep2 = expected(3, 2) - expected(2, 2);
+    expect(new Set(valuesOf(states[0]!))).toEqual(new Set([expected(4, 2) - sumOfStep2]));
+  });
+
+  test("a rank alone runs ahead, and stands still where its state is wanted", async () => {
+    const rank = await openRank(["60"], { everySteps: 7 });
+    const saved = new Map<number, Uint8Array>();
+    rank.onStep = async ({ step, wantsCheckpoint }) => {
+      if (step % 7 === 0 || wantsCheckpoint) saved.set(step, await rank.trainer.encodeState());
+    };
+    expect(await rank.trainer.run(memoryRings(1)[0]!, never)).toBe("done");
+    expect(rank.reports.map(({ step }) => step)).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
+    expect([...saved.keys()]).toEqual([2, 7, 14, 21, 28, 35, 42, 49, 56]);
+    for (const [step, state] of saved) expect(new Set(valuesOf(state))).toEqual(new Set([expected(step, 1)]));
+    expect(rank.trainer.point().step).toBe(60);
+  });
+
+  test("a rank that runs ahead pauses when it is asked to, and ends when it is told to", async () => {
+    const rank = await openRank(["100000"]);
+    const end = new AbortController();
+    rank.onStep = async ({ step }) => {
+      if (step === 20) rank.trainer.requestPause();
+      if (step === 60) end.abort();
+    };
+    const [ring, next] = [memoryRings(1)[0]!, memoryRings(1)[0]!];
+    expect(await rank.trainer.run(ring, end.signal)).toBe("paused");
+    const { step } = rank.trainer.point();
+    expect(step).toBeLessThanOrEqual(20 + limits.scriptStepsAhead + 2);
+    expect(new Set(valuesOf(await rank.trainer.encodeState()))).toEqual(new Set([expected(step, 1)]));
+    await expect(rank.trainer.run(next, end.signal)).rejects.toMatchObject({ code: "CANCELLED" });
+    const later = rank.trainer.point();
+    expect(later.step).toBeGreaterThanOrEqual(60);
+    expect(new Set(valuesOf(await rank.trainer.encodeState()))).toEqual(new Set([expected(later.step, 1)]));
   });
 
   test("all pause after the same step, a checkpoint comes back to the bit, and the next ring goes on", async () => {
@@ -196,7 +269,7 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
       expect(outcome).toMatchObject({
         reason: { code: "NOT_FINITE", message: "the gradient of second is not finite on rank 1 at step 2" },
       });
-    const skipping = await openRanks(2, ["4", "diverges"], "skip");
+    const skipping = await openRanks(2, ["4", "diverges"], { nonFinite: "skip" });
     const others = memoryRings(2);
     await Promise.all(skipping.map(({ trainer }, i) => trainer.run(others[i]!, never)));
     const [first, second] = skipping;

@@ -14,13 +14,27 @@
 Needs torch (1.13 or newer) and the standard library.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors; at run time each name is looked up when it is asked for
+    from .sampler import shard_indices as shard_indices
+    from .sampler import share as share
+    from .sampler import steps_per_epoch as steps_per_epoch
+    from .training import all_reduce_ as all_reduce_
+    from .training import checkpoint as checkpoint
+    from .training import ddp_hook as ddp_hook
+    from .training import init as init
+    from .training import steps as steps
 
 _homes = {
     "init": "training",
     "steps": "training",
     "all_reduce_": "training",
     "checkpoint": "training",
+    "ddp_hook": "training",
     "steps_per_epoch": "sampler",
     "shard_indices": "sampler",
     "share": "sampler",
@@ -28,7 +42,7 @@ _homes = {
 __all__ = list(_homes)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     # Late, so that the launcher can say what is missing where torch is.
     if name not in _homes:
         raise AttributeError(f"ringfold has no {name}; it has {', '.join(_homes)}")

@@ -1,6 +1,9 @@
 """Starts a script beside an agent: `python3 -m ringfold train.py ARGUMENTS`. Says in one line why a script has failed."""
 
+from __future__ import annotations
+
 import ctypes
+import faulthandler
 import importlib.metadata
 import os
 import platform
@@ -12,8 +15,9 @@ import traceback
 from . import channel
 
 
-def main():
+def main() -> int:
     _end_with_agent()
+    faulthandler.enable()  # a crash, or an agent that waits in vain, leaves a traceback of all threads in the log
     script, sys.argv = sys.argv[1], sys.argv[1:]
     sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
     link = channel.Channel()
@@ -37,7 +41,7 @@ def main():
     return 1
 
 
-def _last_line(error):
+def _last_line(error: BaseException) -> str:
     """As the last line of a traceback, and where in the script it was."""
     said = traceback.format_exception_only(type(error), error)[-1].strip()
     script = os.path.basename(sys.argv[0])
@@ -45,14 +49,14 @@ def _last_line(error):
     return f"{said} ({script}:{place[-1].lineno})" if place else said
 
 
-def _torch_version():
+def _torch_version() -> str | None:
     try:
         return importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _end_with_agent():
+def _end_with_agent() -> None:
     """Without it a script would go on computing after its agent was killed, until the next all-reduce. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,22 +1,27 @@
 """The two ways between a script and its agent: messages over a Unix socket, numbers in shared memory.
 
-Messages are JSON with a length of 4 bytes (little-endian) before it. The two take turns: the script sends one message
-and then waits, and while it waits it does what the agent asks. Standard library only.
+Messages are JSON with a length of 4 bytes (little-endian) before it. The two take turns: the script sends a message and
+then waits, and while it waits it does what the agent asks. There are two exceptions: `final`, of which there may be
+several in a step, and the `reduce` of a rank that is alone and may run ahead. Standard library only.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import mmap
 import os
+import select
 import socket
 import struct
+from typing import Any, Iterable, Protocol, Sequence
 
-PROTOCOL = 1
+PROTOCOL = 2
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 
 
 #: Of this process; the launcher opens it.
-current = None
+current: Channel | None = None
 
 
 class Reformed(BaseException):
@@ -29,18 +34,24 @@ class Reformed(BaseException):
 class Channel:
     """The script's end. A wait ends when the agent's end closes."""
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: str | None = None) -> None:
+        """@raises RuntimeError where no agent has started this process"""
         self.folder = folder or _environment("RINGFOLD_FOLDER")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(os.path.join(self.folder, "socket"))
 
-    def send(self, kind, **fields):
+    def send(self, kind: str, **fields: Any) -> None:
         text = json.dumps({"kind": kind, **fields}, allow_nan=False).encode()
         if len(text) > MESSAGE_BYTES_MAX:
             raise ValueError(f"a message of {len(text)} bytes is too large for the agent")
         self._socket.sendall(struct.pack("<I", len(text)) + text)
 
-    def receive(self):
+    def has_arrived(self) -> bool:
+        """Whether there is something to receive at once."""
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+    def receive(self) -> dict[str, Any]:
+        """@raises ConnectionError when the agent is gone"""
         (length,) = struct.unpack("<I", self._read(4))
         if length > MESSAGE_BYTES_MAX:
             raise ConnectionError(f"the agent announces a message of {length} bytes")
@@ -49,10 +60,10 @@ class Channel:
             raise ConnectionError("the agent has sent something that is no message")
         return message
 
-    def close(self):
+    def close(self) -> None:
         self._socket.close()
 
-    def _read(self, count):
+    def _read(self, count: int) -> bytes:
         parts = []
         while count > 0:
             part = self._socket.recv(min(count, 1 << 16))
@@ -63,22 +74,40 @@ class Channel:
         return b"".join(parts)
 
 
+class Holder(Protocol):
+    """Who has the state."""
+
+    #: Completed steps.
+    step: int
+
+    def chunks(self) -> Iterable[bytes | memoryview]:
+        """The whole state, the same bytes on every rank that stands at the same place."""
+
+    def weights(self) -> Iterable[bytes | memoryview]:
+        """What a version holds."""
+
+    def restore(self, data: Any) -> None:
+        """Replaces everything, `step` too. @raises ValueError when the bytes are of another model"""
+
+
 class Session:
-    """A program in a ring: announces itself, enters generations, gives gradients and takes sums.
+    """A program in a ring: announces itself, enters generations, gives gradients and takes sums."""
 
-    `holder` has the state: `step`, the completed steps; `chunks()`, the bytes of the whole state, the same on every rank
-    that stands at the same place; `weights()`, the bytes of a version; `restore(bytes)`, which sets `step`, too.
-    """
-
-    def __init__(self, channel, holder):
+    def __init__(self, channel: Channel, holder: Holder) -> None:
         self._channel = channel
         self._holder = holder
         self.generation = 0
-        self.rank = None
-        self.world_size = None
-        self.gradients = None
+        self.rank: int | None = None
+        self.world_size: int | None = None
+        #: Where each bucket begins, in the order of their sums; the last one at 0.
+        self.bucket_starts: list[int] = [0]
+        self.gradients: mmap.mmap | None = None
+        #: The steps before this one need no answer: this rank is alone, and its agent wants nothing of its state.
+        self._free_until = 0
 
-    def announce(self, layout, total_steps, steps_per_epoch, device):
+    def announce(
+        self, layout: Sequence[tuple[str, Sequence[int], int]], total_steps: int, steps_per_epoch: int, device: str
+    ) -> None:
         """Tells the agent what is trained, and makes room for the gradients. `layout`: (name, shape, count) of each part."""
         count = sum(part[2] for part in layout)
         path = os.path.join(self._channel.folder, "gradients")
@@ -98,7 +127,7 @@ class Session:
             hash=digest.hexdigest(),
         )
 
-    def enter(self):
+    def enter(self) -> None:
         """Waits for the next generation."""
         try:
             while True:
@@ -106,19 +135,32 @@ class Session:
         except Reformed:
             return
 
-    def reduce(self, step, totals, non_finite=None, checkpoint=False):
-        """Sums `gradients` and `totals` over all ranks, in place. @returns the agent's answer; raises Reformed"""
-        self._channel.send(
-            "reduce", step=step, totals=totals, nonFinite=non_finite, wantsCheckpoint=checkpoint
-        )
-        return self._wait()
+    def final(self, start: int, non_finite: str | None = None) -> None:
+        """All of `gradients` from this element on is there, and will not change before the sum: it may go round."""
+        self._channel.send("final", start=start, nonFinite=non_finite)
 
-    def boundary(self, evaluation=None):
+    def reduce(
+        self, step: int, totals: dict[str, float], non_finite: str | None = None, checkpoint: bool = False
+    ) -> dict[str, Any]:
+        """Sums `gradients` and `totals` over all ranks, in place. @returns the agent's answer; raises Reformed"""
+        while self._free_until > 0 and self._channel.has_arrived():
+            self._heard_free(self._channel.receive())
+        waits = step >= self._free_until or non_finite is not None
+        if checkpoint:
+            self._free_until = 0  # it is written when the next step comes to this point
+        self._channel.send(
+            "reduce", step=step, totals=totals, nonFinite=non_finite, wantsCheckpoint=checkpoint, waits=waits
+        )
+        if waits:
+            return self._wait()
+        return {"exampleCount": totals["exampleCount"], "pauses": False, "skipped": False}
+
+    def boundary(self, evaluation: dict[str, float] | None = None) -> None:
         """No step is under way. Returns when all steps are done everywhere; raises Reformed when the next ring begins."""
         self._channel.send("boundary", step=self._holder.step, evaluation=evaluation)
         self._wait()
 
-    def _wait(self):
+    def _wait(self) -> dict[str, Any]:
         """Serves the agent until it says how to go on."""
         while True:
             message = self._channel.receive()
@@ -127,12 +169,24 @@ class Session:
                 self.generation = message["generation"]
                 self.rank = message["rank"]
                 self.world_size = message["worldSize"]
+                self.bucket_starts = message["bucketStarts"]
+                self._free_until = 0
                 raise Reformed(f"generation {self.generation}: rank {self.rank} of {self.world_size}")
+            if kind == "reduced":
+                self._free_until = message["freeUntil"]
             if kind in ("reduced", "end"):
                 return message
-            self._serve(kind)
+            if kind == "free":
+                self._heard_free(message)
+            else:
+                self._serve(kind)
 
-    def _serve(self, kind):
+    def _heard_free(self, message: dict[str, Any]) -> None:
+        if message["kind"] != "free":
+            raise ConnectionError(f"the agent asks for {message['kind']} while this rank runs ahead")
+        self._free_until = message["until"]
+
+    def _serve(self, kind: str) -> None:
         path = os.path.join(self._channel.folder, "state")
         if kind == "point":
             self._tell(self._holder.chunks(), None)
@@ -151,7 +205,7 @@ class Session:
         else:
             raise ConnectionError(f"the agent asks for {kind}, which this release does not know")
 
-    def _tell(self, chunks, file):
+    def _tell(self, chunks: Iterable[bytes | memoryview], file: Any) -> None:
         digest = hashlib.sha256()
         count = 0
         for chunk in chunks:
@@ -164,7 +218,7 @@ class Session:
         self._channel.send("state", step=self._holder.step, hash=digest.hexdigest(), bytes=count)
 
 
-def _environment(name):
+def _environment(name: str) -> str:
     value = os.environ.get(name)
     if not value:
         raise RuntimeError(

@@ -6,17 +6,23 @@ SplitMix64 of (seed, epoch, index): integer arithmetic, so it is the same on eve
 Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
 """
 
+from __future__ import annotations
+
 import torch
 
-_orders = {}
+_orders: dict[tuple[int, int, int], torch.Tensor] = {}
 
 
-def steps_per_epoch(example_count, batch_size):
-    """Steps of one epoch; its last batch may be smaller."""
+def steps_per_epoch(example_count: int, batch_size: int) -> int:
+    """Steps of one epoch; its last batch may be smaller. @raises ValueError without an example, or a place in the batch"""
+    if example_count < 1 or batch_size < 1:
+        raise ValueError(f"{example_count} examples in batches of {batch_size}: there must be at least one of each")
     return -(-example_count // batch_size)
 
 
-def shard_indices(example_count, batch_size, *, step, rank, world_size, seed=1):
+def shard_indices(
+    example_count: int, batch_size: int, *, step: int, rank: int, world_size: int, seed: int = 1
+) -> torch.Tensor:
     """int64 tensor: the examples of `step` (from 0) on this rank. Empty where there are more ranks than examples."""
     epoch, at = divmod(step, steps_per_epoch(example_count, batch_size))
     start = at * batch_size
@@ -25,12 +31,12 @@ def shard_indices(example_count, batch_size, *, step, rank, world_size, seed=1):
     return _order(example_count, seed, epoch)[start + first : start + end]
 
 
-def share(count, rank, world_size):
+def share(count: int, rank: int, world_size: int) -> tuple[int, int]:
     """(first, end) of a rank's part of `count` things, parts as equal as can be."""
     return rank * count // world_size, (rank + 1) * count // world_size
 
 
-def _order(example_count, seed, epoch):
+def _order(example_count: int, seed: int, epoch: int) -> torch.Tensor:
     """A permutation, kept for the epoch. Cost: 0.1 s a million examples."""
     key = (example_count, seed, epoch)
     if key not in _orders:
@@ -40,7 +46,7 @@ def _order(example_count, seed, epoch):
     return _orders[key]
 
 
-def _mixed(words):
+def _mixed(words: torch.Tensor) -> torch.Tensor:
     """SplitMix64 on 64 bits that wrap; int64 is torch's only such type, so shifts are masked to be logical."""
     z = words * _word(0x9E3779B97F4A7C15)
     z = (z ^ _shifted(z, 30)) * _word(0xBF58476D1CE4E5B9)
@@ -48,11 +54,11 @@ def _mixed(words):
     return z ^ _shifted(z, 31)
 
 
-def _shifted(words, bits):
+def _shifted(words: torch.Tensor, bits: int) -> torch.Tensor:
     return (words >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _word(value):
+def _word(value: int) -> int:
     """The low 64 bits as a signed number."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value

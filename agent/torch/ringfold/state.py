@@ -5,11 +5,15 @@ as JSON in the metadata. Every rank that stands at the same place writes the sam
 Format: github.com/huggingface/safetensors, "Format".
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import struct
+from typing import Any, Iterable, Iterator, NamedTuple
 
 import torch
+from torch import nn
 
 _names = {
     torch.float64: "F64",
@@ -26,28 +30,52 @@ _names = {
 _types = {name: dtype for dtype, name in _names.items()}
 
 
+class Buffer(NamedTuple):
+    """A place of a model that may be given another tensor at any time."""
+
+    name: str
+    owner: dict[str, Any]
+    key: str
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        return self.owner[self.key]
+
+
+def buffers_of(model: nn.Module) -> list[Buffer]:
+    """Those of `named_buffers()`, each once. Kept, as that walks through the whole model each time."""
+    names = {name for name, _ in model.named_buffers()}
+    return [
+        Buffer(name, module._buffers, key)
+        for prefix, module in model.named_modules()
+        for key in module._buffers
+        if (name := f"{prefix}.{key}" if prefix else key) in names
+    ]
+
+
 class State:
     """What a model, its optimizers and anything else with a `state_dict()` hold after `step` completed steps."""
 
-    def __init__(self, model, optimizers, extra):
+    def __init__(self, model: nn.Module, optimizers: list[Any], extra: list[Any]) -> None:
         self.model = model
         self.optimizers = optimizers
         self.extra = extra
         self.step = 0
         # Written at the top of each step: a forward pass moves running averages and the like before the step counts.
-        self.buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+        self._places = buffers_of(model)
+        self.buffers = {place.name: place.tensor.detach().clone() for place in self._places}
 
-    def keep_buffers(self):
-        with torch.no_grad():
-            for name, buffer in self.model.named_buffers():
-                self.buffers[name].copy_(buffer)
+    @torch.no_grad()
+    def keep_buffers(self) -> None:
+        for place in self._places:
+            self.buffers[place.name].copy_(place.tensor)
 
-    def take_buffers_back(self):
-        with torch.no_grad():
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(self.buffers[name])
+    @torch.no_grad()
+    def take_buffers_back(self) -> None:
+        for place in self._places:
+            place.tensor.copy_(self.buffers[place.name])
 
-    def chunks(self):
+    def chunks(self) -> Iterator[bytes | memoryview]:
         """Bytes-like pieces. The state at the top of the step that is under way."""
         tensors = [(f"model/{name}", value) for name, value in self._model_tensors()]
         optimizers = []
@@ -72,10 +100,10 @@ class State:
             raise TypeError(f"the state of an optimizer or scheduler must be numbers, words and lists: {cause}") from None
         return encode(tensors, {"ringfold": text})
 
-    def weights(self):
+    def weights(self) -> Iterator[bytes | memoryview]:
         return encode([(name, value) for name, value in self._model_tensors()], {})
 
-    def restore(self, data):
+    def restore(self, data: Any) -> None:
         """Replaces everything. @raises ValueError when the bytes are of another model; then nothing has changed"""
         tensors, metadata = decode(data)
         numbers = json.loads(metadata.get("ringfold", "null"))
@@ -99,12 +127,12 @@ class State:
         self.step = numbers["step"]
         self.keep_buffers()
 
-    def _model_tensors(self):
+    def _model_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, value in self.model.state_dict().items():
             yield name, self.buffers.get(name, value)
 
 
-def encode(tensors, metadata):
+def encode(tensors: Iterable[tuple[str, torch.Tensor]], metadata: dict[str, str]) -> Iterator[bytes | memoryview]:
     """Pieces of a safetensors file; the tensors' own memory where they lie in this machine's."""
     header = {"__metadata__": metadata} if metadata else {}
     held = []
@@ -126,7 +154,7 @@ def encode(tensors, metadata):
             yield memoryview((ctypes.c_char * count).from_address(tensor.data_ptr())).cast("B")
 
 
-def decode(data):
+def decode(data: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """({name: tensor}, metadata), copied out of `data`. @raises ValueError on anything that is not such a file"""
     (length,) = struct.unpack("<Q", data[:8])
     if length > len(data) - 8:

@@ -5,49 +5,71 @@ body is left at `all_reduce_` and the loop takes the step again, among the ranks
 of them have.
 """
 
+from __future__ import annotations
+
 import math
 import os
+from typing import Any, Callable, Iterator, Sequence
 
 import torch
+from torch import nn
 
 from . import channel, sampler
+from .gradients import Gradients, Handover
 from .state import State
 
-_training = None
+#: (sum of losses, correct answers, examples) of this rank's share: of `rank` and `world_size`.
+Evaluate = Callable[[int, int], "tuple[Any, Any, Any]"]
+
+_training: _Training | None = None
+
+#: f32 holds no more; the agent sums losses as such.
+_FLOAT_MAX = 3.4e38
 
 
 class Job:
     """Who this process is in its job; all of it changes when ranks come and go, so ask each time."""
 
     @property
-    def rank(self):
+    def rank(self) -> int:
+        """@raises RuntimeError before the loop: ranks are counted when all are ready"""
         return _known(_run().session.rank)
 
     @property
-    def world_size(self):
+    def world_size(self) -> int:
+        """@raises RuntimeError before the loop"""
         return _known(_run().session.world_size)
 
     @property
-    def generation(self):
+    def generation(self) -> int:
+        """How many rings there have been."""
         return _run().session.generation
 
     @property
-    def step(self):
+    def step(self) -> int:
         """Completed steps."""
         return _run().state.step
 
     @property
-    def seed(self):
+    def seed(self) -> int:
         return _seed()
 
 
-def init():
-    """Says at once whether this process runs beside an agent. @returns Job"""
+def init() -> Job:
+    """@raises RuntimeError at once where this process does not run beside an agent"""
     _channel()
     return Job()
 
 
-def steps(model, optimizer, total_steps, *, extra=(), evaluate=None, steps_per_epoch=None):
+def steps(
+    model: nn.Module,
+    optimizer: Any,
+    total_steps: int,
+    *,
+    extra: Sequence[Any] = (),
+    evaluate: Evaluate | None = None,
+    steps_per_epoch: int | None = None,
+) -> Iterator[Step]:
     """Yields a Step until `total_steps` are done; use it as `for step in steps(...): with step: ...`.
 
     The state is the model, the optimizer or optimizers, and whatever else of `extra` has a `state_dict()` of plain numbers
@@ -56,94 +78,139 @@ def steps(model, optimizer, total_steps, *, extra=(), evaluate=None, steps_per_e
     from (seed, step, rank), so that a step that is taken again is the same.
 
     `evaluate(rank, world_size)`, after the last step: (sum of losses, correct answers, examples) of this rank's share.
+
+    @raises TypeError for a model or a state that cannot travel; RuntimeError for a loop that is not written as above
     """
     global _training
     if _training is not None:
         raise RuntimeError("a script has one ringfold.steps() loop")
+    if total_steps < 1:
+        raise ValueError(f"total_steps is {total_steps}: there must be at least one")
     optimizers = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
-    _training = _Training(model, State(model, optimizers, list(extra)))
-    _training.session.announce(
-        [(name, tensor.shape, tensor.numel()) for name, tensor in _training.parts],
-        total_steps,
-        steps_per_epoch or total_steps,
-        str(_training.device),
-    )
-    _training.view()
-    _training.session.enter()
-    state = _training.state
+    run = _training = _Training(model, State(model, optimizers, list(extra)))
+    run.session.announce(run.gradients.layout(), total_steps, steps_per_epoch or total_steps, str(run.gradients.device))
+    run.gradients.use(run.session.gradients)
+    run.session.enter()
     while True:
         try:
-            while state.step < total_steps:
-                yield from _training.one_step()
+            while run.state.step < total_steps:
+                yield from run.one_step()
             evaluation = None
             if evaluate is not None:
-                loss, correct, examples = evaluate(_training.session.rank, _training.session.world_size)
+                loss, correct, examples = evaluate(run.session.rank, run.session.world_size)
                 evaluation = {"lossSum": float(loss), "correctCount": float(correct), "exampleCount": float(examples)}
-            _training.session.boundary(evaluation)
+            run.session.boundary(evaluation)
             return
         except channel.Reformed:
-            _training.void()
+            run.void()
 
 
-def all_reduce_(model, *, loss=None, correct=0, examples=None):
+def all_reduce_(model: nn.Module, *, loss: Any = None, correct: Any = 0, examples: float | None = None) -> None:
     """Makes the gradients of `model` the mean over the global batch, on every rank; once in each step.
 
     `examples` of this rank are its weight: what `step.indices` gave it unless told, so unequal shares add up exactly.
     `loss` is the mean over them, and `correct` how many were right: both are for people.
     Cost: each rank sends 2(W-1)/W times the f32 bytes of the gradients; nothing in a ring of one.
+
+    @raises RuntimeError outside of a step, or a second time in one; ValueError for another model
     """
     run = _run()
     if model is not run.model:
         raise ValueError("all_reduce_ takes the model that steps() was given")
-    if run.step is None or run.step.outcome is not None:
-        raise RuntimeError("call all_reduce_ once in the body of each step: for step in steps(...): with step: ...")
-    weight = float(run.step.example_count if examples is None else examples)
-    run.exchange(weight, None if loss is None else float(loss), float(correct))
+    step = _current_step(run)
+    if examples is not None:
+        step.weigh(float(examples))
+    run.exchange(step, None if loss is None else float(loss), float(correct))
 
 
-def checkpoint():
+def checkpoint() -> None:
     """Asks for a durable checkpoint of the state after this step, beside those that the job asks for; on every rank alike."""
     _run().wants_checkpoint = True
+
+
+def ddp_hook(_state, bucket):  # no annotations: DDP compares them with its own types, and here they are strings
+    """For `DistributedDataParallel.register_comm_hook`: each of its buckets is on its way as soon as it is full.
+
+    The process group is one of a single process: ranks meet in Ringfold's ring, whoever comes and goes.
+    """
+    run = _run()
+    step = _current_step(run)
+    handover = None if step.listens else run.hand_over(step)
+    if handover is not None:
+        for parameter in bucket.parameters():
+            handover.final(run.index_of[id(parameter)], may_change=True)
+    done = torch.futures.Future()
+    done.set_result(bucket.buffer())
+    return done
 
 
 class Step:
     """One step of the loop. `index` counts from 0."""
 
-    def __init__(self, run):
+    def __init__(self, run: _Training) -> None:
         self._run = run
-        self.index = run.state.step
-        self.example_count = 1
-        #: None until the gradients are summed: then summed, skipped, or again.
-        self.outcome = None
+        self.index: int = run.state.step
+        #: This rank's weight.
+        self.example_count: float = 1
+        #: None until the gradients are summed: then summed, skipped, again, or failed where the body threw.
+        self.outcome: str | None = None
         self.entered = False
+        #: Of gradients that leave during the backward pass.
+        self.handover: Handover | None = None
+        #: It hears itself what a backward pass is done with, and need not be told.
+        self.listens = False
 
     @property
-    def rank(self):
-        return self._run.session.rank
+    def rank(self) -> int:
+        return _known(self._run.session.rank)
 
     @property
-    def world_size(self):
-        return self._run.session.world_size
+    def world_size(self) -> int:
+        return _known(self._run.session.world_size)
 
-    def indices(self, example_count, batch_size):
-        """int64 tensor: this rank's part of the global batch of this step (sampler.py)."""
+    def indices(self, example_count: int, batch_size: int) -> torch.Tensor:
+        """int64 tensor: this rank's part of the global batch of this step (sampler.py); its length is the rank's weight."""
         at = {"step": self.index, "rank": self.rank, "world_size": self.world_size}
         indices = sampler.shard_indices(example_count, batch_size, seed=_seed(), **at)
-        self.example_count = len(indices)
+        self.weigh(len(indices))
         return indices
 
-    def __enter__(self):
+    def weigh(self, example_count: float) -> None:
+        """Says how many examples this rank's gradients are a mean over. @raises ValueError after some are on their way"""
+        if self.handover is not None and self.handover.weight != example_count:
+            raise ValueError("gradients are on their way with another weight: give `examples` to step.backward(loss)")
+        if not (example_count >= 0 and math.isfinite(example_count)):
+            raise ValueError(f"a rank has {example_count} examples")
+        self.example_count = example_count
+
+    def backward(self, loss: torch.Tensor, *, examples: float | None = None) -> None:
+        """`loss.backward()`, with gradients on their way to the other ranks while it goes on; the sums have the same bits.
+
+        For the last backward pass of a step. What changes gradients comes after `all_reduce_`.
+
+        @param examples as of `all_reduce_`
+        """
+        if examples is not None:
+            self.weigh(float(examples))
+        self.listens = self._run.hand_over(self) is not None
+        if self.listens:
+            self._run.listen()
+        loss.backward()
+
+    def __enter__(self) -> Step:
         self.entered = True
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> bool:
         if isinstance(error, channel.Reformed):
             self.outcome = "again"
         elif isinstance(error, _Skipped):
             self.outcome = "skipped"
-        elif error is None and self.outcome is None:
+        elif error is not None:
+            self.outcome = "failed"
+        elif self.outcome is None:
             raise RuntimeError("the step ended without ringfold.all_reduce_(model): its ranks would drift apart")
-        return self.outcome in ("again", "skipped") and error is not None
+        return isinstance(error, (channel.Reformed, _Skipped))
 
 
 class _Skipped(BaseException):
@@ -151,34 +218,28 @@ class _Skipped(BaseException):
 
 
 class _Training:
-    def __init__(self, model, state):
+    """What steps() goes by."""
+
+    def __init__(self, model: nn.Module, state: State) -> None:
         self.model = model
         self.state = state
         self.session = channel.Session(_channel(), state)
-        self.parameters = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
-        self.averages = [(name, tensor) for name, tensor in model.named_buffers() if tensor.is_floating_point()]
-        self.parts = self.parameters + self.averages
-        self.device = self.parameters[0][1].device if self.parameters else "cpu"
-        self.step = None
+        self.gradients = Gradients(model)
+        self.index_of = {id(part): index for index, (_, part) in enumerate(self.gradients.parts)}
+        self.step: Step | None = None
         self.wants_checkpoint = False
         self.pauses = False
+        self._listens = False
 
-    def view(self):
-        """Each part's place in the shared memory."""
-        flat = torch.frombuffer(self.session.gradients, dtype=torch.float32)
-        self.places = []
-        offset = 0
-        for _, tensor in self.parts:
-            self.places.append(flat[offset : offset + tensor.numel()].view(tensor.shape))
-            offset += tensor.numel()
-
-    def one_step(self):
+    def one_step(self) -> Iterator[Step]:
         self.state.keep_buffers()
         self._seed()
         self.step = step = Step(self)
         yield step
         if not step.entered:
             raise RuntimeError("write `with step:` around the body of the loop: it is left there when the ring re-forms")
+        if step.outcome == "failed":
+            raise RuntimeError("the script goes on after an exception that left `with step:`: catch it inside the body")
         self.step = None
         if step.outcome == "again":
             self.void()
@@ -191,23 +252,49 @@ class _Training:
             self.state.keep_buffers()
             self.session.boundary()
 
-    def void(self):
+    def void(self) -> None:
         """Nothing of the step that was under way lasts."""
         self.state.take_buffers_back()
         self.step = None
         self.pauses = False
-        for _, parameter in self.parameters:
-            parameter.grad = None
+        self.gradients.forget()
+
+    def listen(self) -> None:
+        """From now on every backward pass is heard."""
+        if not self._listens:
+            self._listens = True
+            self.gradients.listen(self._heard)
+
+    def hand_over(self, step: Step) -> Handover | None:
+        """From here on gradients leave as they come. @returns None where that would win nothing: one bucket, or one rank"""
+        session = self.session
+        if session.world_size == 1 or len(session.bucket_starts) < 2:
+            return None
+        if step.handover is None:
+            weight = float(step.example_count)
+
+            def leave(start: int, non_finite: str | None) -> None:
+                session.final(start, non_finite if weight > 0 else None)
+
+            step.handover = Handover(self.gradients, session.bucket_starts, weight, leave)
+        return step.handover
 
     @torch.no_grad()
-    def exchange(self, weight, loss, correct):
+    def exchange(self, step: Step, loss: float | None, correct: float) -> None:
         alone = self.session.world_size == 1
-        non_finite = self._non_finite(loss) if weight > 0 else None
-        if not alone:
-            self._give(weight)
+        weight = float(step.example_count)
+        loss_sum = 0.0 if loss is None else loss * weight
+        non_finite = None
+        if alone:
+            non_finite = self.gradients.non_finite_gradient() if weight > 0 else None
+        else:
+            handover = step.handover or Handover(self.gradients, [0], weight, lambda *_: None)
+            non_finite = handover.finish()
+        if weight > 0 and not abs(loss_sum) < _FLOAT_MAX:
+            non_finite = "loss"
         counts = weight > 0 and non_finite is None
         totals = {
-            "lossSum": loss * weight if counts and loss is not None else 0.0,
+            "lossSum": loss_sum if counts else 0.0,
             "correctCount": correct if counts else 0.0,
             "exampleCount": weight if counts else 0.0,
         }
@@ -217,69 +304,44 @@ class _Training:
         if answer["skipped"]:
             raise _Skipped
         if not alone:
-            self._take(answer["exampleCount"])
-        self.step.outcome = "summed"
+            self.gradients.take(answer["exampleCount"])
+        step.outcome = "summed"
 
-    def _give(self, weight):
-        for (_, parameter), place in zip(self.parameters, self.places):
-            if weight == 0 or parameter.grad is None:
-                place.zero_()
-            elif _is_plain(parameter.grad):
-                torch.mul(parameter.grad, weight, out=place)
-            else:
-                place.copy_(parameter.grad.float() * weight)
-        for (_, average), place in zip(self.averages, self.places[len(self.parameters) :]):
-            place.copy_(average).mul_(weight)
+    def _heard(self, index: int) -> None:
+        step = self.step
+        if step is not None and step.listens and step.handover is not None:
+            step.handover.final(index)
 
-    def _take(self, total):
-        for (_, parameter), place in zip(self.parameters, self.places):
-            if parameter.grad is None:
-                parameter.grad = torch.empty_like(parameter)
-            if _is_plain(parameter.grad):
-                torch.div(place, total, out=parameter.grad)
-            else:
-                parameter.grad.copy_(place / total)
-        for (_, average), place in zip(self.averages, self.places[len(self.parameters) :]):
-            average.copy_(place / total)
-
-    def _non_finite(self, loss):
-        """The first of this rank's numbers that is not finite, or None. A loss that was not told is not looked at."""
-        if loss is not None and not math.isfinite(loss):
-            return "loss"
-        gradients = [(name, p.grad) for name, p in self.parameters if p.grad is not None]
-        # The sum of finite numbers is finite but for an overflow, and one pass is all that most steps pay.
-        if not gradients or math.isfinite(sum(g.sum(dtype=torch.float32) for _, g in gradients).item()):
-            return None
-        return next((name for name, g in gradients if not torch.isfinite(g).all()), None)
-
-    def _seed(self):
-        seed = (_seed() * 1_000_003 + self.state.step) * 257 + self.session.rank
+    def _seed(self) -> None:
+        seed = (_seed() * 1_000_003 + self.state.step) * 257 + _known(self.session.rank)
         torch.default_generator.manual_seed(seed & 0x7FFF_FFFF_FFFF_FFFF)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed & 0x7FFF_FFFF_FFFF_FFFF)
 
 
-def _is_plain(tensor):
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
-
-
-def _run():
+def _run() -> _Training:
     if _training is None:
         raise RuntimeError("no ringfold.steps() loop has begun")
     return _training
 
 
-def _known(value):
+def _current_step(run: _Training) -> Step:
+    if run.step is None or run.step.outcome is not None:
+        raise RuntimeError("once in the body of each step: for step in ringfold.steps(...): with step: ...")
+    return run.step
+
+
+def _known(value: int | None) -> int:
     if value is None:
         raise RuntimeError("a rank is known within ringfold.steps(): ranks are counted when all are ready")
     return value
 
 
-def _channel():
+def _channel() -> channel.Channel:
     if channel.current is None:
         channel.current = channel.Channel()
     return channel.current
 
 
-def _seed():
+def _seed() -> int:
     return int(os.environ.get("RINGFOLD_SEED", "1"))

@@ -82,6 +82,11 @@ export class Exchange {
     return this.#buckets.length > 1;
   }
 
+  /** Where each bucket begins, in the order of their sums; the last one at 0. */
+  get bucketStarts(): readonly number[] {
+    return this.#buckets.map(({ start }) => start);
+  }
+
   /** A residual belongs to its ring: after a broken operation nobody knows what of it has been made up for. */
   begin(): void {
     this.#residual?.fill(0);
