@@ -8,6 +8,7 @@ interface DoctorOptions {
   readonly data?: string;
   readonly listen: Endpoint;
   readonly gateway: Endpoint;
+  readonly python?: string;
   readonly deadline: number;
   readonly only: readonly Group[];
 }
@@ -37,6 +38,7 @@ export function register(program: Command, io: CommandIo): void {
       host: "127.0.0.1",
       port: 7080,
     })
+    .option("--python <path>", "the Python to run scripts with; the agent's own unless told")
     .option("--deadline <seconds>", "how long one check may take", positiveInteger, 60)
     .option(
       "--only <groups>",
@@ -63,7 +65,7 @@ async function examine(context: CommandContext, options: DoctorOptions): Promise
   const checksOf = {
     machine: () => machineChecks(dataPath),
     network: () => networkChecks(options),
-    compute: () => computeChecks(),
+    compute: () => computeChecks({ dataPath, python: options.python }),
     cluster: () => [],
   };
   const checks = options.only.flatMap((group) => checksOf[group]());

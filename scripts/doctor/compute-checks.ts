@@ -1,7 +1,9 @@
 import { execFile } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { probeEngine } from "../../agent/engine/probe.ts";
+import { readChosenPython } from "../../agent/torch/chosen-python.ts";
 import { toRingfoldError } from "../../protocol/errors.ts";
 import { systemClock } from "../../protocol/ports.ts";
 import { type Check, type Finding, fail, info, ok, warn } from "./finding.ts";
@@ -12,8 +14,15 @@ const programTimeoutMs = 20_000;
 /** In the order in which an agent prefers them. */
 const engines = ["tensorflow", "webgpu", "wasm", "cpu"] as const;
 
+export interface ComputeOptions {
+  /** The agent's folder. */
+  readonly dataPath: string;
+  /** The Python that scripts are to run with; the agent's own unless told. */
+  readonly python?: string | undefined;
+}
+
 /** What this machine computes with: drivers, libraries, and each engine with its self-test in a process of its own. */
-export function computeChecks(): Check[] {
+export function computeChecks(options: ComputeOptions): Check[] {
   return [
     { name: "nvidia driver", look: lookAtNvidia },
     { name: "cuda", look: (signal) => lookAtLibraries(cudaLibraries, signal) },
@@ -21,7 +30,7 @@ export function computeChecks(): Check[] {
     ...engines.map(
       (name): Check => ({ name: `engine ${name}`, look: (signal) => lookAtEngine(name, signal) }),
     ),
-    { name: "engine torch", look: lookAtTorch },
+    { name: "engine torch", look: (signal) => lookAtTorch(options, signal) },
   ];
 }
 
@@ -102,14 +111,22 @@ const torchProgram = `import torch
 device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"
 print("PyTorch", torch.__version__, "on", device)`;
 
-async function lookAtTorch(signal: AbortSignal): Promise<Finding> {
-  const remedy =
-    "Only jobs with PyTorch programs need it: `apt-get install python3-torch`, or pip install torch.";
+/** Of the Python that scripts run with here. Where none may run it is a mere fact that there is none. */
+async function lookAtTorch({ dataPath, python }: ComputeOptions, signal: AbortSignal): Promise<Finding> {
+  const ofAgent = await readChosenPython(join(dataPath, "scripts"));
+  const wanted = python ?? ofAgent;
+  const path = wanted ?? "python3";
+  const whose = python === undefined && ofAgent !== undefined ? `${path}, of this machine's agent` : path;
   try {
-    const { stdout } = await run("python3", ["-c", torchProgram], { signal, timeout: programTimeoutMs });
-    return ok(stdout.trim());
+    const { stdout } = await run(path, ["-c", torchProgram], { signal, timeout: programTimeoutMs });
+    return ok(`${stdout.trim()} (${whose})`);
   } catch (cause) {
     const isThere = (cause as NodeJS.ErrnoException).code !== "ENOENT";
-    return info(isThere ? "python3 cannot import torch" : "there is no python3", remedy);
+    const detail = isThere ? `${whose} cannot import torch` : `there is no ${whose}`;
+    if (wanted === undefined)
+      return info(detail, `Only jobs with PyTorch programs need it: ${torchInstallation}.`);
+    return warn(detail, `${torchInstallation}; or name a Python that has it: ringfold agent --python PATH.`);
   }
 }
+
+const torchInstallation = "`apt-get install python3-torch`, or pip install torch";

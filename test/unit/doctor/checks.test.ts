@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { loadPeerId } from "../../../agent/network/identity.ts";
 import { release } from "../../../agent/release.ts";
+import { readChosenPython, saveChosenPython } from "../../../agent/torch/chosen-python.ts";
 import { createApiClient } from "../../../scripts/commands/api-client.ts";
 import {
   clusterChecks,
@@ -13,6 +14,7 @@ import {
   judgeNat,
   judgeReleases,
 } from "../../../scripts/doctor/cluster-checks.ts";
+import { computeChecks } from "../../../scripts/doctor/compute-checks.ts";
 import { type Check, ok, runChecks } from "../../../scripts/doctor/finding.ts";
 import { judgeDisk, judgeMemory, judgeNode, machineChecks } from "../../../scripts/doctor/machine-checks.ts";
 import { judgeAddresses, networkChecks } from "../../../scripts/doctor/network-checks.ts";
@@ -21,6 +23,7 @@ import { type CoordinatorServer, startCoordinatorServer } from "../cli/coordinat
 import { clusterView, peerView } from "../cli/views.ts";
 
 const never = new AbortController().signal;
+const scriptsOf = (dataPath: string) => join(dataPath, "scripts");
 const anywhere = { host: "127.0.0.1", port: 0 };
 const look = (checks: readonly Check[], name: string) => {
   const found = checks.find((check) => check.name === name);
@@ -29,6 +32,40 @@ const look = (checks: readonly Check[], name: string) => {
     ([finding]) => finding!,
   );
 };
+
+describe("the Python that runs scripts", () => {
+  /** Says what a Python with torch would, or fails as one without. */
+  function python(folder: string, says: string): string {
+    const path = join(folder, "some-python");
+    writeFileSync(path, `#!/bin/sh\n${says}\n`, { mode: 0o755 });
+    return path;
+  }
+
+  test("is the one that this machine's agent was started with", async () => {
+    const dataPath = temporaryFolder();
+    const path = python(dataPath, "echo PyTorch 2.9 on no CUDA device");
+    await saveChosenPython(scriptsOf(dataPath), path);
+    expect(await look(computeChecks({ dataPath }), "engine torch")).toMatchObject({
+      verdict: "ok",
+      detail: `PyTorch 2.9 on no CUDA device (${path}, of this machine's agent)`,
+    });
+    await saveChosenPython(scriptsOf(dataPath), undefined); // started again, without --allow-torch
+    expect(await readChosenPython(scriptsOf(dataPath))).toBeUndefined();
+  });
+
+  test("is a warning where it has no torch, or is not there", async () => {
+    const dataPath = temporaryFolder();
+    const path = python(dataPath, "exit 1");
+    const lacking = await look(computeChecks({ dataPath, python: path }), "engine torch");
+    expect(lacking).toMatchObject({ verdict: "warn", detail: `${path} cannot import torch` });
+    expect(lacking.remedy).toContain("ringfold agent --python PATH");
+    await saveChosenPython(scriptsOf(dataPath), join(dataPath, "none"));
+    expect(await look(computeChecks({ dataPath }), "engine torch")).toMatchObject({
+      verdict: "warn",
+      detail: `there is no ${join(dataPath, "none")}, of this machine's agent`,
+    });
+  });
+});
 
 describe("this machine", () => {
   test.each([
