@@ -20,6 +20,8 @@ import { ipv4Hosts, localAddressFacing } from "./network/local-address.ts";
 import { openNetwork } from "./network/network.ts";
 import { release } from "./release.ts";
 import { openServing } from "./serving/serving.ts";
+import { saveChosenPython } from "./torch/chosen-python.ts";
+import { serveScriptLogs } from "./torch/script-log.ts";
 import { JobRunner } from "./training/job-runner.ts";
 import { type FetchPart, forkTrainer } from "./training/trainer-child.ts";
 
@@ -105,6 +107,8 @@ export async function openAgent(
     ) => fetchArtefact(digest, { network, store, holders, log }, abort);
     const keeper = new ArtefactKeeper({ network, fence, store, fetchPart, fetchWhole: fetchFromPeers, log });
     undo.push(() => keeper.close());
+    const scriptsPath = joinPath(config.dataPath, "scripts");
+    await saveChosenPython(scriptsPath, config.python);
     const runner = new JobRunner({
       network,
       incarnation,
@@ -118,9 +122,7 @@ export async function openAgent(
         logLevel: config.logLevel,
         engine: config.engine,
         ...(config.memoryLimitBytes === undefined ? {} : { memoryLimitBytes: config.memoryLimitBytes }),
-        ...(config.python === undefined
-          ? {}
-          : { torch: { python: config.python, folder: joinPath(config.dataPath, "scripts") } }),
+        ...(config.python === undefined ? {} : { torch: { python: config.python, folder: scriptsPath } }),
       },
       host: () => host,
       fetchArtefact: fetchFromPeers,
@@ -130,6 +132,7 @@ export async function openAgent(
       fetchPart,
     });
     undo.push(() => runner.close());
+    serveScriptLogs(network, { fence, folder: scriptsPath, runs: (jobId) => runner.runs(jobId) });
 
     const serving = openServing(
       { engine: config.engine, release },

@@ -12,6 +12,7 @@ import { DecisionLog } from "./decision-log.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
 import { JobDesk } from "./job-desk.ts";
 import { KeyedRequests } from "./keyed-requests.ts";
+import { LogDesk } from "./log-desk.ts";
 import { MembershipDesk } from "./membership-desk.ts";
 import { coalesced, repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
@@ -81,6 +82,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     datasets: datasets.registered(),
     weights: versions.registered(),
   }));
+  const logs = new LogDesk(context);
   const queue = new SerialQueue();
   const requests = new KeyedRequests({ store, decisions: context.decisions, queue });
   // Agents knock at once; whoever comes before the term is durable waits behind it.
@@ -195,6 +197,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     },
     job: (jobId) => jobs.view(jobId),
     curve: (jobId) => jobs.curve(jobId),
+    jobLogs: (jobId, query) => logs.read(jobs.view(jobId), query),
     jobRevision: (jobId) => jobs.revision(jobId),
     submitJob: (spec, key) =>
       requests.once(key, () => jobs.submit(datasets.resolve(spec)), {

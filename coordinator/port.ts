@@ -18,6 +18,7 @@ import type {
   VersionView,
 } from "../protocol/messages/api.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
+import type { JobLogs, JobLogsQuery } from "../protocol/messages/job-log.ts";
 import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../protocol/sweep-spec.ts";
 import type { AuditPage, AuditQuery } from "./decision-log.ts";
@@ -41,6 +42,8 @@ export interface Coordinator {
   onChange(listener: () => void): () => void;
   job(jobId: string): JobView;
   curve(jobId: string): LossPoint[];
+  /** What its script has printed, asked of the agents. */
+  jobLogs(jobId: string, query: JobLogsQuery): Promise<JobLogs>;
   /** Of what was decided about a job: changes whenever that does. */
   jobRevision(jobId: string): string;
   /** @param key makes it happen once, however often it is asked for */

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,6 +8,7 @@ import { limits } from "../../protocol/limits.ts";
 import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ScriptSpec } from "../../protocol/script-spec.ts";
 import { ScriptChannel } from "./script-channel.ts";
+import { ScriptLog } from "./script-log.ts";
 import { type FromScript, scriptProtocol, type ToScript } from "./script-messages.ts";
 
 export interface ScriptOptions {
@@ -63,19 +64,18 @@ export class ScriptProcess {
     this.#channel = channel;
     this.#clock = clock;
     const folder = join(options.folder, jobId);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const keep = new ScriptLog(folder);
+    this.logPath = keep.path;
     const scriptPath = join(folder, script.name);
     writeFileSync(scriptPath, script.source);
-    this.logPath = join(folder, "output.log");
     this.#child = spawn(python, ["-u", "-m", "ringfold", scriptPath, ...script.args], {
       cwd: folder,
       detached: true, // a process group of its own: its data loaders end with it, and a Ctrl-C is not meant for it
       stdio: ["ignore", "pipe", "pipe"],
       env: environment({ sharedPath, seed: options.seed }),
     });
-    const keep = openLog(this.logPath);
-    this.#child.stdout?.on("data", keep.write);
-    this.#child.stderr?.on("data", keep.write);
+    this.#child.stdout?.on("data", (bytes: Uint8Array) => keep.write(bytes));
+    this.#child.stderr?.on("data", (bytes: Uint8Array) => keep.write(bytes));
     this.ended = new Promise((resolve) => {
       let spawnFailure: NodeJS.ErrnoException | undefined;
       this.#child.once("error", (error) => {
@@ -118,7 +118,9 @@ export class ScriptProcess {
       const seconds = Math.round(timeoutMs / 1_000);
       const message = `the script has not come to ringfold.steps() within ${seconds} s; its log: ${this.logPath}`;
       this.#channel.fail(new RingfoldError("SCRIPT_SILENT", message));
-      this.#kill("SIGKILL");
+      this.#kill("SIGABRT"); // its launcher writes to the log where it stands
+      const cancelKill = this.#clock.after(limits.childExitTimeoutMs / 2, () => this.#kill("SIGKILL"));
+      void this.ended.then(cancelKill);
     });
     try {
       const message = await this.receive();
@@ -205,21 +207,5 @@ function environment({ sharedPath, seed }: { sharedPath: string; seed: number })
     PYTHONDONTWRITEBYTECODE: "1", // the package's folder may be read-only, and is not ours to fill
     RINGFOLD_FOLDER: sharedPath,
     RINGFOLD_SEED: String(seed),
-  };
-}
-
-/** A file of its own for each life of a script, up to a bound. */
-function openLog(path: string): { write: (bytes: Uint8Array) => void; close: () => void } {
-  const file = openSync(path, "a", 0o600);
-  let written = 0;
-  return {
-    write: (bytes) => {
-      if (written < limits.scriptLogBytes) writeSync(file, bytes);
-      written += bytes.length;
-    },
-    close: () => {
-      if (written >= limits.scriptLogBytes) writeSync(file, `\n[${written} bytes were written in all]\n`);
-      closeSync(file);
-    },
   };
 }

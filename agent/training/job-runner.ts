@@ -70,6 +70,11 @@ export class JobRunner {
     return [...this.#trainers.values()].flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
   }
 
+  /** Whether this agent works for that job, or is about to. */
+  runs(jobId: string): boolean {
+    return this.#trainers.has(jobId);
+  }
+
   async close(): Promise<void> {
     this.#outbox.close();
     await Promise.all([...this.#trainers.keys()].map((jobId) => this.#end(jobId)));

@@ -1,5 +1,5 @@
 import { timingSafeEqual } from "node:crypto";
-import { type Context, Hono } from "hono";
+import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { secureHeaders } from "hono/secure-headers";
 import type { Route } from "../../protocol/api/route.ts";
@@ -34,16 +34,21 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
     }),
   );
   app.use("/api/*", bodyLimit({ maxSize: limits.httpBodyBytes, onError: () => refuse(tooLarge()) }));
-  app.on(["POST", "PUT", "DELETE", "PATCH"], "/api/*", async (c, next) => {
+  const forOperators: MiddlewareHandler = async (c, next) => {
     if (!holdsToken(c.req.header("authorization"), operatorToken)) {
       throw new RingfoldError("UNAUTHENTICATED", "this needs the operator token");
     }
     await next();
-  });
+  };
+  app.on(["POST", "PUT", "DELETE", "PATCH"], "/api/*", forOperators);
 
   const handlers = createHandlers({ coordinator, addresses, log });
   const names = Object.keys(routes) as RouteName[];
-  for (const name of names) serve(app, routes[name], handlers[name] as Handler<Route>);
+  for (const name of names) {
+    const route: Route = routes[name];
+    if (route.isPrivate) app.on(route.method, honoPath(route.path), forOperators);
+    serve(app, route, handlers[name] as Handler<Route>);
+  }
   for (const path of new Set(names.map((name) => routes[name].path))) {
     const allowed = names.filter((name) => routes[name].path === path).map((name) => routes[name].method);
     app.all(honoPath(path), (c) => refuse(methodNotAllowed(c, allowed), { allow: allowed.join(", ") }));

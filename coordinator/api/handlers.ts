@@ -67,6 +67,7 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
       coordinator.drainPeer(id, drained, reason),
     jobs: list(lists.jobs),
     job: ({ parameters: { id } }) => new Revised(coordinator.job(id), coordinator.jobRevision(id)),
+    jobLogs: ({ parameters: { id }, query }) => coordinator.jobLogs(id, query),
     curve: ({ parameters }) => coordinator.curve(parameters.id),
     submitJob: ({ body, key }) => coordinator.submitJob(body, key),
     cancelJob: steer("cancel"),

@@ -19,6 +19,7 @@ import {
   datasetRequestSchema,
   datasetViewSchema,
 } from "../../protocol/messages/dataset.ts";
+import { jobLogsSchema } from "../../protocol/messages/job-log.ts";
 import { sweepSummarySchema, sweepViewSchema } from "../../protocol/messages/sweep.ts";
 import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 
@@ -37,6 +38,7 @@ const named = {
     Cluster: clusterViewSchema,
     Peer: peerViewSchema,
     Job: jobViewSchema,
+    JobLogs: jobLogsSchema,
     Sweep: sweepSummarySchema,
     SweepDetail: sweepViewSchema,
     Version: versionViewSchema,
@@ -144,7 +146,7 @@ function operation(name: string, route: Route, requests: Schemas, answers: Schem
       ...(route.method === "GET" && { 304: { description: "It is what If-None-Match says is known" } }),
       default: { $ref: "#/components/responses/Problem" },
     },
-    security: route.method === "GET" ? [] : [{ operator: [] }],
+    security: route.method === "GET" && !route.isPrivate ? [] : [{ operator: [] }],
   };
 }
 

@@ -22,6 +22,8 @@ export interface Route {
   readonly location?: string;
   /** Takes an Idempotency-Key: sent again with the same key it happens once. */
   readonly once?: true;
+  /** Needs the operator token though it changes nothing: what it answers is not for everybody. */
+  readonly isPrivate?: true;
   /** Takes If-Match. */
   readonly conditional?: true;
   /** Answers server-sent events: always, or when the request accepts `text/event-stream`. */

@@ -26,6 +26,7 @@ import {
 import { auditEntrySchema } from "../messages/audit.ts";
 import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "../messages/dataset.ts";
 import { lossPointSchema } from "../messages/job.ts";
+import { jobLogsQuerySchema, jobLogsSchema } from "../messages/job-log.ts";
 import { sweepStateSchema, sweepSummarySchema, sweepViewSchema } from "../messages/sweep.ts";
 import { sweepSpecSchema } from "../sweep-spec.ts";
 import { listOf, type Route } from "./route.ts";
@@ -84,6 +85,9 @@ export const routes = {
   ),
   job: get("/api/jobs/{id}", "One job", { answer: jobViewSchema }),
   curve: get("/api/jobs/{id}/curve", "The loss of a job by step", { answer: z.array(lossPointSchema) }),
+  jobLogs: get("/api/jobs/{id}/logs", "What a job's script has printed, on all of its agents", {
+    ...{ query: jobLogsQuerySchema, answer: jobLogsSchema, isPrivate: true },
+  }),
   submitJob: change("POST", "/api/jobs", "Submits a job", {
     ...{ body: jobSpecSchema, bodyCode: "JOB_INVALID" },
     ...{ answer: jobViewSchema, status: 201, location: "/api/jobs/{id}", once: true },

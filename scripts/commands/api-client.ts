@@ -31,6 +31,7 @@ import {
 } from "../../protocol/messages/api.ts";
 import type { AuditEntry } from "../../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../../protocol/messages/dataset.ts";
+import type { JobLogs, JobLogsQuery } from "../../protocol/messages/job-log.ts";
 import type { SweepSummary, SweepView } from "../../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../../protocol/sweep-spec.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
@@ -60,6 +61,7 @@ export interface ApiClient {
   drainPeer(peerId: string, request: { drained: boolean; reason: string }): Promise<DrainAnswer>;
   jobs(): Promise<JobView[]>;
   job(id: string): Promise<JobView>;
+  jobLogs(id: string, query: JobLogsQuery): Promise<JobLogs>;
   submitJob(spec: JobSpec): Promise<JobView>;
   cancelJob(id: string): Promise<JobView>;
   steerJob(id: string, action: SteerAction, reason: string): Promise<JobView>;
@@ -139,6 +141,7 @@ export function createApiClient(options: ApiConnection): ApiClient {
     drainPeer: (id, body) => callRoute(options, "drainPeer", { id, body }),
     jobs: () => callList(options, "jobs"),
     job: (id) => callRoute(options, "job", { id }),
+    jobLogs: (id, query) => callRoute(options, "jobLogs", { id, query }),
     submitJob: (body) => callRoute(options, "submitJob", { body }),
     cancelJob: (id) => callRoute(options, "cancelJob", { id, body: {} }),
     steerJob: (id, action, reason) => callRoute(options, `${action}Job`, { id, body: { reason } }),

@@ -10,6 +10,11 @@ export function positiveInteger(text: string): number {
   return value;
 }
 
+export function wholeNumber(text: string): number {
+  if (!/^[0-9]{1,15}$/.test(text)) throw new InvalidArgumentError("Give a whole number from 0.");
+  return Number(text);
+}
+
 export interface VersionReference {
   readonly name: string;
   readonly version: number;

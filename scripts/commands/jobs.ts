@@ -1,7 +1,14 @@
 import type { Command } from "commander";
 import { errorRules } from "../../protocol/errors.ts";
 import type { SteerAction } from "../../protocol/messages/api.ts";
+import { wholeNumber } from "./arguments.ts";
 import { type CommandIo, runCommand } from "./command.ts";
+import type { ScriptLine } from "./follow/script-output.ts";
+
+interface LogsOptions {
+  readonly follow: boolean;
+  readonly rank?: number;
+}
 
 const steering: Readonly<Record<SteerAction, string>> = {
   pause: "stop a job at its next step, write a checkpoint there, and free its workers",
@@ -13,7 +20,9 @@ const steering: Readonly<Record<SteerAction, string>> = {
 export function register(program: Command, io: CommandIo): void {
   const jobs = program
     .command("jobs")
-    .description("list the jobs of the cluster; show, follow, pause, resume, cancel or retry one")
+    .description(
+      "list the jobs of the cluster; show, follow, pause, resume, cancel or retry one, or read its log",
+    )
     // runCommand refuses them, and says which commands there are.
     .allowExcessArguments()
     .action((_options: unknown, command: Command) =>
@@ -49,6 +58,24 @@ export function register(program: Command, io: CommandIo): void {
         const { connectApi } = await import("./api-client.ts");
         const { followToEnd } = await import("./train.ts");
         return followToEnd(await connectApi(context), id, context);
+      }),
+    );
+
+  jobs
+    .command("logs")
+    .argument("<id>", "for example job-3")
+    .option("--follow", "go on until the job is over", false)
+    .option("--rank <number>", "of this rank only", wholeNumber)
+    .description("show what a job's script has printed, each line with its rank")
+    .action((id: string, _options: unknown, command: Command) =>
+      runCommand<LogsOptions>(command, io, async (context, { follow, rank }) => {
+        const { connectApi } = await import("./api-client.ts");
+        const { lineText, showScriptOutput } = await import("./follow/script-output.ts");
+        const api = await connectApi(context);
+        const onLine = (line: ScriptLine) =>
+          void io.stdout.write(`${context.common.json ? JSON.stringify(line) : lineText(line)}\n`);
+        await showScriptOutput({ api, jobId: id, rank, onLine, signal: context.signal }, { follow });
+        return undefined;
       }),
     );
 

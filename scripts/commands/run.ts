@@ -14,6 +14,7 @@ interface RunOptions {
   readonly wire: string;
   readonly plaintext: boolean;
   readonly detach: boolean;
+  readonly follow: boolean;
 }
 
 export function register(program: Command, io: CommandIo): void {
@@ -36,6 +37,7 @@ export function register(program: Command, io: CommandIo): void {
       new Option("--wire <format>", "how gradients travel").choices(wireSchema.options).default("f32"),
     )
     .option("--plaintext", "do not encrypt gradients; for a trusted LAN", false)
+    .option("--follow", "also show what the script prints, each line with its rank", false)
     .option("--detach", "return as soon as the job is submitted", false)
     .action((script: string, args: readonly string[], _options: unknown, command: Command) =>
       runCommand<RunOptions>(command, io, (context, options) => run({ script, args }, context, options)),

@@ -1,9 +1,10 @@
 import type { Command } from "commander";
-import { type ErrorCode, isErrorCode, RingfoldError } from "../../protocol/errors.ts";
+import { type ErrorCode, isErrorCode, RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
 import type { ApiClient } from "./api-client.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
+import type { ScriptLine } from "./follow/script-output.ts";
 
 interface TrainOptions {
   readonly detach: boolean;
@@ -31,7 +32,7 @@ async function train(path: string, context: CommandContext, options: TrainOption
 export async function submitAndFollow(
   spec: JobSpec,
   context: CommandContext,
-  options: { readonly detach: boolean },
+  options: { readonly detach: boolean; readonly follow?: boolean },
 ): Promise<CommandResult> {
   const { connectApi } = await import("./api-client.ts");
   const api = await connectApi(context);
@@ -43,7 +44,7 @@ export async function submitAndFollow(
     };
   }
   context.note(`${job.id} submitted: ${job.spec.name}`);
-  return followToEnd(api, job.id, context);
+  return followToEnd(api, job.id, context, options.follow === true);
 }
 
 async function withEngine(spec: JobSpec, name: string | undefined): Promise<JobSpec> {
@@ -58,6 +59,7 @@ async function withEngine(spec: JobSpec, name: string | undefined): Promise<JobS
 
 /**
  * Shows a job until it ends.
+ * @param withOutput shows what its script prints, too
  * @throws RingfoldError the code that the job failed with | JOB_FAILED
  * | CANCELLED (the job was cancelled, or Ctrl-C detached us and the job goes on)
  */
@@ -65,13 +67,17 @@ export async function followToEnd(
   api: ApiClient,
   jobId: string,
   context: CommandContext,
+  withOutput = false,
 ): Promise<CommandResult> {
   const { createJobProgress } = await import("./follow/job-progress.ts");
   const { followJob } = await import("./follow/cluster-follower.ts");
   const progress = createJobProgress({ stream: context.io.stderr, note: context.note, nowMs: Date.now });
+  const output = withOutput ? showOutput(api, jobId, context, progress.say) : undefined;
   try {
     const job = await followJob(api, jobId, { ...context, onUpdate: progress.update });
+    await output;
     progress.close();
+    if (!output) await showLastWords(api, job, context);
     return await endOf(job);
   } catch (cause) {
     if (!context.signal.aborted) throw cause;
@@ -83,6 +89,28 @@ export async function followToEnd(
   } finally {
     progress.close();
   }
+}
+
+/** A job whose output cannot be had is followed all the same. */
+async function showOutput(
+  api: ApiClient,
+  jobId: string,
+  { signal }: CommandContext,
+  say: (line: string) => void,
+): Promise<void> {
+  const { lineText, showScriptOutput } = await import("./follow/script-output.ts");
+  const onLine = (line: ScriptLine) => say(lineText(line));
+  await showScriptOutput({ api, jobId, onLine, signal }, { follow: true }).catch((cause: unknown) => {
+    if (!signal.aborted) say(`the output of ${jobId} cannot be shown: ${toRingfoldError(cause).message}`);
+  });
+}
+
+/** The traceback, where a script is what has failed. */
+async function showLastWords(api: ApiClient, job: JobView, { note }: CommandContext): Promise<void> {
+  if (job.state !== "failed" || !job.spec.script || !api.isOperator) return;
+  const { lastWords } = await import("./follow/script-output.ts");
+  const lines = await lastWords(api, job).catch(() => []); // the reason names the log
+  for (const line of lines) note(line);
 }
 
 /** What a shell and the remedy go by: the code of what ended the job where this release knows it. */

@@ -36,9 +36,9 @@ test("the document has each route of the table, under its name, with its token",
       guarded: security.length > 0,
     })),
   );
-  const told = Object.entries(routes as Record<string, Route>).map(([name, { method, path }]) => ({
+  const told = Object.entries(routes as Record<string, Route>).map(([name, { method, path, isPrivate }]) => ({
     ...{ name, method, path },
-    guarded: method !== "GET",
+    guarded: method !== "GET" || isPrivate === true,
   }));
   expect(described).toHaveLength(told.length);
   expect(described).toEqual(expect.arrayContaining(told));

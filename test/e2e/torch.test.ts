@@ -36,6 +36,10 @@ describe.skipIf(!hasTorch)("a PyTorch script on real agents", () => {
     );
     return id;
   }
+  const operatorEnv = () => {
+    const { httpUrl, operatorToken } = cluster.processes.coordinator.ready;
+    return { RINGFOLD_COORDINATOR: httpUrl, RINGFOLD_OPERATOR_TOKEN: operatorToken };
+  };
   const over = (job: JobView) => job.state === "succeeded" || job.state === "failed";
   /** What the script has said at its end, by rank that came so far. */
   async function saidBy(id: string, word: string): Promise<string[]> {
@@ -71,6 +75,36 @@ describe.skipIf(!hasTorch)("a PyTorch script on real agents", () => {
     });
   }, 120_000);
 
+  test("gradients that leave during the backward pass, by step.backward or a DDP hook, have the bits of those that do not", async () => {
+    const hashes: string[] = [];
+    for (const mood of ["large", "large early", "large ddp"]) {
+      const job = await cluster.untilJob(await submit(["12", "0", mood], { min: 2, max: 2 }), over);
+      expect(job.reason).toBe("all steps are done");
+      const said = await saidBy(job.id, "hash");
+      expect(said).toHaveLength(2);
+      hashes.push(...said);
+      if (mood !== "large") expect(job.progress?.hiddenCommunicationMs).toBeGreaterThan(0);
+    }
+    expect(new Set(hashes).size).toBe(1);
+  }, 120_000);
+
+  test("what the ranks print is shown by rank, while they run and afterwards", async () => {
+    const path = join(cluster.folder, "talking.py");
+    await writeFile(path, await readFile(scriptPath));
+    const args = ["run", path, "--workers", "2", "--min", "2", "--follow", "--", "20", "0.02", "talks"];
+    const { exitCode, stderr } = await runRingfold(args, { env: operatorEnv() });
+    expect(exitCode).toBe(0);
+    for (const rank of [0, 1])
+      for (const step of [0, 19])
+        expect(stderr).toMatch(
+          new RegExp(`^\\[rank ${rank} agent-[12]\\] rank ${rank} is at step ${step}$`, "m"),
+        );
+    const { id } = (await cluster.api().jobs()).at(-1)!;
+    const { stdout } = await runRingfold(["jobs", "logs", id], { env: operatorEnv() });
+    expect(stdout.match(/is at step/g)).toHaveLength(40);
+    expect(stdout.match(/\] hash [0-9a-f]{64}$/gm)).toHaveLength(2);
+  }, 120_000);
+
   test("a script that is killed with SIGKILL comes back, heals, and both ranks end with the same bits", async () => {
     const id = await submit(["300", "0.03"], { min: 1, max: 2 });
     await cluster.untilJob(id, (job) => (job.progress?.step ?? 0) >= 30);
@@ -87,14 +121,11 @@ describe.skipIf(!hasTorch)("a PyTorch script on real agents", () => {
   test("a script that throws fails the job with the line, and the agents go on", async () => {
     const path = join(cluster.folder, "broken.py");
     await writeFile(path, await readFile(scriptPath));
-    const { httpUrl, operatorToken } = cluster.processes.coordinator.ready;
-    const env = { RINGFOLD_COORDINATOR: httpUrl, RINGFOLD_OPERATOR_TOKEN: operatorToken };
     const { exitCode, stderr } = await runRingfold(
       ["run", path, "--workers", "2", "--", "60", "0", "throws"],
-      {
-        env,
-      },
+      { env: operatorEnv() },
     );
+    expect(stderr).toMatch(/^\[rank [01] agent-[12]\] Traceback \(most recent call last\):$/m);
     expect(stderr).toMatch(/ValueError: no such luck \(broken\.py:\d+\); its log: .*output\.log/);
     expect(exitCode).toBe(1);
     expect(cluster.processes.liveAgents()).toHaveLength(2);

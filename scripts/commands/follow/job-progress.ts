@@ -9,6 +9,8 @@ const lineIntervalMs = 5_000;
 
 export interface JobProgress {
   update(job: JobView): void;
+  /** Writes a line of somebody else's that stays. */
+  say(line: string): void;
   /** Leaves the terminal as it was; call it whatever happens. */
   close(): void;
 }
@@ -38,6 +40,7 @@ export function createJobProgress(options: JobProgressOptions): JobProgress {
       lastReason = reason;
       if (job.progress && job.state === "running") steps.show(job, job.progress);
     },
+    say: (line) => steps.interrupt(line),
     close: () => steps.close(),
   };
 }
