@@ -7,7 +7,8 @@ import { main as compile } from "assemblyscript/asc";
 /**
  * Builds the WebAssembly kernels. Their output is committed, so that nobody needs a compiler to run Ringfold.
  *
- * - agent/engine/kernels: training, twice: kernels-relaxed.wasm (fused multiply-add) and kernels-simd.wasm (plain SIMD128)
+ * - agent/engine/kernels: training, three times: kernels-wide.wasm (fused multiply-add, tiles for 256-bit registers),
+ *   kernels-relaxed.wasm (fused multiply-add) and kernels-simd.wasm (plain SIMD128)
  * - agent/training/kernels: the optimizers, plain SIMD128 only: the same bits on every machine
  * - agent/ring/kernels: the ring, plain SIMD128 only: the same bits on every machine
  *
@@ -31,8 +32,17 @@ const commonFlags = [
   "--disableWarning=112",
 ];
 const builds = [
-  { folder: "agent/engine/kernels", file: "kernels-relaxed.wasm", flags: ["--enable=relaxed-simd"] },
-  { folder: "agent/engine/kernels", file: "kernels-simd.wasm", flags: [] },
+  {
+    folder: "agent/engine/kernels",
+    file: "kernels-wide.wasm",
+    flags: ["--enable=relaxed-simd", "--use=WIDE=1"],
+  },
+  {
+    folder: "agent/engine/kernels",
+    file: "kernels-relaxed.wasm",
+    flags: ["--enable=relaxed-simd", "--use=WIDE=0"],
+  },
+  { folder: "agent/engine/kernels", file: "kernels-simd.wasm", flags: ["--use=WIDE=0"] },
   { folder: "agent/training/kernels", file: "kernels.wasm", flags: [] },
   {
     folder: "agent/ring/kernels",

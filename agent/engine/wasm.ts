@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { registerActivations } from "./kernels/activation.ts";
+import { type KernelBuild, loadBestKernels, loadKernels } from "./kernels/build.ts";
 import { registerConvolution } from "./kernels/convolution.ts";
 import { registerDepthwise } from "./kernels/depthwise.ts";
 import { fusedOperations } from "./kernels/fused/operations.ts";
@@ -9,7 +10,6 @@ import { registerGather } from "./kernels/gather.ts";
 import { type Heap, openHeap, type WasmBackend } from "./kernels/heap.ts";
 import { registerIdentity } from "./kernels/identity.ts";
 import { registerMatMul } from "./kernels/matmul.ts";
-import { bestKernelBuild, type KernelBuild, loadKernels } from "./kernels/module.ts";
 import { kernelHost } from "./kernels/override.ts";
 import { registerPooling } from "./kernels/pooling.ts";
 import { registerReductions } from "./kernels/reductions.ts";
@@ -32,15 +32,11 @@ let installation: Promise<Installation> | undefined;
  *
  * @param build of the kernels; the best one that this JavaScript engine can run unless told
  */
-export async function openWasm({
-  build = bestKernelBuild(),
-}: {
-  readonly build?: KernelBuild;
-} = {}): Promise<Runtime> {
+export async function openWasm({ build }: { readonly build?: KernelBuild } = {}): Promise<Runtime> {
   const tf = await import("@tensorflow/tfjs");
   installation ??= install(tf, build);
   const { heap, operations, detail, build: installed } = await installation;
-  assert.equal(installed, build, "one build of the kernels a process");
+  assert(build === undefined || build === installed, "one build of the kernels a process");
   return {
     name: "wasm",
     tf,
@@ -62,7 +58,13 @@ export async function openWasm({
   };
 }
 
-async function install(tf: Tf, build: KernelBuild): Promise<Installation> {
+const buildNames: Readonly<Record<KernelBuild, string>> = {
+  wide: "relaxed SIMD, 256 bits at a time",
+  relaxed: "relaxed SIMD",
+  simd: "plain SIMD",
+};
+
+async function install(tf: Tf, asked: KernelBuild | undefined): Promise<Installation> {
   const { setWasmPaths, version_wasm } = await import("@tensorflow/tfjs-backend-wasm");
   if (version_wasm !== testedRelease) {
     throw new Error(`@tensorflow/tfjs-backend-wasm is ${version_wasm}, and this needs ${testedRelease}`);
@@ -74,7 +76,11 @@ async function install(tf: Tf, build: KernelBuild): Promise<Installation> {
   setWasmPaths(`${dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm"))}/`);
   if (!(await tf.setBackend("wasm"))) throw new Error("the wasm backend of TF.js did not start");
   const backend = tf.findBackend("wasm") as unknown as WasmBackend;
-  const heap = openHeap(backend, await loadKernels(build, backend.wasm.asm.memory));
+  const { memory } = backend.wasm.asm;
+  const { build, kernels } = asked
+    ? { build: asked, kernels: await loadKernels(asked, memory) }
+    : await loadBestKernels(memory);
+  const heap = openHeap(backend, kernels);
   const host = kernelHost(tf, heap);
   registerIdentity(host);
   registerMatMul(host);
@@ -84,6 +90,6 @@ async function install(tf: Tf, build: KernelBuild): Promise<Installation> {
   registerReductions(host);
   registerActivations(host);
   registerGather(host);
-  const detail = `WebAssembly with ${build === "relaxed" ? "relaxed" : "plain"} SIMD, one thread`;
+  const detail = `WebAssembly with ${buildNames[build]}, one thread`;
   return { build, heap, operations: fusedOperations(host), detail };
 }

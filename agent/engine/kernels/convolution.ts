@@ -32,9 +32,11 @@ function geometry(tf: Tf, heap: Heap, xShape: number[], filterShape: number[], a
   );
   if (info.inChannels !== filterShape[2]) return null;
   if (sizeOf(info.outShape) === 0 || sizeOf(filterShape) * 192 > scratchFloatsMax) return null;
-  const scratchFloats = heap.kernels.convScratch(info.filterHeight, info.filterWidth, info.inChannels);
+  const { filterHeight, filterWidth, inChannels, outChannels } = info;
+  const scratchFloats = heap.kernels.convScratch(filterHeight, filterWidth, inChannels, outChannels);
+  if (scratchFloats > scratchFloatsMax) return null;
   const window = [...windowOf(info), info.dilationHeight, info.dilationWidth] as const;
-  return { outShape: info.outShape, outChannels: info.outChannels, window, scratchFloats };
+  return { outShape: info.outShape, outChannels, window, scratchFloats };
 }
 
 export const windowOf = (
@@ -80,8 +82,49 @@ export function conv2d(
   return out;
 }
 
+/** Gradients behind a ReLU that put out `y`; without one, of what the convolution itself put out. */
+interface OutputGradient {
+  readonly dy: TensorInfo;
+  readonly y?: TensorInfo | undefined;
+}
+
+/** @param dbias takes the sums over all pixels, the gradient in a bias */
+export function conv2dFilterGrad(
+  { tf, heap }: TensorHost,
+  x: TensorInfo,
+  { dy, y }: OutputGradient,
+  { filterShape, ...attributes }: ConvAttributes & { readonly filterShape: number[] },
+  dbias?: TensorInfo,
+): TensorInfo | undefined {
+  const shape = geometry(tf, heap, x.shape, filterShape, attributes);
+  if (!shape) return undefined;
+  assert.equal(sizeOf(dy.shape), sizeOf(shape.outShape), "dy fits the convolution");
+  const out = heap.output(filterShape);
+  const scratch = heap.scratch(shape.scratchFloats);
+  const inputs = [heap.at(x), heap.at(dy), y ? heap.at(y) : 0] as const;
+  const tail = [shape.outChannels, heap.at(out), dbias ? heap.at(dbias) : 0, scratch] as const;
+  heap.kernels.conv2dFilterGrad(...inputs, ...shape.window, ...tail);
+  return out;
+}
+
+export function conv2dInputGrad(
+  { tf, heap }: TensorHost,
+  { dy, y }: OutputGradient,
+  filter: TensorInfo,
+  { inputShape, ...attributes }: ConvAttributes & { readonly inputShape: number[] },
+): TensorInfo | undefined {
+  const shape = geometry(tf, heap, inputShape, filter.shape, attributes);
+  if (!shape) return undefined;
+  assert.equal(sizeOf(dy.shape), sizeOf(shape.outShape), "dy fits the convolution");
+  const out = heap.output(inputShape);
+  const scratch = heap.scratch(shape.scratchFloats);
+  const inputs = [heap.at(dy), y ? heap.at(y) : 0, heap.at(filter)] as const;
+  heap.kernels.conv2dInputGrad(...inputs, ...shape.window, shape.outChannels, heap.at(out), scratch);
+  return out;
+}
+
 export function registerConvolution(host: KernelHost): void {
-  const { tf, heap, override } = host;
+  const { override } = host;
 
   override<ConvAttributes>("Conv2D", (inputs, attributes) => {
     const x = ask(inputs, "x");
@@ -103,14 +146,7 @@ export function registerConvolution(host: KernelHost): void {
     (inputs, attributes) => {
       const x = ask(inputs, "x");
       const dy = ask(inputs, "dy");
-      const shape = x && dy ? geometry(tf, heap, x.shape, attributes.filterShape, attributes) : null;
-      if (!x || !dy || !shape) return undefined;
-      assert.equal(sizeOf(dy.shape), sizeOf(shape.outShape), "dy fits the convolution");
-      const out = heap.output(attributes.filterShape);
-      const scratch = heap.scratch(shape.scratchFloats);
-      const tail = [shape.outChannels, heap.at(out), scratch] as const;
-      heap.kernels.conv2dFilterGrad(heap.at(x), heap.at(dy), ...shape.window, ...tail);
-      return out;
+      return x && dy ? conv2dFilterGrad(host, x, { dy }, attributes) : undefined;
     },
   );
 
@@ -119,14 +155,7 @@ export function registerConvolution(host: KernelHost): void {
     (inputs, attributes) => {
       const dy = ask(inputs, "dy");
       const filter = ask(inputs, "filter");
-      const shape = dy && filter ? geometry(tf, heap, attributes.inputShape, filter.shape, attributes) : null;
-      if (!dy || !filter || !shape) return undefined;
-      assert.equal(sizeOf(dy.shape), sizeOf(shape.outShape), "dy fits the convolution");
-      const out = heap.output(attributes.inputShape);
-      const scratch = heap.scratch(shape.scratchFloats);
-      const tail = [shape.outChannels, heap.at(out), scratch] as const;
-      heap.kernels.conv2dInputGrad(heap.at(dy), heap.at(filter), ...shape.window, ...tail);
-      return out;
+      return dy && filter ? conv2dInputGrad(host, { dy }, filter, attributes) : undefined;
     },
   );
 }

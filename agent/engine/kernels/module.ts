@@ -1,15 +1,3 @@
-import { readFile } from "node:fs/promises";
-
-/** The part of the global WebAssembly that we use: TypeScript declares it only along with the whole DOM. */
-interface WebAssemblyGlobal {
-  validate(bytes: Uint8Array): boolean;
-  instantiate(
-    bytes: Uint8Array,
-    imports: object,
-  ): Promise<{ readonly instance: { readonly exports: object } }>;
-}
-const { WebAssembly } = globalThis as unknown as { readonly WebAssembly: WebAssemblyGlobal };
-
 /** A WebAssembly.Memory; only handed on. */
 export type Memory = object;
 
@@ -39,7 +27,7 @@ export type Dilations = readonly [dilationHeight: number, dilationWidth: number]
 /** What assembly/index.ts exports. Pointers are byte offsets into the heap, sizes are in elements. */
 export interface KernelExports {
   gemmScratch(): number;
-  convScratch(filterHeight: number, filterWidth: number, channels: number): number;
+  convScratch(filterHeight: number, filterWidth: number, channels: number, outChannels: number): number;
   gemm(
     m: number,
     n: number,
@@ -90,16 +78,19 @@ export interface KernelExports {
     ...call: [
       x: Pointer,
       dy: Pointer,
+      y: Pointer,
       ...WindowGeometry,
       ...Dilations,
       outChannels: number,
       dfilter: Pointer,
+      dbias: Pointer,
       scratch: Pointer,
     ]
   ): void;
   conv2dInputGrad(
     ...call: [
       dy: Pointer,
+      y: Pointer,
       filter: Pointer,
       ...WindowGeometry,
       ...Dilations,
@@ -235,20 +226,3 @@ export interface KernelExports {
 
 /** Flags of gemm and conv2d, as in assembly/vector.ts: what happens to a result on its way to memory. */
 export const kernelFlags = { relu: 2, bias: 4 } as const;
-
-export type KernelBuild = "relaxed" | "simd";
-
-// (module (func (result v128) (f32x4.relaxed_madd (v128.const 0) (v128.const 0) (v128.const 0))))
-const zeros = [0xfd, 0x0c, ...new Array<number>(16).fill(0)];
-const header = [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 5, 1, 0x60, 0, 1, 0x7b, 3, 2, 1, 0, 10, 61, 1, 59, 0];
-const relaxedProbe = new Uint8Array([...header, ...zeros, ...zeros, ...zeros, 0xfd, 0x85, 0x02, 0x0b]);
-
-/** The faster build that this JavaScript engine can run. */
-export const bestKernelBuild = (): KernelBuild => (WebAssembly.validate(relaxedProbe) ? "relaxed" : "simd");
-
-/** Instantiates a build on `memory`, which stays its owner's: the module keeps nothing in it. */
-export async function loadKernels(build: KernelBuild, memory: Memory): Promise<KernelExports> {
-  const bytes = await readFile(new URL(`kernels-${build}.wasm`, import.meta.url));
-  const { instance } = await WebAssembly.instantiate(bytes, { env: { memory } });
-  return instance.exports as unknown as KernelExports;
-}

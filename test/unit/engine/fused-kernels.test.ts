@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { kernelBench } from "../../fixtures/kernel-bench.ts";
 
 /** The kernels of whole layers, both builds, by their definitions and within their bounds. */
-describe.each(["relaxed", "simd"] as const)("kernels of whole layers, %s build", async (build) => {
+describe.each(["wide", "relaxed", "simd"] as const)("kernels of whole layers, %s build", async (build) => {
   const { kernels, place, clear, expectGuards } = await kernelBench(build);
 
   /** Numbers of both signs, the same for the same seed. */

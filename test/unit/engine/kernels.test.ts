@@ -6,7 +6,7 @@ import { kernelBench } from "../../fixtures/kernel-bench.ts";
 const value = fc.float({ min: -4, max: 4, noNaN: true });
 const values = (length: number) => fc.array(value, { minLength: length, maxLength: length });
 
-describe.each(["relaxed", "simd"] as const)("kernels, %s build", async (build) => {
+describe.each(["wide", "relaxed", "simd"] as const)("kernels, %s build", async (build) => {
   const { kernels, place, clear, expectGuards } = await kernelBench(build);
 
   it("multiplies any shapes, adds the bias, applies ReLU, and writes nowhere else", () => {

@@ -1,14 +1,11 @@
 // C[M,N] (+)= A[M,K] * B[K,N] with element strides for A and B, so a transpose costs nothing extra. Blocks of A and B
-// are packed into panels of TILE_ROWS rows and TILE_COLUMNS columns (zero filled), and a 4x8 register tile runs over
-// them. 4x8 needs 8 accumulators + 2 + 4 registers = 14 of the 15 that V8 has on x64; 6x8 is 2-3 % faster with relaxed
-// SIMD but spills without it.
+// are packed into panels of TILE_ROWS rows and TILE_COLUMNS columns (zero filled), and a register tile runs over them.
 //
 // Source: Goto & van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 
-import { ACCUMULATE, BIAS, multiplyAdd, Pointer, RELU, splat } from "./vector";
+import { tile, TILE_COLUMNS, TILE_PITCH, TILE_ROWS } from "./tile";
+import { ACCUMULATE, BIAS, loadLanes, Pointer, RELU, splat, storeLanes } from "./vector";
 
-const TILE_ROWS: i32 = 4;
-const TILE_COLUMNS: i32 = 8;
 /** Blocks: one of A (BLOCK_M x BLOCK_K) stays in the second-level cache, a panel of B in the first. */
 const BLOCK_K: i32 = 256;
 const BLOCK_M: i32 = 96;
@@ -17,55 +14,6 @@ const BLOCK_N: i32 = 512;
 /** Floats of scratch that gemm needs. */
 export function gemmScratch(): i32 {
   return BLOCK_K * (BLOCK_N + BLOCK_M) + TILE_ROWS * TILE_COLUMNS;
-}
-
-// @ts-ignore: decorator
-@inline function finishRow(c: Pointer, x0: v128, x1: v128, flags: i32, bias: Pointer): void {
-  if (flags & ACCUMULATE) {
-    x0 = f32x4.add(x0, v128.load(c));
-    x1 = f32x4.add(x1, v128.load(c, 16));
-  }
-  if (flags & BIAS) {
-    x0 = f32x4.add(x0, v128.load(bias));
-    x1 = f32x4.add(x1, v128.load(bias, 16));
-  }
-  if (flags & RELU) {
-    x0 = f32x4.pmax(x0, splat(0));
-    x1 = f32x4.pmax(x1, splat(0));
-  }
-  v128.store(c, x0);
-  v128.store(c, x1, 16);
-}
-
-/**
- * The register tile. Exported only so that the optimizer leaves it a function of its own: V8 keeps the accumulators in
- * registers only in a small function. The rows run backwards because V8 12 schedules the multiply-adds in the reverse
- * of the order in which their results are used after the loop, and the loads in program order. do-while, as V8 12
- * loses a tenth on a loop tested at the top; so `depth` must be at least 1.
- */
-export function tile(depth: i32, a: Pointer, b: Pointer, c: Pointer, ldc: usize, flags: i32, bias: Pointer): void {
-  let c00 = splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
-  do {
-    const b0 = v128.load(b), b1 = v128.load(b, 16);
-    let x = v128.load_splat<f32>(a, 12);
-    c31 = multiplyAdd(x, b1, c31);
-    c30 = multiplyAdd(x, b0, c30);
-    x = v128.load_splat<f32>(a, 8);
-    c21 = multiplyAdd(x, b1, c21);
-    c20 = multiplyAdd(x, b0, c20);
-    x = v128.load_splat<f32>(a, 4);
-    c11 = multiplyAdd(x, b1, c11);
-    c10 = multiplyAdd(x, b0, c10);
-    x = v128.load_splat<f32>(a);
-    c01 = multiplyAdd(x, b1, c01);
-    c00 = multiplyAdd(x, b0, c00);
-    a += 16;
-    b += 32;
-  } while (--depth);
-  finishRow(c, c00, c01, flags, bias);
-  finishRow(c + ldc, c10, c11, flags, bias);
-  finishRow(c + 2 * ldc, c20, c21, flags, bias);
-  finishRow(c + 3 * ldc, c30, c31, flags, bias);
 }
 
 /** Four rows (or columns) `step` bytes apart, 4 elements each, transposed to out, `pitch` bytes apart. */
@@ -106,19 +54,27 @@ function packB(b: Pointer, rowStride: usize, columnStride: usize, depth: i32, co
     let p = b + <usize>j * columnStride, k = 0;
     const width = min(TILE_COLUMNS, columns - j);
     if (width == TILE_COLUMNS && columnStride == 4) {
-      for (; k < depth; k++, p += rowStride, out += 32) {
+      for (; k < depth; k++, p += rowStride, out += TILE_PITCH) {
         v128.store(out, v128.load(p));
         v128.store(out, v128.load(p, 16), 16);
+        if (WIDE) {
+          v128.store(out, v128.load(p, 32), 32);
+          v128.store(out, v128.load(p, 48), 48);
+        }
       }
       continue;
     }
     if (width == TILE_COLUMNS && rowStride == 4) {
-      for (; k + 4 <= depth; k += 4, p += 16, out += 128) {
-        transpose4(p, columnStride, out, 32);
-        transpose4(p + 4 * columnStride, columnStride, out + 16, 32);
+      for (; k + 4 <= depth; k += 4, p += 16, out += 4 * TILE_PITCH) {
+        transpose4(p, columnStride, out, TILE_PITCH);
+        transpose4(p + 4 * columnStride, columnStride, out + 16, TILE_PITCH);
+        if (WIDE) {
+          transpose4(p + 8 * columnStride, columnStride, out + 32, TILE_PITCH);
+          transpose4(p + 12 * columnStride, columnStride, out + 48, TILE_PITCH);
+        }
       }
     }
-    for (; k < depth; k++, p += rowStride, out += 32) {
+    for (; k < depth; k++, p += rowStride, out += TILE_PITCH) {
       for (let c = 0; c < TILE_COLUMNS; c++) {
         store<f32>(out + (<usize>c << 2), c < width ? load<f32>(p + <usize>c * columnStride) : 0);
       }
@@ -128,14 +84,13 @@ function packB(b: Pointer, rowStride: usize, columnStride: usize, depth: i32, co
 
 /** Brings a whole tile from `edge` into the part of C that exists. */
 function storeEdge(c: Pointer, ldc: usize, rows: i32, columns: i32, flags: i32, bias: Pointer, edge: Pointer): void {
-  for (let r = 0; r < rows; r++) {
-    for (let n = 0; n < columns; n++) {
-      const o = c + <usize>r * ldc + (<usize>n << 2);
-      let x = load<f32>(edge + <usize>((r << 5) + (n << 2)));
-      if (flags & ACCUMULATE) x += load<f32>(o);
-      if (flags & BIAS) x += load<f32>(bias + (<usize>n << 2));
-      if (flags & RELU) x = x < 0 ? 0 : x;
-      store<f32>(o, x);
+  for (; rows > 0; rows--, c += ldc, edge += TILE_PITCH) {
+    for (let n = columns, o: usize = 0; n > 0; n -= 4, o += 16) {
+      let x = v128.load(edge + o);
+      if (flags & ACCUMULATE) x = f32x4.add(x, loadLanes(c + o, n));
+      if (flags & BIAS) x = f32x4.add(x, loadLanes(bias + o, n));
+      if (flags & RELU) x = f32x4.pmax(x, splat(0));
+      storeLanes(c + o, x, n);
     }
   }
 }
@@ -173,7 +128,7 @@ export function gemm(
             if (rows == TILE_ROWS && columns == TILE_COLUMNS) {
               tile(kb, ap, bp, c, ldc, f, bj);
             } else {
-              tile(kb, ap, bp, edge, 32, 0, 0);
+              tile(kb, ap, bp, edge, TILE_PITCH, 0, 0);
               storeEdge(c, ldc, rows, columns, f, bj, edge);
             }
           }

@@ -13,9 +13,10 @@ export { conv2d, conv2dFilterGrad, conv2dInputGrad, convScratch } from "./convol
 export { depthwiseFilterGrad, depthwiseInputGrad } from "./depthwise";
 export { exp } from "./exponential";
 export { gatherRows, scatterAddRows } from "./gather";
-export { gemm, gemmBatch, gemmScratch, tile } from "./gemm";
+export { gemm, gemmBatch, gemmScratch } from "./gemm";
 export { batchNorm, batchNormGrad, layerNorm, layerNormGrad } from "./normalization";
 export { maxPoolGrad } from "./pooling";
 export { lstmCell, lstmCellGrad } from "./recurrent";
 export { columnSum, reluBiasGrad, rowSum } from "./reductions";
 export { softmax, softmaxCrossEntropy } from "./softmax";
+export { tile } from "./tile";

@@ -12,7 +12,7 @@ export function columnSum(x: Pointer, rows: i32, columns: i32, out: Pointer): vo
 }
 
 /** out[c] += sum over rows of x[r, c]. */
-function addColumns(x: Pointer, rows: i32, columns: i32, out: Pointer): void {
+export function addColumns(x: Pointer, rows: i32, columns: i32, out: Pointer): void {
   const pitch = <usize>columns << 2;
   let c = 0;
   for (; c + 16 <= columns; c += 16) {
@@ -61,16 +61,23 @@ export function rowSum(x: Pointer, rows: i32, columns: i32, out: Pointer): void 
   }
 }
 
+/** dx = y > 0 ? dy : 0, of n elements. */
+export function reluGrad(y: Pointer, dy: Pointer, dx: Pointer, n: i32): void {
+  for (; n >= 8; n -= 8, y += 32, dy += 32, dx += 32) {
+    const d0 = v128.and(v128.load(dy), f32x4.gt(v128.load(y), splat(0)));
+    const d1 = v128.and(v128.load(dy, 16), f32x4.gt(v128.load(y, 16), splat(0)));
+    v128.store(dx, d0);
+    v128.store(dx, d1, 16);
+  }
+  for (; n > 0; n--, y += 4, dy += 4, dx += 4) store<f32>(dx, load<f32>(y) > 0 ? load<f32>(dy) : 0);
+}
+
 /** dx = y > 0 ? dy : 0, and db[c] = column sums of dx: the backward pass of bias + ReLU in one sweep. */
 export function reluBiasGrad(y: Pointer, dy: Pointer, dx: Pointer, rows: i32, columns: i32, db: Pointer): void {
   memory.fill(db, 0, <usize>columns << 2);
   for (let r = 0; r < rows; r += ROWS_AT_ONCE) {
     const n = min(ROWS_AT_ONCE, rows - r), size = n * columns, bytes = <usize>size << 2;
-    let i = 0, o: usize = 0;
-    for (; i + 4 <= size; i += 4, o += 16) {
-      v128.store(dx + o, v128.and(v128.load(dy + o), f32x4.gt(v128.load(y + o), splat(0))));
-    }
-    for (; i < size; i++, o += 4) store<f32>(dx + o, load<f32>(y + o) > 0 ? load<f32>(dy + o) : 0);
+    reluGrad(y, dy, dx, size);
     addColumns(dx, n, columns, db);
     y += bytes;
     dy += bytes;

@@ -1,8 +1,8 @@
 import type { Tensor, Tensor2D } from "@tensorflow/tfjs";
-import { type ConvAttributes, conv2d } from "../convolution.ts";
+import { type ConvAttributes, conv2d, conv2dFilterGrad, conv2dInputGrad } from "../convolution.ts";
 import { matMul } from "../matmul.ts";
 import type { KernelHost } from "../override.ts";
-import { asMatrix, define, runner } from "./kernel.ts";
+import { asMatrix, define, ready, runner } from "./kernel.ts";
 
 /** [dy where y > 0, its column sums]. */
 export function defineReluBias(host: KernelHost): void {
@@ -50,28 +50,41 @@ export function defineDense(host: KernelHost): void {
   });
 }
 
+type FusedConvAttributes = ConvAttributes & { readonly relu: boolean };
+
 export function defineConv2d(host: KernelHost): void {
   const run = runner(host);
-  define(host, "RingfoldConv2d", ({ x, filter, bias }, attributes: ConvAttributes & { relu: boolean }) => {
-    const out = conv2d(host, x!, filter!, attributes, { bias, relu: attributes.relu });
-    if (!out)
-      throw new Error(`a filter of shape [${filter!.shape.join(", ")}] is too large for the wasm engine`);
-    return out;
+  const whole = <Result>(result: Result | undefined, filterShape: readonly number[]): Result => {
+    if (result) return result;
+    throw new Error(`a filter of shape [${filterShape.join(", ")}] is too large for the wasm engine`);
+  };
+  define(host, "RingfoldConv2d", ({ x, filter, bias }, attributes: FusedConvAttributes) =>
+    whole(conv2d(host, x!, filter!, attributes, { bias, relu: attributes.relu }), filter!.shape),
+  );
+  type FilterAttributes = ConvAttributes & { readonly filterShape: number[] };
+  define(host, "RingfoldConv2dFilterGrad", ({ x, dy, y }, attributes: FilterAttributes) => {
+    const { filterShape } = attributes;
+    const dbias = host.heap.output([filterShape[3]!]);
+    return [whole(conv2dFilterGrad(host, x!, { dy: dy!, y }, attributes, dbias), filterShape), dbias];
   });
+  type InputAttributes = ConvAttributes & { readonly inputShape: number[] };
+  define(host, "RingfoldConv2dInputGrad", ({ dy, y, filter }, attributes: InputAttributes) =>
+    whole(conv2dInputGrad(host, { dy: dy!, y }, filter!, attributes), filter!.shape),
+  );
   host.tf.registerGradient({
     kernelName: "RingfoldConv2d",
     inputsToSave: ["x", "filter"],
     outputsToSave: [true],
-    gradFunc: (dy, [x, filter, y], attributes) => {
-      const { strides, pad, dilations, relu } = attributes as unknown as ConvAttributes & { relu: boolean };
-      const { dx, db } = beforeBias(host, dy as Tensor, y, relu);
-      const common = { strides, pad, dilations, dataFormat: "NHWC" };
-      const inputShape = x!.shape;
-      const filterShape = filter!.shape;
+    gradFunc: (gradient, [x, filter, y], attributes) => {
+      const { strides, pad, dilations, relu } = attributes as unknown as FusedConvAttributes;
+      const common = { strides, pad, dilations };
+      const behind = { dy: gradient as Tensor, y: relu ? y! : null };
+      const byFilter = { ...common, filterShape: filter!.shape };
+      const byInput = { ...common, inputShape: x!.shape };
+      const [dfilter, dbias] = run("RingfoldConv2dFilterGrad", { x: x!, ...behind }, byFilter);
       return {
-        x: () => run("Conv2DBackpropInput", { dy: dx, filter: filter! }, { ...common, inputShape })[0]!,
-        filter: () => run("Conv2DBackpropFilter", { x: x!, dy: dx }, { ...common, filterShape })[0]!,
-        bias: db,
+        ...ready({ filter: dfilter, bias: dbias }),
+        x: () => run("RingfoldConv2dInputGrad", { ...behind, filter: filter! }, byInput)[0]!,
       };
     },
   });
