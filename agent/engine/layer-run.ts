@@ -3,8 +3,8 @@ import type { Activation } from "../models/layers/config.ts";
 import type { Layer } from "../models/layers/kinds.ts";
 import { applyActivation } from "./activation.ts";
 import { attention } from "./attention.ts";
-import { spread } from "./composed-operations.ts";
 import { dropoutMask } from "./dropout.ts";
+import { byChannel, upSampling, zeroPadding } from "./image-layers.ts";
 import { bidirectional, recurrent } from "./recurrent.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -59,6 +59,19 @@ export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, 
       return withActivation(runtime, layer.config.activation, isBare, (relu) =>
         depthwise(runtime, layer, weights, x, relu),
       );
+    case "SeparableConv2D":
+      return withActivation(runtime, layer.config.activation, isBare, (relu) =>
+        runtime.operations.conv2d(
+          byChannel(runtime, layer, weights, x),
+          weights.pointwise_kernel as Tensor4D,
+          biasOf(weights),
+          { strides: [1, 1], padding: "valid", dilations: [1, 1], relu },
+        ),
+      );
+    case "ZeroPadding2D":
+      return zeroPadding(runtime, layer, x);
+    case "UpSampling2D":
+      return upSampling(runtime, layer, x);
     case "MaxPooling2D":
     case "AveragePooling2D": {
       const { pool_size, strides, padding } = layer.config;
@@ -87,6 +100,8 @@ export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, 
       return layer.config.max_value ? tf.clipByValue(x, 0, layer.config.max_value) : tf.relu(x);
     case "LeakyReLU":
       return tf.leakyRelu(x, layer.config.alpha);
+    case "ELU":
+      return tf.elu(x);
     case "Softmax":
       return isBare ? x : tf.softmax(x);
     case "LayerNormalization": {
@@ -114,6 +129,14 @@ export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, 
       return runtime.operations.embedding(weights.embeddings as Tensor2D, tf.cast(x, "int32"));
     case "Add":
       return takes.reduce((sum, taken) => tf.add(sum, taken));
+    case "Subtract":
+      return tf.sub(x, takes[1]!);
+    case "Average":
+      return tf.div(tf.addN([...takes]), takes.length);
+    case "Maximum":
+      return takes.reduce((most, taken) => tf.maximum(most, taken));
+    case "Minimum":
+      return takes.reduce((least, taken) => tf.minimum(least, taken));
     case "Multiply":
       return takes.reduce((product, taken) => tf.mul(product, taken));
     case "Concatenate":
@@ -191,15 +214,14 @@ function conv1d(
 }
 
 function depthwise(
-  { tf }: Runtime,
-  { config }: Extract<Layer, { kind: "DepthwiseConv2D" }>,
+  runtime: Runtime,
+  layer: Extract<Layer, { kind: "DepthwiseConv2D" }>,
   weights: LayerWeights,
   x: Tensor,
   relu: boolean,
 ): Tensor {
-  const { strides, padding, dilation_rate } = config;
-  const filter = spread(tf, weights.depthwise_kernel as Tensor4D, dilation_rate);
-  const y = tf.depthwiseConv2d(x as Tensor4D, filter, strides, padding);
+  const { tf } = runtime;
+  const y = byChannel(runtime, layer, weights, x);
   const bias = biasOf(weights);
   const shifted = bias ? tf.add<Tensor4D>(y, bias) : y;
   return relu ? tf.relu(shifted) : shifted;

@@ -202,6 +202,49 @@ export const modelCases: readonly ModelCase[] = [
     shape: classes([6, 5, 2], 3),
   },
   {
+    name: "layers, images of other sizes",
+    spec: {
+      architecture: "layers",
+      topology: {
+        class_name: "Model",
+        config: {
+          name: "sizes",
+          layers: [
+            wired("InputLayer", "image", {
+              batch_input_shape: [null, 7, 6, 2],
+              dtype: "float32",
+              sparse: false,
+            }),
+            wired("ZeroPadding2D", "border", { padding: [[1, 0], [2, 1]] }, "image"), // biome-ignore format: one side a pair
+            wired(
+              "SeparableConv2D",
+              "apart",
+              { filters: 4, kernel_size: [3, 2], strides: 2, depth_multiplier: 2, activation: "elu" },
+              "border",
+            ),
+            wired("UpSampling2D", "larger", { size: [2, 3] }, "apart"),
+            wired(
+              "SeparableConv2D",
+              "again",
+              { filters: 4, kernel_size: 3, padding: "same", activation: "relu" },
+              "larger",
+            ),
+            wired("Subtract", "difference", {}, "larger", "again"),
+            wired("ELU", "bent", {}, "difference"),
+            wired("Maximum", "most", {}, "bent", "again"),
+            wired("Minimum", "least", {}, "bent", "larger", "again"),
+            wired("Average", "mean", {}, "most", "least", "again"),
+            wired("GlobalAveragePooling2D", "top", {}, "mean"),
+            wired("Dense", "answer", { units: 3, activation: "softmax" }, "top"),
+          ],
+          input_layers: [["image", 0, 0]],
+          output_layers: [["answer", 0, 0]],
+        },
+      },
+    },
+    shape: classes([7, 6, 2], 3),
+  },
+  {
     name: "residual-cnn",
     spec: { architecture: "residual-cnn", filters: [4, 6], blocks: 1 },
     shape: classes([8, 7, 1], 3),

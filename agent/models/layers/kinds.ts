@@ -19,6 +19,7 @@ import {
   dotGeometry,
   dotSchema,
   mergeSchema,
+  subtractGeometry,
 } from "./merge.ts";
 import {
   batchNormalizationGeometry,
@@ -35,6 +36,7 @@ import {
   lstmGeometry,
   lstmSchema,
 } from "./recurrent.ts";
+import { upSamplingGeometry, upSamplingSchema, zeroPaddingGeometry, zeroPaddingSchema } from "./resize.ts";
 import {
   embeddingGeometry,
   embeddingSchema,
@@ -56,6 +58,8 @@ import {
   depthwiseSchema,
   poolGeometry,
   poolSchema,
+  separableGeometry,
+  separableSchema,
 } from "./window.ts";
 
 const denseSchema = z.strictObject({
@@ -100,6 +104,7 @@ const pointwise = (_config: unknown, shape: readonly number[]): LayerGeometry =>
 const activationLayerSchema = z.strictObject({ ...commonConfig, activation: activationSchema });
 const reluSchema = z.strictObject({ ...commonConfig, max_value: z.number().positive().nullish() });
 const leakyReluSchema = z.strictObject({ ...commonConfig, alpha: z.number().min(0).max(1).default(0.3) });
+const eluSchema = z.strictObject({ ...commonConfig, alpha: z.literal(1).default(1) });
 /** Along the last axis only, as everything downstream reads class probabilities there. */
 const softmaxSchema = z.strictObject({ ...commonConfig, axis: z.literal(-1).default(-1) });
 
@@ -124,6 +129,9 @@ export const layerKinds = {
   Conv1D: one(conv1dSchema, conv1dGeometry),
   Conv2D: one(conv2dSchema, conv2dGeometry),
   DepthwiseConv2D: one(depthwiseSchema, depthwiseGeometry),
+  SeparableConv2D: one(separableSchema, separableGeometry),
+  ZeroPadding2D: one(zeroPaddingSchema, zeroPaddingGeometry),
+  UpSampling2D: one(upSamplingSchema, upSamplingGeometry),
   MaxPooling1D: one(pool1dSchema, pool1dGeometry),
   AveragePooling1D: one(pool1dSchema, pool1dGeometry),
   GlobalMaxPooling1D: one(globalPool1dSchema, globalPool1dGeometry),
@@ -136,6 +144,7 @@ export const layerKinds = {
   Activation: one(activationLayerSchema, pointwise),
   ReLU: one(reluSchema, pointwise),
   LeakyReLU: one(leakyReluSchema, pointwise),
+  ELU: one(eluSchema, pointwise),
   Softmax: one(softmaxSchema, pointwise),
   LayerNormalization: one(layerNormalizationSchema, layerNormalizationGeometry),
   BatchNormalization: one(batchNormalizationSchema, batchNormalizationGeometry),
@@ -148,7 +157,11 @@ export const layerKinds = {
   GlobalAveragePooling1D: one(sequenceAverageSchema, sequenceAverageGeometry),
   Embedding: one(embeddingSchema, embeddingGeometry),
   Add: many(mergeSchema, addGeometry),
+  Subtract: many(mergeSchema, subtractGeometry),
   Multiply: many(mergeSchema, addGeometry),
+  Average: many(mergeSchema, addGeometry),
+  Maximum: many(mergeSchema, addGeometry),
+  Minimum: many(mergeSchema, addGeometry),
   Concatenate: many(concatenateSchema, concatenateGeometry),
   Dot: many(dotSchema, dotGeometry),
 } as const;

@@ -21,13 +21,18 @@ export function outputMask(layer: Layer, at: number): readonly number[] {
     case "Activation":
     case "ReLU":
     case "LeakyReLU":
+    case "ELU":
     case "Softmax":
     case "LayerNormalization":
     case "BatchNormalization":
     case "Dropout":
     case "PositionEmbedding":
     case "Add":
+    case "Subtract":
     case "Multiply":
+    case "Average":
+    case "Maximum":
+    case "Minimum":
     case "Concatenate":
       return [...new Set(layer.inputMasks.flat())].sort((a, b) => a - b);
     default:

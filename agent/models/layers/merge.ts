@@ -18,6 +18,11 @@ export function addGeometry(_config: unknown, shapes: Shapes): LayerGeometry {
   return noWeights(first, others.length * sizeOf(first));
 }
 
+export function subtractGeometry(config: unknown, shapes: Shapes): LayerGeometry {
+  if (shapes.length !== 2) throw new ShapeMismatch(`needs two inputs, but has ${shapes.length}`);
+  return addGeometry(config, shapes);
+}
+
 /** Along the last axis only. */
 export const concatenateSchema = z.strictObject({ ...commonConfig, axis: z.number().int().default(-1) });
 export function concatenateGeometry(

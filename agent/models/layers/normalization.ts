@@ -14,17 +14,28 @@ const affineConfig = {
   beta_constraint: notSupported,
 } as const;
 
+/** -1, or the number of the last axis, which is how TF.js writes it once it knows the shape; alone, or in a list. */
+const axisSchema = z.union([z.number().int(), z.tuple([z.number().int()])]).default(-1);
+function lastLength(shape: readonly number[], given: z.output<typeof axisSchema>): number {
+  const width = shape.at(-1);
+  const axis = typeof given === "number" ? given : given[0];
+  if (width === undefined || (axis !== -1 && axis !== shape.length)) {
+    throw new ShapeMismatch("normalises the last axis only: axis -1");
+  }
+  return width;
+}
+
 export const layerNormalizationSchema = z.strictObject({
   ...commonConfig,
   ...affineConfig,
-  axis: z.union([z.literal(-1), z.tuple([z.literal(-1)])]).default(-1),
+  axis: axisSchema,
   supports_masking: z.boolean().optional(),
 });
 export function layerNormalizationGeometry(
   config: z.output<typeof layerNormalizationSchema>,
   shape: readonly number[],
 ): LayerGeometry {
-  const width = shape.at(-1) ?? 1;
+  const width = lastLength(shape, config.axis);
   const weights = [
     ...(config.scale ? [channelWeight("gamma", width, config.gamma_initializer)] : []),
     ...(config.center ? [channelWeight("beta", width, config.beta_initializer)] : []),
@@ -36,7 +47,7 @@ export function layerNormalizationGeometry(
 export const batchNormalizationSchema = z.strictObject({
   ...commonConfig,
   ...affineConfig,
-  axis: z.union([z.number().int(), z.tuple([z.number().int()])]).default(-1),
+  axis: axisSchema,
   momentum: z.number().min(0).max(1).default(0.99),
   moving_mean_initializer: initializerOf(zeros),
   moving_variance_initializer: initializerOf(ones),
@@ -45,11 +56,7 @@ export function batchNormalizationGeometry(
   config: z.output<typeof batchNormalizationSchema>,
   shape: readonly number[],
 ): LayerGeometry {
-  const width = shape.at(-1);
-  const axis = typeof config.axis === "number" ? config.axis : config.axis[0];
-  if (width === undefined || (axis !== -1 && axis !== shape.length)) {
-    throw new ShapeMismatch("normalises the last axis only: axis -1");
-  }
+  const width = lastLength(shape, config.axis);
   const average = (name: string, initializer: Initializer): Weight => ({
     ...channelWeight(name, width, initializer),
     isAverage: true,

@@ -131,6 +131,35 @@ export function depthwiseGeometry(
   };
 }
 
+/** Each channel by itself, then all of them at each pixel. */
+export const separableSchema = z.strictObject({
+  ...depthwiseSchema.shape,
+  filters: widthSchema,
+  pointwise_initializer: initializerOf(glorotUniform),
+  pointwise_regularizer: notSupported,
+  pointwise_constraint: notSupported,
+});
+export function separableGeometry(
+  config: z.output<typeof separableSchema>,
+  shape: readonly number[],
+): LayerGeometry {
+  const { filters } = config;
+  const byChannel = depthwiseGeometry({ ...config, use_bias: false }, shape);
+  const [height, width, channels] = imageShape(byChannel.outputShape);
+  const pointwise = { name: "pointwise_kernel", shape: [1, 1, channels, filters], fanIn: channels };
+  const outputShape = [height, width, filters];
+  return {
+    outputShape,
+    weights: [
+      ...byChannel.weights,
+      { ...pointwise, fanOut: filters, initializer: config.pointwise_initializer },
+      ...biasWeights(config, filters),
+    ],
+    multiplyAdds: byChannel.multiplyAdds + sizeOf(outputShape) * channels,
+    keptElements: sizeOf(byChannel.outputShape),
+  };
+}
+
 export const poolSchema = z
   .strictObject({
     ...commonConfig,
