@@ -200,9 +200,10 @@ export const jobObjectSchema = z.strictObject({
   microBatchSize: positiveInteger.max(65_536).optional(),
   /**
    * Cuts the model by layers into so many stages, each on agents of its own: for one that is too large for an agent.
-   * `workers` counts all of them: a multiple of this many train, the others are spare.
+   * `workers` counts all of them: a multiple of this many train, the others are spare. `auto`: as few as fit the agents'
+   * memory; the coordinator writes down how many that are, none where the whole model fits.
    */
-  stages: z.number().int().min(2).max(limits.stagesMax).optional(),
+  stages: z.union([z.number().int().min(2).max(limits.stagesMax), z.literal("auto")]).optional(),
   /** The longest that the mean gradient of the global batch may be, as a vector; a longer one is scaled down. */
   clipNorm: z.number().positive().optional(),
   epochs: positiveInteger.max(100_000).default(1),
@@ -265,7 +266,7 @@ export const jobSpecSchema = jobObjectSchema
     path: ["checkpoint"],
     message: "with engine torch the script keeps what it thinks best",
   })
-  .refine(({ stages = 1, workers }) => stages <= workers.max, {
+  .refine(({ stages, workers }) => (stageCountOf({ stages }) ?? 1) <= workers.max, {
     path: ["stages"],
     message: "more stages than workers.max: each is on an agent of its own",
   })
@@ -275,10 +276,6 @@ export const jobSpecSchema = jobObjectSchema
       ["engine", spec.engine === "torch"],
       ["synchronization", spec.synchronization.kind !== "every-step"],
       ["topK", spec.topK !== undefined],
-      ["from", spec.from !== undefined],
-      ["reset", spec.reset !== undefined],
-      ["freeze", spec.freeze !== undefined],
-      ["evaluation", spec.evaluation !== undefined],
       ["batchShares", spec.batchShares !== "even"],
     ];
     for (const [key] of others.filter(([, isAsked]) => isAsked))
@@ -303,14 +300,23 @@ export const jobSpecSchema = jobObjectSchema
 
 export type JobSpec = z.infer<typeof jobSpecSchema>;
 
+/** Undefined where the model is not cut, or nobody knows yet into how many. */
+export const stageCountOf = ({
+  stages,
+}: {
+  readonly stages?: number | "auto" | undefined;
+}): number | undefined => (stages === "auto" ? undefined : stages);
+
+/** Each stage is on an agent of its own. */
+export const stageCountMax = ({ workers }: Pick<JobSpec, "workers">): number =>
+  Math.min(workers.max, limits.stagesMax);
+
 /**
  * Examples that an agent computes at once. With stages, unless told, four micro-batches for each of them: a stage then waits
  * for at most a fifth of a step (Huang et al., "GPipe", 2019, section 2.3).
  */
-export function microBatchSizeOf({
-  batchSize,
-  microBatchSize,
-  stages,
-}: Pick<JobSpec, "batchSize" | "microBatchSize" | "stages">): number {
+export function microBatchSizeOf(spec: Pick<JobSpec, "batchSize" | "microBatchSize" | "stages">): number {
+  const { batchSize, microBatchSize } = spec;
+  const stages = stageCountOf(spec);
   return Math.min(batchSize, microBatchSize ?? (stages ? Math.ceil(batchSize / (4 * stages)) : batchSize));
 }

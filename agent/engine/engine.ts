@@ -103,9 +103,9 @@ function engineOn(runtime: Runtime, reason: string, candidates: readonly EngineC
       accept?.(model.description);
       return own(openTrainableModel(runtime, model, seed));
     },
-    openStage(spec, { seed, place, ...shape }) {
+    openStage(spec, { seed, place, begin, ...shape }) {
       const model = modelOf(spec, shape);
-      return own(openStageModel(runtime, model, { range: place(model.description), seed }));
+      return own(openStageModel(runtime, model, { range: place(model.description), seed, begin }));
     },
     openShard: (description, layers, weights) => own(openModelShard(runtime, description, layers, weights)),
     measureGflops: () => measureGflops(runtime),

@@ -132,6 +132,8 @@ export interface StageModel {
   ): Promise<void>;
   /** Of the last stage: forward to the loss, and backward. */
   gradient(batch: Batch, into: StageGradients): Promise<BatchResult>;
+  /** As that of `TrainableModel`. */
+  spare(isSpared: (slot: ParameterSlot) => boolean): void;
   /** Of the last stage. */
   evaluate(batch: Batch): Promise<EvaluationResult>;
   close(): void;
@@ -180,4 +182,11 @@ export interface OpenModelOptions extends ExampleShape {
 export interface OpenStageOptions extends ExampleShape {
   readonly seed: number;
   readonly place: (description: ModelDescription) => LayerRange;
+  /**
+   * Changes the parameters before the first step, which follow from the seed: f32, in layout order. Called whenever they are
+   * asked for; what it throws ends the opening.
+   */
+  readonly begin?:
+    | ((stage: Pick<StageModel, "layout" | "wholeLayout">, into: Float32Array) => void)
+    | undefined;
 }

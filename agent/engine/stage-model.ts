@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Scalar, Tensor, Variable } from "@tensorflow/tfjs";
+import type { NamedTensorMap, Scalar, Tensor, Variable } from "@tensorflow/tfjs";
 import { targetLength } from "../../protocol/data-schema.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { LayerRange } from "../../protocol/layer-cut.ts";
@@ -11,18 +11,24 @@ import { Averages } from "./averages.ts";
 import { forward } from "./forward.ts";
 import type { Training } from "./layer-run.ts";
 import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
-import type { Batch, BatchResult, StageGradients, StageInputs, StageModel } from "./port.ts";
+import type {
+  Batch,
+  BatchResult,
+  OpenStageOptions,
+  ParameterSlot,
+  StageGradients,
+  StageInputs,
+  StageModel,
+} from "./port.ts";
 import type { Runtime } from "./runtime.ts";
 import { createWeights, layoutOf, readWeights, type WeightSet, writeWeights } from "./weights.ts";
 
 /** Some layers of a model, which train on this runtime while others train the rest. */
-export function openStageModel(
-  runtime: Runtime,
-  model: Model,
-  { range, seed }: { readonly range: LayerRange; readonly seed: number },
-): StageModel {
-  return new LayerStage(runtime, model, { range, seed });
+export function openStageModel(runtime: Runtime, model: Model, of: StageOptions): StageModel {
+  return new LayerStage(runtime, model, of);
 }
+
+type StageOptions = Pick<OpenStageOptions, "seed" | "begin"> & { readonly range: LayerRange };
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
 const nothing: BatchResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
@@ -41,15 +47,15 @@ class LayerStage implements StageModel {
   readonly #runtime: Runtime;
   readonly #model: Model;
   readonly #seed: number;
+  readonly #begin: StageOptions["begin"];
   readonly #inputShape: readonly number[];
   readonly #weights: WeightSet;
+  /** Places in the layout, and the variables of the others that have a gradient. */
+  #spared: ReadonlySet<number> = new Set();
+  #trained: readonly Variable[];
   #isClosed = false;
 
-  constructor(
-    runtime: Runtime,
-    model: Model,
-    { range, seed }: { readonly range: LayerRange; readonly seed: number },
-  ) {
+  constructor(runtime: Runtime, model: Model, { range, seed, begin }: StageOptions) {
     const { description, graph } = model;
     const { fromLayer, toLayer } = range;
     checkCut(model, range);
@@ -57,6 +63,7 @@ class LayerStage implements StageModel {
     this.#runtime = runtime;
     this.#model = model;
     this.#seed = seed;
+    this.#begin = begin;
     this.description = description;
     this.range = range;
     this.#inputShape = fromLayer === 0 ? description.inputShape : graph.layers[fromLayer - 1]!.outputShape;
@@ -66,11 +73,14 @@ class LayerStage implements StageModel {
     const initial = new Float32Array(layers.reduce((count, layer) => count + parametersOf(layer), 0));
     this.writeBeginning(initial);
     this.#weights = createWeights(runtime, layers, initial);
+    this.#trained = this.#weights.trained;
   }
 
   writeBeginning(into: Float32Array): void {
     const { fromLayer, toLayer } = this.range;
-    writeInitialParameters(this.#model.graph.layers.slice(fromLayer, toLayer), this.#seed, into, fromLayer);
+    const layers = this.#model.graph.layers.slice(fromLayer, toLayer);
+    writeInitialParameters(layers, this.#seed, into, fromLayer);
+    this.#begin?.({ layout: layoutOf(layers), wholeLayout: this.wholeLayout }, into);
   }
 
   get layout() {
@@ -113,7 +123,8 @@ class LayerStage implements StageModel {
   ): Promise<void> {
     assert(!this.#isLast, "the gradient of the last stage begins at the loss");
     if (batch.exampleCount === 0) return void into.parameters.fill(0);
-    if (this.layout.length === 0 && !into.inputs) return; // the first stage only reshapes: it has nothing to learn
+    // The first stage only reshapes, or all of it is spared: it has nothing to learn.
+    if (!into.inputs && this.layout.every((_, i) => this.#spared.has(i))) return;
     this.#check(batch);
     const { tf } = this.#runtime;
     const outputGradient = of.outputGradient.subarray(0, batch.exampleCount * this.outputSize);
@@ -165,6 +176,12 @@ class LayerStage implements StageModel {
     return scores ? { ...result, scores } : result;
   }
 
+  spare(isSpared: (slot: ParameterSlot) => boolean): void {
+    const { layout, variables } = this.#weights;
+    this.#spared = new Set(layout.flatMap((slot, i) => (isSpared(slot) && !slot.isAverage ? [i] : [])));
+    this.#trained = variables.filter(({ trainable }, i) => trainable && !this.#spared.has(i));
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -186,36 +203,38 @@ class LayerStage implements StageModel {
     values: readonly Float32Array[],
   ): Promise<void> {
     const { tf } = this.#runtime;
-    const { trained, variables, layout } = this.#weights;
+    const { variables, layout } = this.#weights;
     const averages = new Averages(this.#runtime, this.#weights);
     const training = this.#trainingOf(batch, averages.observe);
     const inputs = this.#inputsOf(batch);
     // Differentiated like a weight: TF.js gives gradients of several kinds only by way of variables.
     const x: Variable | undefined = into.inputs && tf.variable(inputs);
+    const asked = x ? [...this.#trained, x] : [...this.#trained];
     try {
       const { numbers, grads } = tf.tidy(() => {
         let also: readonly Tensor[] = [];
-        const result = tf.variableGrads(
-          () => {
-            const number = top(this.#run(x ?? inputs, training));
-            also = number.also.map((tensor) => tf.keep(tensor));
-            return number.value as Scalar;
-          },
-          x ? [...trained, x] : [...trained],
-        );
-        return { numbers: [result.value as Tensor, ...also], grads: result.grads };
+        const run = () => {
+          const number = top(this.#run(x ?? inputs, training));
+          also = number.also.map((tensor) => tf.keep(tensor));
+          return number.value as Scalar;
+        };
+        // TF.js differentiates by nothing at all only with an error; running averages want to see the batch all the same.
+        const result = asked.length > 0 ? tf.variableGrads(run, asked) : { value: run(), grads: {} };
+        return { numbers: [result.value as Tensor, ...also], grads: result.grads as NamedTensorMap };
       });
-      const gradients = variables.map(({ name }, i) => ({
-        tensor: grads[name] ?? averages.changeOf(i),
-        into: into.parameters.subarray(layout[i]!.offset, layout[i]!.offset + layout[i]!.elementCount),
-      }));
+      const gradients = variables.flatMap(({ name }, i) => {
+        if (this.#spared.has(i)) return [];
+        const { offset, elementCount } = layout[i]!;
+        const tensor = grads[name] ?? averages.changeOf(i);
+        return [{ tensor, into: into.parameters.subarray(offset, offset + elementCount) }];
+      });
       if (x) {
         const ofInputs = into.inputs!.subarray(0, batch.exampleCount * this.inputSize);
         gradients.push({ tensor: grads[x.name]!, into: ofInputs });
       }
-      const asked = values.map((array, i) => ({ tensor: numbers[i]!, into: array }));
+      const told = values.map((array, i) => ({ tensor: numbers[i]!, into: array }));
       try {
-        await this.#runtime.read([...asked, ...gradients]);
+        await this.#runtime.read([...told, ...gradients]);
       } finally {
         tf.dispose([...numbers, ...gradients.map(({ tensor }) => tensor)]);
       }

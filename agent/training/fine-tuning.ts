@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { decodeSafetensors } from "../../protocol/safetensors.ts";
-import type { ParameterSlot, TrainableModel } from "../engine/port.ts";
+import type { ParameterSlot, StageGradients, StageModel, TrainableModel } from "../engine/port.ts";
+import { parameterCountOf } from "./training-state.ts";
 
 /** Whether `*`-patterns name the layer of a parameter (`conv_1`), or the parameter itself (`conv_1/kernel`). */
 function matcherOf(patterns: readonly string[], key: string, layout: readonly ParameterSlot[]) {
@@ -27,19 +28,34 @@ function matcherOf(patterns: readonly string[], key: string, layout: readonly Pa
 
 /**
  * Gives a fresh model the weights of a version, but for the layers of `reset`, which keep their own beginning.
- * @param weights safetensors, as a version holds them
- * @throws RingfoldError JOB_INVALID when a parameter has no counterpart of its shape
+ * @throws as `layWeights`
  */
 export async function adoptWeights(
   model: TrainableModel,
   weights: Uint8Array,
-  { from, reset }: Pick<JobSpec, "from" | "reset">,
+  how: Pick<JobSpec, "from" | "reset">,
 ): Promise<void> {
-  const found = new Map(decodeSafetensors(weights).tensors.map((tensor) => [tensor.name, tensor]));
-  const isReset = matcherOf(reset ?? [], "reset", model.layout);
   const parameters = new Float32Array(model.description.parameterCount);
   await model.readParameters(parameters);
-  for (const slot of model.layout) {
+  layWeights(weights, how, model, parameters);
+  model.writeParameters(parameters);
+}
+
+/**
+ * Lays the weights of a version over `parameters`, but for the layers of `reset`.
+ * @param weights safetensors, as a version holds them
+ * @param of.layout of `parameters`: of a whole model, or of a stage of one, whose `wholeLayout` says which layers there are
+ * @throws RingfoldError JOB_INVALID when a parameter has no counterpart of its shape
+ */
+export function layWeights(
+  weights: Uint8Array,
+  { from, reset }: Pick<JobSpec, "from" | "reset">,
+  { layout, wholeLayout = layout }: Layouts,
+  parameters: Float32Array,
+): void {
+  const found = new Map(decodeSafetensors(weights).tensors.map((tensor) => [tensor.name, tensor]));
+  const isReset = matcherOf(reset ?? [], "reset", wholeLayout);
+  for (const slot of layout) {
     if (isReset(slot)) continue;
     const tensor = found.get(slot.name);
     if (tensor?.shape.join() !== slot.shape.join()) {
@@ -49,7 +65,11 @@ export async function adoptWeights(
     }
     parameters.set(tensor.data, slot.offset);
   }
-  model.writeParameters(parameters);
+}
+
+interface Layouts {
+  readonly layout: readonly ParameterSlot[];
+  readonly wholeLayout?: readonly ParameterSlot[];
 }
 
 /**
@@ -59,43 +79,101 @@ export async function adoptWeights(
  */
 export function trainedPart(model: TrainableModel, freeze: readonly string[] = []): TrainableModel {
   if (freeze.length === 0) return model;
-  const isFrozen = matcherOf(freeze, "freeze", model.layout);
-  const kept = model.layout.filter((slot) => !isFrozen(slot));
-  if (kept.length === 0) throw new RingfoldError("JOB_INVALID", "freeze leaves nothing to train");
-  model.spare?.(isFrozen);
-  let offset = 0;
-  const layout = kept.map((slot): ParameterSlot => {
-    const placed = { ...slot, offset };
-    offset += slot.elementCount;
-    return placed;
-  });
-  /** Of the whole model: its frozen parameters stay as they are, and the trained ones pass through. */
-  const whole = new Float32Array(model.description.parameterCount);
-  const gather = (into: Float32Array) => {
-    for (const [i, slot] of kept.entries())
-      into.set(whole.subarray(slot.offset, slot.offset + slot.elementCount), layout[i]!.offset);
-  };
-  const parameters = new Float32Array(whole.length);
-  let isRead = false;
+  const part = new TrainedSlots(model, freeze);
   return {
     ...model,
-    layout,
-    readParameters: async (into) => {
-      await model.readParameters(parameters);
-      isRead = true;
-      whole.set(parameters);
-      gather(into);
-    },
-    writeParameters: (from) => {
-      assert(isRead, "the frozen parameters are known before others are written");
-      for (const [i, slot] of kept.entries())
-        parameters.set(from.subarray(layout[i]!.offset, layout[i]!.offset + slot.elementCount), slot.offset);
-      model.writeParameters(parameters);
-    },
+    layout: part.layout,
+    readParameters: (into) => part.readParameters(into),
+    writeParameters: (from) => part.writeParameters(from),
     gradient: async (batch, gradient) => {
-      const result = await model.gradient(batch, whole);
-      gather(gradient);
+      const result = await model.gradient(batch, part.whole);
+      part.gather(gradient);
       return result;
     },
   };
 }
+
+/** The same of one stage of a model, of which some layers, or all, may be frozen. @throws as `trainedPart` */
+export function trainedStage(stage: StageModel, freeze: readonly string[] = []): StageModel {
+  if (freeze.length === 0) return stage;
+  const part = new TrainedSlots(stage, freeze);
+  const { description, range, wholeLayout, inputSize, outputSize } = stage;
+  const ofWhole = ({ inputs }: StageGradients) => ({ parameters: part.whole, inputs });
+  return {
+    ...{ description, range, wholeLayout, inputSize, outputSize },
+    layout: part.layout,
+    writeBeginning: (into) => {
+      stage.writeBeginning(part.whole);
+      part.gather(into);
+    },
+    readParameters: (into) => part.readParameters(into),
+    writeParameters: (from) => part.writeParameters(from),
+    forward: (batch, purpose) => stage.forward(batch, purpose),
+    backward: async (batch, of, into) => {
+      await stage.backward(batch, of, ofWhole(into));
+      part.gather(into.parameters);
+    },
+    gradient: async (batch, into) => {
+      const result = await stage.gradient(batch, ofWhole(into));
+      part.gather(into.parameters);
+      return result;
+    },
+    spare: (isSpared) => stage.spare(isSpared),
+    evaluate: (batch) => stage.evaluate(batch),
+    close: () => stage.close(),
+  };
+}
+
+/** Between a model that has all of its parameters and a trainer that knows of those alone that are trained. */
+class TrainedSlots {
+  readonly layout: readonly ParameterSlot[];
+  /** f32, in the model's layout: gradients on their way to `gather`. */
+  readonly whole: Float32Array;
+  readonly #model: Parameterised;
+  readonly #kept: readonly ParameterSlot[];
+  /** Of the model: the frozen ones stay as they are, and the trained ones pass through. */
+  readonly #parameters: Float32Array;
+  #isRead = false;
+
+  constructor(model: Parameterised, freeze: readonly string[]) {
+    const { layout, wholeLayout = layout } = model;
+    const isFrozen = matcherOf(freeze, "freeze", wholeLayout);
+    if (wholeLayout.every(isFrozen)) throw new RingfoldError("JOB_INVALID", "freeze leaves nothing to train");
+    model.spare?.(isFrozen);
+    this.#model = model;
+    this.#kept = layout.filter((slot) => !isFrozen(slot));
+    let offset = 0;
+    this.layout = this.#kept.map((slot): ParameterSlot => {
+      const placed = { ...slot, offset };
+      offset += slot.elementCount;
+      return placed;
+    });
+    this.whole = new Float32Array(parameterCountOf(layout));
+    this.#parameters = new Float32Array(this.whole.length);
+  }
+
+  /** The trained ones of `whole`. */
+  gather(into: Float32Array): void {
+    for (const [i, { offset, elementCount }] of this.#kept.entries())
+      into.set(this.whole.subarray(offset, offset + elementCount), this.layout[i]!.offset);
+  }
+
+  async readParameters(into: Float32Array): Promise<void> {
+    await this.#model.readParameters(this.#parameters);
+    this.#isRead = true;
+    this.whole.set(this.#parameters);
+    this.gather(into);
+  }
+
+  writeParameters(from: Float32Array): void {
+    assert(this.#isRead, "the frozen parameters are known before others are written");
+    for (const [i, slot] of this.#kept.entries()) {
+      const { offset, elementCount } = this.layout[i]!;
+      this.#parameters.set(from.subarray(offset, offset + elementCount), slot.offset);
+    }
+    this.#model.writeParameters(this.#parameters);
+  }
+}
+
+type Parameterised = Pick<TrainableModel, "layout" | "readParameters" | "writeParameters" | "spare"> &
+  Layouts;

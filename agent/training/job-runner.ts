@@ -85,7 +85,7 @@ export class JobRunner {
     network.handle(prepareJob, async ({ term, jobId, spec, base, bound, stage, state }, { from }) => {
       fence.check(term, from);
       const present = this.#trainers.get(jobId);
-      if (present && present.stage === stage) present.announce();
+      if (present?.isFor({ spec, stage })) present.announce();
       else {
         await this.#end(jobId); // it trained another part of the model
         log.info({ jobId, name: spec.name }, "Starting a trainer");

@@ -50,9 +50,11 @@ export function bytesOfLayer(
   };
 }
 
-/** The state as a checkpoint holds it: parameters and the arrays of the optimizer. */
-export const bytesOfState = ({ optimizer }: Pick<JobSpec, "optimizer">, parameterCount: number): number =>
-  4 * (1 + slotCount[optimizer.kind]) * parameterCount;
+/** The state as a checkpoint holds it: parameters, the arrays of the optimizer, and the best parameters where they are kept. */
+export const bytesOfState = (
+  { optimizer, checkpoint }: Pick<JobSpec, "optimizer" | "checkpoint">,
+  parameterCount: number,
+): number => 4 * (1 + slotCount[optimizer.kind] + (checkpoint.keepBest ? 1 : 0)) * parameterCount;
 
 /** By shapes alone, for the smallest world that may train: nothing is built. */
 export function forecastMemory(spec: SizedSpec, model: ModelDescription): MemoryForecast {
@@ -69,6 +71,14 @@ export function forecastMemory(spec: SizedSpec, model: ModelDescription): Memory
   };
 }
 
+/** All of it; infinite where the engine has no room for its part. */
+export function bytesNeeded(forecast: MemoryForecast, engine: string): number {
+  const { engineParameters, activations, state, transfers } = forecast;
+  const engineBytes = engineParameters + activations;
+  const isHeapFull = engine === "wasm" && engineBytes > wasmHeapBytes;
+  return isHeapFull ? Number.POSITIVE_INFINITY : processBytes + engineBytes + state + transfers;
+}
+
 /**
  * Refuses before the first step what would end in the middle of it, killed by the system or out of heap.
  * @param memoryBytes that this machine, or its container, has
@@ -78,11 +88,10 @@ export function checkMemory(
   forecast: MemoryForecast,
   machine: { readonly memoryBytes: number; readonly engine: string; readonly isLimited?: boolean },
 ): void {
-  const engineBytes = forecast.engineParameters + forecast.activations;
+  if (bytesNeeded(forecast, machine.engine) <= machine.memoryBytes) return;
   const { state, transfers } = forecast;
-  const neededBytes = processBytes + engineBytes + state + transfers;
-  const isHeapFull = machine.engine === "wasm" && engineBytes > wasmHeapBytes;
-  if (neededBytes <= machine.memoryBytes && !isHeapFull) return;
+  const neededBytes = bytesNeeded(forecast, "any");
+  const isHeapFull = !Number.isFinite(bytesNeeded(forecast, machine.engine));
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
   const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(state)}, activations ${gigabytes(forecast.activations)}, checkpoints ${gigabytes(transfers)}`;
   const bound = isHeapFull

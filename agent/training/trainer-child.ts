@@ -1,4 +1,5 @@
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
+import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { type ChildProgram, endProgram, forkProgram } from "../child-program.ts";
@@ -12,8 +13,8 @@ export const forkTrainer = (): ChildProgram =>
 
 /** The trainer process of one job, seen from the agent. */
 export class TrainerChild {
-  /** Which part of the model it trains, of a job with stages. */
-  readonly stage: number | undefined;
+  readonly #stage: number | undefined;
+  readonly #stages: JobSpec["stages"];
   readonly #child: ChildProgram;
   readonly #clock: Clock;
   #closing = false;
@@ -32,7 +33,8 @@ export class TrainerChild {
   ) {
     const { onReport, clock, fork, before } = modules;
     this.#clock = clock;
-    this.stage = setup.stage;
+    this.#stage = setup.stage;
+    this.#stages = setup.spec.stages;
     this.#child = fork();
     this.#child.on("message", (message: FromTrainer | FetchRequest) => {
       if (message.kind === "report") onReport(message.report);
@@ -53,6 +55,11 @@ export class TrainerChild {
         onReport({ kind: "failed", jobId: setup.jobId, code, message, fatal: false });
       });
     } else begin();
+  }
+
+  /** Whether it trains what is asked for: the same part of a model that is cut alike. */
+  isFor({ spec, stage }: { readonly spec: JobSpec; readonly stage: number | undefined }): boolean {
+    return this.#stage === stage && this.#stages === spec.stages;
   }
 
   get pid(): number | undefined {

@@ -4,6 +4,7 @@ import type { RingfoldError } from "../../protocol/errors.ts";
 import type { Log } from "../../protocol/ports.ts";
 import { openTorchSession } from "../torch/torch-session.ts";
 import { AgentFetch } from "./agent-fetch.ts";
+import { openSizingSession } from "./stages/sizing-session.ts";
 import { openStageSession } from "./stages/stage-session.ts";
 import { TrainerHost } from "./trainer-host.ts";
 import type { FetchAnswer, FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";
@@ -23,6 +24,7 @@ const logFor = (setup: TrainerSetup): Log =>
 
 function openerOf({ spec, stage }: TrainerSetup) {
   if (spec.engine === "torch") return openTorchSession;
+  if (spec.stages === "auto") return openSizingSession;
   return stage === undefined ? openTrainerSession : openStageSession;
 }
 

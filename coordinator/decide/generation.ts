@@ -1,9 +1,10 @@
+import { stageCountOf } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { LinkCost } from "../../protocol/link-model.ts";
 import type { GenerationPlan, TrainingPoint } from "../../protocol/messages/job.ts";
 import { type Way, wayOf } from "./exchange.ts";
 import type { JobRecord, Member } from "./job-record.ts";
-import { planStages } from "./stages.ts";
+import { canFetchStages, planStages } from "./stages.ts";
 
 /** What was measured of the link between two peers, if anything. */
 export type LinkLookup = (from: string, to: string) => LinkCost | undefined;
@@ -39,7 +40,9 @@ export function computeQuorum(
     };
   }
   const { resumeFrom } = job;
-  if (resumeFrom && candidates.every(({ point }) => point!.step < resumeFrom.step)) {
+  const isHeld = (step: number) =>
+    canFetchStages(job, step) || candidates.some(({ point }) => point!.step >= step);
+  if (resumeFrom && !isHeld(resumeFrom.step)) {
     const reason = `waits for a worker that holds the checkpoint of step ${resumeFrom.step}`;
     return { plan: null, reason };
   }
@@ -65,10 +68,15 @@ export function computeQuorum(
   const changed = job.changes.length > 0 ? job.changes.join(", ") : undefined;
   const generation = (job.plan?.generation ?? 0) + 1;
   const changes = changed ?? (generation === 1 ? "all workers are ready" : "resumed");
-  const { transport, stages } = job.spec;
+  const { transport } = job.spec;
+  const stages = stageCountOf(job.spec);
   const common = { jobId: job.id, generation, transport };
   if (stages !== undefined) {
-    const { plan, reason: who } = planStages(job, inRingOrder(candidates, previous), silent.length > 0);
+    const { plan, reason: who } = planStages(
+      { job, stages },
+      inRingOrder(candidates, previous),
+      silent.length > 0,
+    );
     const reason = plan ? `${changes}; ${who}` : who;
     const way = { algorithm: "ring", predictedCommunicationMs: null } as const;
     return { reason, plan: plan && { ...common, ...plan, ...way, reason } };

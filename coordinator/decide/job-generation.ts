@@ -1,3 +1,4 @@
+import { stageCountOf } from "../../protocol/job-spec.ts";
 import type { GenerationView } from "../../protocol/messages/api.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { JobDraft, JobEffect } from "./job-draft.ts";
@@ -52,7 +53,7 @@ function pauseForChange(draft: JobDraft, running: readonly Member[]): void {
 
 /** With stages a newcomer joins only where there is one more for each of them; who was left over before counts too. */
 function canGrow(draft: JobDraft): boolean {
-  const { stages } = draft.job.spec;
+  const stages = stageCountOf(draft.job.spec);
   const able = draft.inPhase("running", "ready", "ended");
   return stages === undefined || replicaCount(draft.job, able) * stages > draft.job.plan!.ranks.length;
 }

@@ -2,7 +2,7 @@ import { limits } from "../../protocol/limits.ts";
 import type { JobDraft } from "./job-draft.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
 import { stateToFetch } from "./job-trial.ts";
-import { memberToMove, stageFor } from "./stages.ts";
+import { canFetchStages, memberToMove, stageFor } from "./stages.ts";
 
 /**
  * After a ring broke, every survivor's socket has told it so, and it answers at the end of what it computes: a majority
@@ -19,7 +19,7 @@ const stalledMs = limits.prepareTimeoutMs;
 /** A ring of which nobody has been seen for this long is given up: as long as one rank waits for another. */
 const abandonedMs = limits.hopTimeoutMs;
 /** A trainer that died this often on one agent is not tried there again. */
-const failuresMax = 3;
+export const failuresMax = 3;
 
 /** Members whose agent is gone. A running one is only lost once the ring has felt it, or its agent lives anew. */
 export function dropLost(draft: JobDraft): void {
@@ -91,7 +91,8 @@ export function recruit(draft: JobDraft): void {
   if (isOver(job) || job.result) return;
   const room = job.spec.workers.max + job.spec.workers.spares;
   const holds = ({ peerId }: { readonly peerId: string }) => job.resumeFrom?.peers.includes(peerId) ?? true;
-  const canFetch = stateToFetch(job) !== undefined;
+  const canFetch =
+    stateToFetch(job) !== undefined || (job.resumeFrom !== null && canFetchStages(job, job.resumeFrom.step));
   const eligible = [...draft.world.peers.values()]
     .filter(
       ({ peerId, eligible, connected, leaving }) => eligible && connected && !leaving && !job.members[peerId],
@@ -121,6 +122,7 @@ export function recruit(draft: JobDraft): void {
       healing: false,
       engine: "",
       stage: stageFor(job, peerId),
+      sizes: null,
     };
     draft.effects.push({ kind: "prepare", peerId });
   }

@@ -12,6 +12,7 @@ import {
   generationPlanSchema,
   jobIdSchema,
   rankSchema,
+  stageSizesSchema,
   trainingPointSchema,
 } from "../../protocol/messages/job.ts";
 import { modelDescriptionSchema } from "../../protocol/messages/model.ts";
@@ -24,10 +25,10 @@ export const memberSchema = z.object({
   /** Of the agent's life that runs this trainer; another one means that the trainer is gone. */
   incarnation: z.string(),
   /**
-   * preparing: the trainer starts. ready: idle, can take a plan. running: was given the current plan. ended: that
+   * preparing: the trainer starts. sized: it has said what it could hold of a model, and waits for its part. ready: idle, can take a plan. running: was given the current plan. ended: that
    * generation is over for it. finished: all steps done.
    */
-  phase: z.enum(["preparing", "ready", "running", "ended", "finished"]),
+  phase: z.enum(["preparing", "sized", "ready", "running", "ended", "finished"]),
   sinceMs: z.number(),
   host: z.string(),
   port: z.number(),
@@ -38,6 +39,8 @@ export const memberSchema = z.object({
   engine: z.string(),
   /** Which part of the model it trains, of a job with stages. */
   stage: z.number().int().nullable().default(null),
+  /** With `stages: auto`: what each stage would take there. */
+  sizes: stageSizesSchema.nullable().default(null),
 });
 export type Member = z.infer<typeof memberSchema>;
 
@@ -110,6 +113,8 @@ export const jobRecordSchema = z.object({
   checkpoints: z.array(checkpointRecordSchema),
   /** Of a job with stages: the hash of each before the first step. */
   beginnings: z.array(digestSchema).default([]),
+  /** How many stages were asked for; the spec says how many there are. */
+  stagesAsked: z.literal("auto").nullable().default(null),
   /** The last ones of those while it trained. */
   evaluations: z.array(evaluationPointSchema).default([]),
   /** Other states than those at the same steps of the current generation. */
@@ -171,6 +176,7 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     changes: [],
     checkpoints: [],
     beginnings: [],
+    stagesAsked: spec.stages === "auto" ? "auto" : null,
     dissents: [],
     diverged: [],
     evaluations: [],

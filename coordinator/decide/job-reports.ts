@@ -1,7 +1,9 @@
 import type { JobReport } from "../../protocol/messages/job.ts";
 import { compareCheckpoint, compareResult } from "./divergence.ts";
 import type { JobDraft } from "./job-draft.ts";
+import { failuresMax } from "./job-members.ts";
 import type { Member } from "./job-record.ts";
+import { choseStages } from "./stages.ts";
 
 const evaluationsKept = 500;
 
@@ -51,6 +53,10 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
     case "failed":
       // A late stop may have hit the trainer that was prepared since: asked again, it speaks up or is started.
       if (isStopped(report)) return void draft.effects.push({ kind: "prepare", peerId: member.peerId });
+      if (report.code === "MODEL_TOO_LARGE" && choseStages(job)) {
+        job.failures[member.peerId] = failuresMax; // the others can hold their stages
+        return draft.drop(member, `${draft.name(member.peerId)} has too little memory for a stage`);
+      }
       if (report.fatal)
         return draft.fail(
           report,
@@ -63,6 +69,10 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       return;
     case "started":
       return current ? applyStarted(draft, member, report) : undefined;
+    case "sized":
+      if (job.spec.stages !== "auto" || member.phase !== "preparing") return;
+      member.sizes = report.sizes;
+      return draft.setPhase(member, "sized");
     case "loading":
       return applyLoading(draft, member, report.share);
     case "progress":
@@ -73,6 +83,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
 function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, { kind: "ready" }>): void {
   const { job } = draft;
   if ((report.stage ?? null) !== member.stage) return; // of a trainer that another part of the model has replaced
+  if (member.phase === "finished") return; // what it has finished with is what counts, not where its trainer stands
   if (member.phase === "running") {
     const isPlanned = member.host === report.host && member.port === report.port;
     if (isPlanned && job.interruptedAtMs === null) return; // an echo: the plan is on its way

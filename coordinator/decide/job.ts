@@ -7,6 +7,7 @@ import { isOver, type JobRecord, type Member } from "./job-record.ts";
 import { applyReport, isStopped } from "./job-reports.ts";
 import { refusalOf, settleHold, steer } from "./job-steering.ts";
 import { continueTrial, forgetLostState, holdAtBound } from "./job-trial.ts";
+import { settleStageCount } from "./stage-count.ts";
 
 export type { JobEffect, JobWorld, PeerFact } from "./job-draft.ts";
 
@@ -41,7 +42,7 @@ export function decideJob(
   forgetLostState(draft);
   if (draft.job.hold && !draft.job.result) settleHold(draft);
   else if (draft.job.state !== "paused") {
-    advance(draft);
+    if (settleStageCount(draft)) advance(draft);
     recruit(draft);
   }
   return { record: draft.job, effects: draft.effects };

@@ -1,3 +1,4 @@
+import { stageCountOf } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { JobRecord, Member } from "./job-record.ts";
@@ -15,7 +16,7 @@ interface StageStart {
 
 /** The stage that a new member is to train: the one that it has a checkpoint of, where that is wanted, else that with the fewest. */
 export function stageFor(job: JobRecord, peerId: string): number | null {
-  const { stages } = job.spec;
+  const stages = stageCountOf(job.spec);
   if (stages === undefined) return null;
   const counts = countByStage(stages, Object.values(job.members));
   const fewest = Math.min(...counts);
@@ -29,21 +30,46 @@ export function stageFor(job: JobRecord, peerId: string): number | null {
 export function memberToMove(
   job: JobRecord,
 ): { readonly member: Member; readonly stage: number } | undefined {
-  const { stages } = job.spec;
+  const stages = stageCountOf(job.spec);
   if (stages === undefined) return undefined;
   const members = Object.values(job.members);
   const counts = countByStage(stages, members);
   const stage = counts.indexOf(0);
   if (stage === -1) return undefined;
-  const member = members.find(
-    ({ phase, stage: own }) => (phase === "ready" || phase === "ended") && own !== null && counts[own]! > 1,
-  );
+  const isSpare = ({ phase, stage: own }: Member) =>
+    (phase === "ready" || phase === "ended") && own !== null && counts[own]! > 1;
+  const member = members.find((each) => isSpare(each) && mayHold(each, { stages, stage }));
   return member && { member, stage };
+}
+
+/** Whether this member has room for a stage; one that has not said so is tried. */
+export function mayHold(
+  { sizes }: Pick<Member, "sizes">,
+  { stages, stage }: { readonly stages: number; readonly stage: number },
+): boolean {
+  const row = sizes?.stageBytes[stages - 1];
+  if (!sizes || !row) return true; // it told no more than what is needed until all fit
+  const bytes = row[stage] ?? null;
+  return bytes !== null && bytes <= sizes.memoryBytes;
+}
+
+/** Whether its stages were chosen, so that a worker that is too small for one says nothing of the job. */
+export const choseStages = ({ stagesAsked, spec }: JobRecord): boolean =>
+  stagesAsked === "auto" && spec.stages !== "auto";
+
+/** Whether every stage has told of a checkpoint of this step, which others can fetch. */
+export function canFetchStages({ spec, checkpoints }: JobRecord, step: number): boolean {
+  const stages = stageCountOf(spec);
+  if (stages === undefined) return false;
+  const saved = checkpoints.filter((each) => each.step === step && each.artefact !== null);
+  return Array.from({ length: stages }, (_, stage) => stage).every((stage) =>
+    saved.some((each) => each.stage === stage),
+  );
 }
 
 /** How many copies of the model these members can hold. */
 export function replicaCount({ spec }: JobRecord, members: readonly Member[]): number {
-  const stages = spec.stages ?? 1;
+  const stages = stageCountOf(spec) ?? 1;
   const most = Math.floor(Math.min(spec.workers.max, limits.worldSizeMax) / stages);
   return Math.min(most, ...countByStage(stages, members));
 }
@@ -52,16 +78,16 @@ export function replicaCount({ spec }: JobRecord, members: readonly Member[]): n
 type StagePlan = Pick<GenerationPlan, "ranks" | "start" | "source" | "stages">;
 
 /**
+ * @param of.stages how many
  * @param candidates idle members, those first that shall be ranks
  * @param isHeld somebody who has not answered may have what these lack
  * @returns the plan, or what it waits for
  */
 export function planStages(
-  job: JobRecord,
+  { job, stages }: { readonly job: JobRecord; readonly stages: number },
   candidates: readonly Member[],
   isHeld: boolean,
 ): { readonly plan: StagePlan; readonly reason: string } | { readonly plan: null; readonly reason: string } {
-  const stages = job.spec.stages!;
   const byStage = Array.from({ length: stages }, (_, stage) =>
     candidates.filter((member) => member.stage === stage),
   );

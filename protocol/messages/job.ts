@@ -165,6 +165,22 @@ export const evaluationSchema = z.object({
 });
 export type Evaluation = z.infer<typeof evaluationSchema>;
 
+/** Memory, in bytes, by which it is told into how many stages a model is to be cut. */
+export const stageSizesSchema = z.object({
+  /** That a trainer may use here. */
+  memoryBytes: z.number().nonnegative(),
+  /** As the model and the job allow. */
+  stagesMax: z.number().int().positive(),
+  /**
+   * For 1, 2, 3 ... stages what each of them would take here, up to the first number at which all fit: beyond it they do, too.
+   * Null: more than its engine can hold, whatever memory there is.
+   */
+  stageBytes: z
+    .array(z.array(z.number().nonnegative().nullable()).max(limits.stagesMax))
+    .max(limits.stagesMax),
+});
+export type StageSizes = z.infer<typeof stageSizesSchema>;
+
 const reportBase = { jobId: jobIdSchema };
 export const jobReportSchema = z.discriminatedUnion("kind", [
   /** The trainer is up and can take a plan. */
@@ -182,6 +198,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     stage: z.number().int().nonnegative().optional(),
     totalSteps: z.number().int().nonnegative(),
   }),
+  /** Of a job with `stages: auto`: what each stage would take here. */
+  z.object({ kind: z.literal("sized"), ...reportBase, sizes: stageSizesSchema }),
   /** A step waits for data that come from peers; with 1 all of them are there. Lossy. */
   z.object({ kind: z.literal("loading"), ...reportBase, share: z.number().min(0).max(1) }),
   /** Links stand and the state is there, after healing if need be: this rank contributes from its next step on. */

@@ -4,10 +4,14 @@ import { cutIntoShards, type LayerRange } from "../../../protocol/layer-cut.ts";
 import type { LayerDescription, ModelDescription } from "../../../protocol/messages/model.ts";
 import { bytesOfLayer, bytesOfState, type MemoryForecast } from "../memory-forecast.ts";
 
-type StageSpec = Pick<
+export type StageSpec = Pick<
   JobSpec,
   "batchSize" | "microBatchSize" | "stages" | "workers" | "optimizer" | "wire" | "topK" | "checkpoint"
 >;
+
+/** How many stages a model can be cut into at most. */
+export const placesToCut = ({ layers }: Pick<ModelDescription, "layers">): number =>
+  layers.filter(({ uncuttable }) => uncuttable !== true).length;
 
 /**
  * Which layers each stage trains: a function of job and model alone, so that all agents cut alike. Balances time
@@ -19,7 +23,7 @@ export function cutIntoStages(
   model: ModelDescription,
 ): LayerRange[] {
   const { layers } = model;
-  const placeCount = layers.filter(({ uncuttable }) => uncuttable !== true).length;
+  const placeCount = placesToCut(model);
   if (spec.stages > placeCount) {
     const message = `stages: ${spec.stages}, and this model can be cut into ${placeCount} at most: where one tensor crosses`;
     throw new RingfoldError("JOB_INVALID", message, { stages: spec.stages, stagesMax: placeCount });

@@ -56,5 +56,9 @@ export async function evaluateStages(
   return decode(await column.fromLast(told, signal), sentSchema, limits.controlMessageBytes);
 }
 
-/** A loss may be NaN, which msgpack tells as it is. */
-const sentSchema: z.ZodType<Evaluation> = evaluationSchema.extend({ loss: z.number().or(z.nan()) });
+/** A loss may be NaN and a perplexity infinite, which msgpack tells as they are. */
+const anyNumber = z.custom<number>((value) => typeof value === "number");
+const sentSchema: z.ZodType<Evaluation> = evaluationSchema.extend({
+  loss: anyNumber,
+  metrics: z.record(z.string().max(64), anyNumber),
+});

@@ -1,17 +1,27 @@
+import assert from "node:assert";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ExampleShape } from "../../../protocol/data-schema.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
+import { stageCountOf } from "../../../protocol/job-spec.ts";
 import type { GenerationPlan } from "../../../protocol/messages/job.ts";
 import type { ModelDescription } from "../../../protocol/messages/model.ts";
 import { systemClock } from "../../../protocol/ports.ts";
-import { openArtefactStore } from "../../artefact/store.ts";
+import { type ArtefactStore, openArtefactStore } from "../../artefact/store.ts";
+import type { Dataset } from "../../data/dataset.ts";
 import { openEngine } from "../../engine/engine.ts";
-import type { Engine } from "../../engine/port.ts";
-import { openDataPlane } from "../../network/data-plane/data-plane.ts";
+import type { Engine, OpenStageOptions, StageModel } from "../../engine/port.ts";
+import { type DataPlane, openDataPlane } from "../../network/data-plane/data-plane.ts";
 import type { AgentFetch } from "../agent-fetch.ts";
 import { Bound } from "../bound.ts";
-import { GenerationRunner, type SessionParts, type TrainerSession } from "../generation-runner.ts";
+import { layWeights, trainedStage } from "../fine-tuning.ts";
+import {
+  GenerationRunner,
+  type RunnerParts,
+  type SessionParts,
+  type TrainerSession,
+} from "../generation-runner.ts";
 import { digestState } from "../healing/digest-state.ts";
+import type { DigestState } from "../healing/state-source.ts";
 import { checkMemory } from "../memory-forecast.ts";
 import type { StepReport } from "../trainee.ts";
 import type { TrainerSetup } from "../trainer-messages.ts";
@@ -34,45 +44,79 @@ export async function openStageSession(
   { send, log, agent }: Opener,
   signal: AbortSignal,
 ): Promise<TrainerSession> {
-  const { spec, jobId, peerId, stage } = setup;
+  const { spec } = setup;
   const store = openArtefactStore(setup.artefactPath);
   const data = await openData(setup, { agent, store }, signal);
   if (spec.engine === "torch") throw new RingfoldError("JOB_INVALID", "a script does not train by stages");
   const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
   try {
-    const model = openStage(setup, engine, data.shape);
+    const model = openStage(setup, { engine, store }, data.shape);
     const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
-    const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
-    const nowMs = () => performance.now();
-    const trainer = await StageTrainer.open({
-      ...{ spec, data, model, clock: systemClock, nowMs, nextTurn: () => nextTurn() },
-      onStep: (report) => observer.onStep(report),
-      onWait: (share) => send({ kind: "loading", jobId, share }),
+    const { session } = await assembleStageSession({
+      ...{ setup, send, log, store, data, model, plane, digestState, clock: systemClock },
+      ...{ nowMs: () => performance.now(), nextTurn: () => nextTurn() },
+      ...{ engineName: engine.name, closeModel: () => engine.close() },
+      fetchArtefact: (digest, abort) => agent.fetch(digest, digest, abort),
     });
-    const { checkpoint } = spec;
-    const column = () => trainer.column;
-    const checkpointer = new StageCheckpointer({ jobId, stage: stage!, store, checkpoint, column });
-    await checkpointer.restore(trainer);
-    const stateOf = async (checkpoint: string | null, abort: AbortSignal) => {
-      if (checkpoint === null) return trainer.encodeBeginning();
-      if (store.stat(checkpoint) === undefined) await agent.fetch(checkpoint, checkpoint, abort);
-      return store.get(checkpoint);
-    };
-    const host = new StageHost({ peerId, plane, digestState, nowMs, stateOf });
-    const bound = new Bound(setup.bound, trainer, spec);
-    const runner = new GenerationRunner({
-      ...{ setup, send, log, host, store, trainer, checkpointer, bound, nowMs },
-      ...{ clock: systemClock, engineName: engine.name, closeModel: () => engine.close() },
-      facts: { dataDigest: data.digest, model: model.description, stage: stage! },
-    });
-    observer.onStep = (report) => runner.onStep(report);
-    runner.announce();
-    return inStages(runner, host);
+    session.announce();
+    return session;
   } catch (cause) {
     engine.close();
     throw cause;
   }
 }
+
+/** What a session of one stage works with; all of it is real here, and all but the outside in the simulator. */
+export interface StageSessionParts extends Omit<RunnerParts, "host"> {
+  readonly setup: RunnerParts["setup"] & Pick<TrainerSetup, "stage">;
+  readonly nextTurn: () => Promise<void>;
+  readonly data: Dataset;
+  /** With those parameters that are not trained. */
+  readonly model: StageModel;
+  readonly plane: DataPlane;
+  readonly digestState: DigestState;
+  /** Brings a checkpoint of another agent into the store. */
+  readonly fetchArtefact: (digest: string, signal: AbortSignal) => Promise<void>;
+}
+
+/** Puts a trainer of one stage together from its parts, restored from its newest checkpoint. */
+export async function assembleStageSession(
+  parts: StageSessionParts,
+): Promise<{ session: TrainerSession; trainer: StageTrainer }> {
+  const { setup, data, store, plane, clock, nowMs, nextTurn, send } = parts;
+  const { spec, jobId, peerId, stage } = setup;
+  assert(stage !== undefined);
+  const model = trainedStage(parts.model, spec.freeze);
+  const observer: { onStep: (report: StepReport) => Promise<void> } = { onStep: async () => {} };
+  const trainer = await StageTrainer.open({
+    ...{ spec, data, model, whole: parts.model, clock, nowMs, nextTurn },
+    onStep: (report) => observer.onStep(report),
+    onWait: (share) => send({ kind: "loading", jobId, share }),
+  });
+  const { checkpoint } = spec;
+  const column = () => trainer.column;
+  const checkpointer = new StageCheckpointer({ jobId, stage, store, checkpoint, column });
+  await checkpointer.restore(trainer);
+  const stateOf = async (digest: string | null, signal: AbortSignal) => {
+    if (digest === null) return trainer.encodeBeginning();
+    if (store.stat(digest) === undefined)
+      await parts.fetchArtefact(digest, signal).catch(asUnreachable(stage));
+    return store.get(digest);
+  };
+  const host = new StageHost({ peerId, plane, digestState: parts.digestState, nowMs, stateOf });
+  const bound = new Bound(setup.bound, trainer, spec);
+  const facts = { dataDigest: data.digest, model: model.description, stage };
+  const runner = new GenerationRunner({ ...parts, host, facts, trainer, checkpointer, bound });
+  observer.onStep = (report) => runner.onStep(report);
+  return { session: inStages(runner, host), trainer };
+}
+
+/** Who has the checkpoint may be away for a moment: that says nothing against whoever asks for it. */
+const asUnreachable = (stage: number) => (cause: unknown) => {
+  if (!(cause instanceof RingfoldError && cause.code === "ARTEFACT_MISSING")) throw cause;
+  const message = `nobody in reach has the checkpoint of stage ${stage} that all are to begin from`;
+  throw new RingfoldError("PEER_UNREACHABLE", message, { stage }, { cause });
+};
 
 /** The runner is told of its stage alone. */
 function inStages(runner: GenerationRunner, host: StageHost): TrainerSession {
@@ -84,15 +128,23 @@ function inStages(runner: GenerationRunner, host: StageHost): TrainerSession {
   };
 }
 
-function openStage(setup: TrainerSetup, engine: Engine, shape: ExampleShape) {
-  const { spec, stage } = setup;
-  if (spec.model.architecture === "script" || spec.stages === undefined || stage === undefined)
+function openStage(
+  setup: TrainerSetup,
+  { engine, store }: { readonly engine: Engine; readonly store: Pick<ArtefactStore, "get"> },
+  shape: ExampleShape,
+) {
+  const { spec, stage, base } = setup;
+  const stages = stageCountOf(spec);
+  if (spec.model.architecture === "script" || stages === undefined || stage === undefined)
     throw new RingfoldError("JOB_INVALID", "this job does not train by stages");
-  const staged = { ...spec, stages: spec.stages };
+  const staged = { ...spec, stages };
   const place = (description: ModelDescription) => {
     const range = cutIntoStages(staged, description)[stage]!;
     checkMemory(forecastStage(staged, description, range), { ...memoryOf(setup), engine: engine.name });
     return range;
   };
-  return engine.openStage(spec.model, { ...shape, seed: spec.seed, place });
+  // Read anew whenever it is asked for, rarely: it is as large as the whole model.
+  const begin: OpenStageOptions["begin"] =
+    base === undefined ? undefined : (layouts, into) => layWeights(store.get(base), spec, layouts, into);
+  return engine.openStage(spec.model, { ...shape, seed: spec.seed, place, begin });
 }

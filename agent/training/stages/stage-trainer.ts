@@ -9,12 +9,14 @@ import type { StageModel } from "../../engine/port.ts";
 import type { RingMemory } from "../../ring/memory.ts";
 import type { RingPort } from "../../ring/port.ts";
 import { withAverages } from "../averages.ts";
+import { BestState, type Settled } from "../best-state.ts";
 import { shorten, squaresOf } from "../clipping.ts";
 import { DataAhead } from "../data-ahead.ts";
-import { createOptimizer, type Optimizer } from "../optimizer.ts";
+import { EarlyStopping } from "../early-stopping.ts";
+import { createOptimizer, type Optimizer, takeMean } from "../optimizer.ts";
 import { learningRate } from "../schedule.ts";
 import { StallBound } from "../stall-bound.ts";
-import { Exchange, tail } from "../synchronization/exchange.ts";
+import { Exchange } from "../synchronization/exchange.ts";
 import type { StepReport, Trainee } from "../trainee.ts";
 import {
   encodeState,
@@ -30,13 +32,16 @@ import { gatherWeights } from "./gather-weights.ts";
 import { trainMicroBatches } from "./pipeline.ts";
 import { StageBatches } from "./stage-batches.ts";
 import { evaluateStages } from "./stage-evaluation.ts";
-import { areFinite, StageFaults } from "./stage-faults.ts";
+import { StageFaults } from "./stage-faults.ts";
 import { StageRing } from "./stage-ring.ts";
+import { sumOverStages } from "./stage-totals.ts";
 
 export interface StageTrainerOptions {
   readonly spec: JobSpec;
   readonly data: Dataset;
   readonly model: StageModel;
+  /** With those parameters that are not trained; `model` itself where all are. */
+  readonly whole?: StageModel;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   readonly clock: Clock;
@@ -48,22 +53,13 @@ export interface StageTrainerOptions {
   readonly onWait?: (share: number) => void;
 }
 
-/** What all stages know of a step, as f64; then, by stage, how many of its ranks found numbers that are not finite. */
-const totalsOfStep = {
-  lossSum: 0,
-  correctCount: 1,
-  exampleCount: 2,
-  targetCount: 3,
-  pauseVotes: 4,
-  length: 5,
-};
-
 /**
  * A rank that trains one stage of a model. The path of a step, top to bottom: micro-batches through the stages and back ->
  * the gradient of this stage, summed over its replicas -> loss, counts and votes, summed over the stages -> the optimizer
  * on this stage's parameters -> next. A step counts when the totals have come: by then all stages have their gradients.
  *
- * The state is that of this stage alone, and with one replica a stage it has the bits of one process.
+ * The state is that of this stage alone, and with one replica a stage it has the bits of one process. Where the held-out set
+ * is evaluated on the way, that comes before a step and counts with it.
  */
 export class StageTrainer implements Trainee {
   readonly state: TrainingState;
@@ -76,13 +72,15 @@ export class StageTrainer implements Trainee {
   readonly #exchange: Exchange;
   readonly #optimizer: Optimizer;
   readonly #faults: StageFaults;
+  readonly #stopping: EarlyStopping;
+  readonly #best: BestState;
   /** f32 [elements of the layout], of one micro-batch. */
   readonly #part: Float32Array;
   #pauseWanted = false;
   /** While it runs: the stages before and after. */
   #column: Column | undefined;
-  /** Of the whole model, once all steps are done and it has been gathered. */
-  #whole: { readonly parameters: Float32Array; readonly hash: string } | undefined;
+  /** Of the whole model, f32, once all steps are done and they have been gathered. */
+  #whole: Float32Array | undefined;
 
   /** @throws whatever reading the parameters of the engine throws */
   static async open(options: StageTrainerOptions): Promise<StageTrainer> {
@@ -104,7 +102,15 @@ export class StageTrainer implements Trainee {
     this.totalSteps = spec.epochs * this.stepsPerEpoch;
     const { totalSteps } = this;
     this.#dataAhead = new DataAhead({ ...options, sampler: this.#batches.sampler, totalSteps });
-    this.state = initialState(parameterCount, this.#optimizer);
+    this.#stopping = new EarlyStopping(spec.evaluation, { stepsPerEpoch: this.stepsPerEpoch, roundSteps: 1 });
+    ({ state: this.state, best: this.#best } = this.#newState());
+  }
+
+  #newState() {
+    const { spec, model } = this.#options;
+    const scalars = { ...this.#optimizer.scalars, ...this.#stopping.scalars };
+    const state = initialState(parameterCountOf(model.layout), { ...this.#optimizer, scalars });
+    return { state, best: new BestState(spec, state) };
   }
 
   get memory(): RingMemory {
@@ -124,9 +130,9 @@ export class StageTrainer implements Trainee {
     this.#pauseWanted = true;
   }
 
-  /** Of this stage; of the whole model once that is gathered, so that all ranks say the same. */
+  /** Of this stage. */
   point(): TrainingPoint {
-    return this.#whole ? { step: this.state.step, hash: this.#whole.hash } : trainingPoint(this.state);
+    return trainingPoint(this.state);
   }
 
   async encodeState(): Promise<Uint8Array> {
@@ -136,7 +142,7 @@ export class StageTrainer implements Trainee {
   /** The state before the first step. */
   encodeBeginning(): Uint8Array {
     const { model } = this.#options;
-    const state = initialState(this.state.parameters.length, this.#optimizer);
+    const { state } = this.#newState();
     model.writeBeginning(state.parameters);
     return encodeState(state, model.layout);
   }
@@ -149,8 +155,8 @@ export class StageTrainer implements Trainee {
   }
 
   async encodeWeights(): Promise<Uint8Array> {
-    assert(this.#whole, "the weights of all stages are gathered at the end of the evaluation");
-    return encodeWeights(this.#whole, this.#options.model.wholeLayout);
+    assert(this.#whole, "the weights of all stages have been gathered");
+    return encodeWeights({ parameters: this.#whole }, this.#options.model.wholeLayout);
   }
 
   async run(ring: RingPort, signal: AbortSignal): Promise<"done" | "paused"> {
@@ -163,7 +169,7 @@ export class StageTrainer implements Trainee {
     this.#column = ring.column;
     ring.hopTimeoutMs = limits.firstStepTimeoutMs; // a rank of another stage may still copy its state
     try {
-      while (this.state.step < this.totalSteps) {
+      while (this.state.step < this.totalSteps && !this.#stopping.isStopped(this.state)) {
         if (signal.aborted) throw abortError(signal);
         if ((await this.#step(ring, signal)) === "paused") return "paused";
         ring.hopTimeoutMs = this.stall.boundMs;
@@ -177,16 +183,32 @@ export class StageTrainer implements Trainee {
     }
   }
 
-  /** Takes the held-out set through the stages, and after the last step gathers the weights of all of them. */
-  async evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation> {
+  /** Takes the held-out set through the stages. */
+  evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation> {
     assert(ring instanceof StageRing);
     const { data, model, nextTurn } = this.#options;
     ring.hopTimeoutMs = limits.firstStepTimeoutMs;
-    const evaluation = await evaluateStages(ring, { data, model, batches: this.#batches, nextTurn }, signal);
-    if (this.state.step < this.totalSteps) return evaluation; // a trial that pauses here goes on with its stage
-    const parameters = await gatherWeights(ring.column, model, this.state.parameters, signal);
-    this.#whole = { parameters, hash: trainingPoint({ ...this.state, parameters }).hash };
-    return evaluation;
+    return evaluateStages(ring, { data, model, batches: this.#batches, nextTurn }, signal);
+  }
+
+  /** Gathers the weights of all stages, so that all ranks end with the same. */
+  async settle(ring: RingPort, signal: AbortSignal): Promise<Settled> {
+    assert(ring instanceof StageRing);
+    const { model, whole = model } = this.#options;
+    const settled = await this.#best.settle(this.state, async (parameters) => {
+      model.writeParameters(parameters);
+      const evaluation = await this.evaluate(ring, signal);
+      model.writeParameters(this.state.parameters);
+      return evaluation;
+    });
+    const own = new Float32Array(parameterCountOf(whole.layout));
+    model.writeParameters(settled.parameters);
+    await whole.readParameters(own);
+    model.writeParameters(this.state.parameters);
+    const parameters = await gatherWeights(ring.column, whole, own, signal);
+    this.#whole = parameters;
+    const point = trainingPoint({ step: settled.point.step, parameters, slots: {}, scalars: {} });
+    return { ...settled, parameters, point };
   }
 
   async #step(ring: StageRing, signal: AbortSignal): Promise<"paused" | undefined> {
@@ -202,6 +224,7 @@ export class StageTrainer implements Trainee {
     }
     const startedAtMs = nowMs();
     const waitedMs = ring.busyMs;
+    const evaluation = this.#stopping.isDue(step) ? await this.evaluate(ring, signal) : undefined;
 
     const microBatches = this.#batches.of({ step, ...place });
     const load = this.#batches.load.bind(this.#batches);
@@ -211,77 +234,49 @@ export class StageTrainer implements Trainee {
 
     if (ring.isWornOut) this.requestPause();
     const exampleCount = microBatches.reduce((count, { examples }) => count + examples.length, 0);
-    const totals = await this.#sum(ring, { ...sums, exampleCount: column.isLast ? exampleCount : 0 }, signal);
+    const own = { ...sums, exampleCount: column.isLast ? exampleCount : 0, wantsPause: this.#pauseWanted };
+    const totals = await sumOverStages(ring, this.#exchange, own, signal);
 
-    // Targets that are all padding teach nothing, and are no division by zero.
-    const targetCount = Math.max(1, totals[totalsOfStep.targetCount]!);
-    const fault = this.#faults.judge(totals.subarray(totalsOfStep.length), step);
-    if (!fault) await this.#apply(ring, targetCount, signal);
+    const { targetCount } = totals;
+    const fault = this.#faults.judge(totals.faultVotes, step);
+    if (!fault) await this.#takeMean(ring, targetCount, signal);
+    // From here on nothing is waited for: what is noted of an evaluation belongs to this step, on every rank or on none.
+    if (evaluation && this.#stopping.note(this.state, step, evaluation)) this.#best.keep(this.state);
+    if (!fault) this.#takeOptimizerStep();
     this.state.step++;
+    model.writeParameters(this.state.parameters);
     const durationMs = nowMs() - startedAtMs;
-    this.stall.observe(durationMs);
+    if (!evaluation) this.stall.observe(durationMs); // it says nothing of the steps to come
     await onStep({
       ...{ step: this.state.step, stepCount: 1, fault, durationMs },
-      loss: totals[totalsOfStep.lossSum]! / targetCount,
-      examples: totals[totalsOfStep.exampleCount]!,
-      accuracy: data.shape.target.kind === "number" ? null : totals[totalsOfStep.correctCount]! / targetCount,
+      loss: totals.lossSum / targetCount,
+      examples: totals.exampleCount,
+      accuracy: data.shape.target.kind === "number" ? null : totals.correctCount / targetCount,
       ...{ communicationMs: ring.busyMs - waitedMs, hiddenCommunicationMs: 0, sentBytes: ring.sentBytes },
+      evaluation: evaluation && { ...evaluation, step, isBest: this.state.scalars.bestStep === step },
     });
-    return totals[totalsOfStep.pauseVotes]! > 0 ? "paused" : undefined;
+    return totals.pauseVotes > 0 ? "paused" : undefined;
   }
 
-  /** The gradient over the replicas of this stage, in place; the totals over all ranks. */
-  async #sum(
-    ring: StageRing,
-    of: {
-      readonly lossSum: number;
-      readonly correctCount: number;
-      readonly targetCount: number;
-      readonly exampleCount: number;
-    },
-    signal: AbortSignal,
-  ): Promise<Float64Array> {
-    const { values, totals } = this.#exchange;
-    totals.fill(0);
-    if (areFinite(values) && Number.isFinite(of.lossSum)) {
-      totals[tail.lossSum] = of.lossSum;
-      totals[tail.correctCount] = of.correctCount;
-      totals[tail.targetCount] = of.targetCount;
-      totals[tail.exampleCount] = of.exampleCount;
-    } else {
-      values.fill(0);
-      totals[tail.nonFiniteVotes] = 1;
-    }
-    totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
-    await this.#exchange.open(ring, signal, () => {}).complete(() => {});
-    if (!areFinite(values)) totals[tail.nonFiniteVotes]!++; // finite on each rank, but not their sum
-    const { column } = ring;
-    const all = new Float64Array(totalsOfStep.length + column.stageCount);
-    for (const key of ["lossSum", "correctCount", "exampleCount", "targetCount", "pauseVotes"] as const)
-      all[totalsOfStep[key]] = totals[tail[key]]!;
-    all[totalsOfStep.length + column.stage] = totals[tail.nonFiniteVotes]!;
-    await column.sum(all, signal);
-    return all;
-  }
-
-  /** The mean gradient, clipped by the length of that of the whole model, and the optimizer's step. */
-  async #apply(ring: StageRing, targetCount: number, signal: AbortSignal): Promise<void> {
+  /** The mean gradient, clipped by the length of that of the whole model. */
+  async #takeMean(ring: StageRing, targetCount: number, signal: AbortSignal): Promise<void> {
     const { spec, model } = this.#options;
     const { values } = this.#exchange;
-    const share = Math.fround(1 / targetCount);
-    for (let i = 0; i < values.length; i++) values[i] = Math.fround(values[i]! * share);
-    if (spec.clipNorm !== undefined) {
-      const trained = model.layout
-        .filter(({ isAverage }) => !isAverage)
-        .map(({ offset, elementCount }) => values.subarray(offset, offset + elementCount));
-      const squares = Float64Array.of(trained.reduce((sum, part) => sum + squaresOf(part), 0));
-      await ring.column.sum(squares, signal);
-      const to = { length: Math.sqrt(squares[0]!), norm: spec.clipNorm };
-      for (const part of trained) shorten(part, to);
-    }
-    const { learningRate: base } = spec.optimizer;
+    takeMean(values, 1 / targetCount);
+    if (spec.clipNorm === undefined) return;
+    const trained = model.layout
+      .filter(({ isAverage }) => !isAverage)
+      .map(({ offset, elementCount }) => values.subarray(offset, offset + elementCount));
+    const squares = Float64Array.of(trained.reduce((sum, part) => sum + squaresOf(part), 0));
+    await ring.column.sum(squares, signal);
+    const to = { length: Math.sqrt(squares[0]!), norm: spec.clipNorm };
+    for (const part of trained) shorten(part, to);
+  }
+
+  #takeOptimizerStep(): void {
+    const { optimizer, schedule } = this.#options.spec;
+    const { learningRate: base } = optimizer;
     const at = { base, step: this.state.step, totalSteps: this.totalSteps };
-    this.#optimizer.apply(this.state, values, learningRate(spec.schedule, at));
-    model.writeParameters(this.state.parameters);
+    this.#optimizer.apply(this.state, this.#exchange.values, learningRate(schedule, at));
   }
 }

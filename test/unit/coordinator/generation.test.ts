@@ -13,6 +13,7 @@ const member = (index: number, point = pointAt(0)): Member => ({
   host: "10.0.0.1",
   port: 4_000,
   stage: null,
+  sizes: null,
   point,
   healing: false,
   statePort: 4_001,

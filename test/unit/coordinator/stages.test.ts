@@ -12,7 +12,7 @@ const pointOf = (stage: number, step: number) => ({ step, hash: hashes[stage]!.s
 const member = (index: number, stage: number, step: number, changes: Partial<Member> = {}): Member => ({
   ...{ peerId: memoryPeerId(index), incarnation: "first", phase: "ended", sinceMs: 0 },
   ...{ host: "10.0.0.1", port: 4_000, statePort: 4_001, healing: false, engine: "cpu" },
-  ...{ stage, point: pointOf(stage, step) },
+  ...{ stage, point: pointOf(stage, step), sizes: null },
   ...changes,
 });
 const checkpoint = (stage: number, step: number, ...peers: number[]) => ({

@@ -74,7 +74,7 @@ test.each([
   [{ wire: "int8", topK: { fraction: 0.01 } }, "topK"],
   [{ stages: 1 }, "stages"],
   [{ stages: 5, workers: { min: 1, max: 4 } }, "stages"],
-  [{ stages: 2, freeze: ["conv_1"] }, "freeze"],
+  [{ stages: 2, topK: { fraction: 0.1 } }, "topK"],
   [{ stages: 2, synchronization: { kind: "averaging" } }, "synchronization"],
   [{ learningrate: 1 }, ""],
 ])("%j is a mistake at %s", (changes, path) => {

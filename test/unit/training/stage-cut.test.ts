@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { modelOf } from "../../../agent/models/library.ts";
-import { checkMemory, forecastMemory } from "../../../agent/training/memory-forecast.ts";
+import { bytesNeeded, checkMemory, forecastMemory } from "../../../agent/training/memory-forecast.ts";
 import { cutIntoStages, forecastStage } from "../../../agent/training/stages/stage-cut.ts";
+import { stageSizes } from "../../../agent/training/stages/stage-sizes.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { exampleSpec } from "../../fixtures/messages.ts";
 
@@ -57,5 +58,33 @@ describe("what a stage will hold", () => {
         message: expect.stringMatching(/this agent may use 0.1 GB$/),
       }),
     );
+  });
+});
+
+describe("what each number of stages would take", () => {
+  const spec = exampleSpec({ batchSize: 64, microBatchSize: 8, workers: { min: 1, max: 4, spares: 0 } });
+  const whole = totalOf(forecastMemory(spec, description));
+  const sizes = (memoryBytes: number, changes: Partial<JobSpec> = {}) =>
+    stageSizes({ ...spec, ...changes }, description, { engine: "cpu", memoryBytes });
+
+  test("is told up to the first with which all fit", () => {
+    const { stageBytes, stagesMax } = sizes(1e12);
+    expect(stagesMax).toBe(4);
+    expect(stageBytes).toEqual([[bytesNeeded(forecastMemory(spec, description), "cpu")]]);
+    const limited = sizes(stageBytes[0]![0]! - 1);
+    expect(limited.stageBytes.map((row) => row.length)).toEqual([1, 2]);
+    const staged = { ...spec, stages: 2 };
+    expect(limited.stageBytes[1]).toEqual(
+      cutIntoStages(staged, description).map((range) =>
+        bytesNeeded(forecastStage(staged, description, range), "cpu"),
+      ),
+    );
+    expect(Math.max(...limited.stageBytes[1]!.map(Number)) - 200 * 2 ** 20).toBeLessThan(whole);
+  });
+
+  test("ends where the job has no more agents, or the model no more places", () => {
+    expect(sizes(1).stageBytes.map((row) => row.length)).toEqual([1, 2, 3, 4]);
+    expect(sizes(1, { workers: { min: 1, max: 64, spares: 0 } }).stagesMax).toBe(4);
+    expect(sizes(1, { workers: { min: 1, max: 2, spares: 0 } }).stagesMax).toBe(2);
   });
 });

@@ -1,17 +1,11 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine } from "../../../agent/engine/port.ts";
-import type { Ring } from "../../../agent/ring/ring.ts";
-import { cutIntoStages } from "../../../agent/training/stages/stage-cut.ts";
-import { StageRing } from "../../../agent/training/stages/stage-ring.ts";
-import { StageTrainer } from "../../../agent/training/stages/stage-trainer.ts";
 import type { StepReport } from "../../../agent/training/trainee.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
-import { systemClock } from "../../../protocol/ports.ts";
 import { relativeError } from "../../contract/engines.ts";
-import { memoryColumns } from "../../fixtures/columns.ts";
 import { exampleSpec } from "../../fixtures/messages.ts";
+import { openStageRanks, runStages, type StageRank, settleStages } from "../../fixtures/stage-trainers.ts";
 import { memoryRings, openRank, runAll, tinyData } from "../../fixtures/trainers.ts";
 
 let engine: Engine;
@@ -43,38 +37,8 @@ const specOf = (changes: Partial<JobSpec>): JobSpec & { readonly stages: number 
   stages,
 });
 
-/** Ranks by stage, each with the links of its place; the caller closes the models. */
-async function openStages(replicaCount: number, changes: Partial<JobSpec> = {}) {
-  const spec = specOf(changes);
-  const columns = Array.from({ length: replicaCount }, () => memoryColumns(stages));
-  const ranks = [];
-  for (let stage = 0; stage < stages; stage++) {
-    const rings: Ring[] = memoryRings(replicaCount);
-    for (let replica = 0; replica < replicaCount; replica++) {
-      if (spec.model.architecture === "script") throw new Error("no stages");
-      const place = (description: Parameters<typeof cutIntoStages>[1]) =>
-        cutIntoStages(spec, description)[stage]!;
-      const model = engine.openStage(spec.model, { ...data.shape, seed: spec.seed, place });
-      const reports: StepReport[] = [];
-      const trainer = await StageTrainer.open({
-        ...{ spec, data, model, clock: systemClock, nowMs: () => performance.now() },
-        nextTurn: () => nextTurn(),
-        onStep: async (report) => void reports.push(report),
-      });
-      const column = columns[replica]![stage]!;
-      const ring = new StageRing({
-        replicas: rings[replica]!,
-        column,
-        linkBytesMax: Number.POSITIVE_INFINITY,
-      });
-      ranks.push({ stage, trainer, model, ring, reports });
-    }
-  }
-  return ranks;
-}
-type StageRank = Awaited<ReturnType<typeof openStages>>[number];
-const run = (ranks: readonly StageRank[]) =>
-  Promise.allSettled(ranks.map(({ trainer, ring }) => trainer.run(ring, never)));
+const openStages = (replicaCount: number, changes: Partial<JobSpec> = {}) =>
+  openStageRanks(replicaCount, { engine, data, spec: specOf(changes) });
 const parametersOf = (ranks: readonly StageRank[]) =>
   [0, 1].flatMap((stage) => {
     const { trainer } = ranks.find((rank) => rank.stage === stage)!;
@@ -100,7 +64,8 @@ test.each<{ what: string; replicas: number; changes: Partial<JobSpec>; tolerance
   whole.model.close();
 
   const ranks = await openStages(replicas, changes);
-  for (const outcome of await run(ranks)) expect(outcome).toEqual({ status: "fulfilled", value: "done" });
+  for (const outcome of await runStages(ranks))
+    expect(outcome).toEqual({ status: "fulfilled", value: "done" });
   expect(relativeError(parametersOf(ranks), whole.trainer.state.parameters)).toBeLessThanOrEqual(tolerance);
   const losses = ({ reports }: { readonly reports: readonly StepReport[] }) =>
     reports.map(({ loss }) => loss);
@@ -110,23 +75,23 @@ test.each<{ what: string; replicas: number; changes: Partial<JobSpec>; tolerance
       whole.reports.map(({ examples }) => examples),
     );
   }
-  const told = await Promise.all(ranks.map(({ trainer, ring }) => trainer.evaluate(ring, never)));
+  const told = await settleStages(ranks);
   for (const each of told) {
-    expect(each).toEqual(told[0]);
-    expect(each.accuracy).toBe(evaluation.accuracy);
+    expect(each.evaluation).toEqual(told[0]!.evaluation);
+    expect(each.evaluation.accuracy).toBe(evaluation.accuracy);
+    expect(each.point).toEqual(told[0]!.point);
   }
   const versions = await Promise.all(ranks.map(({ trainer }) => trainer.encodeWeights()));
   for (const version of versions) expect(version).toEqual(versions[0]);
   if (tolerance === 0) expect(versions[0]).toEqual(weights);
-  expect(new Set(ranks.map(({ trainer }) => trainer.point().hash)).size).toBe(1);
   for (const { model } of ranks) model.close();
 });
 
 test("a pause stops all ranks after the same step, and what comes next goes on from there", async () => {
   const undisturbed = await openStages(1);
-  await run(undisturbed);
+  await runStages(undisturbed);
   const ranks = await openStages(1);
-  const runs = run(ranks);
+  const runs = runStages(ranks);
   ranks[1]!.trainer.requestPause();
   for (const outcome of await runs) expect(outcome).toMatchObject({ value: "paused" });
   const [step] = new Set(ranks.map(({ trainer }) => trainer.state.step));
@@ -134,14 +99,14 @@ test("a pause stops all ranks after the same step, and what comes next goes on f
   const states = await Promise.all(ranks.map(({ trainer }) => trainer.encodeState()));
   const resumed = await openStages(1);
   for (const [i, { trainer }] of resumed.entries()) await trainer.restoreState(states[i]!);
-  await run(resumed);
+  await runStages(resumed);
   expect(parametersOf(resumed)).toEqual(parametersOf(undisturbed));
   for (const { model } of [...undisturbed, ...ranks, ...resumed]) model.close();
 });
 
 test("one rank that goes breaks the generation for all, with their state as after a whole step", async () => {
   const ranks = await openStages(2);
-  const runs = run(ranks);
+  const runs = runStages(ranks);
   ranks[3]!.ring.destroy();
   for (const outcome of await runs)
     expect(outcome).toMatchObject({ status: "rejected", reason: { code: "RING_BROKEN" } });
@@ -154,7 +119,7 @@ test("numbers that are not finite end the job on every rank, which name the stag
   const last = ranks[1]!;
   last.trainer.state.parameters.fill(Number.NaN);
   last.model.writeParameters(last.trainer.state.parameters);
-  for (const outcome of await run(ranks)) {
+  for (const outcome of await runStages(ranks)) {
     expect(outcome).toMatchObject({ status: "rejected", reason: { code: "NOT_FINITE", data: { step: 0 } } });
   }
   for (const { model } of ranks) model.close();
@@ -163,7 +128,7 @@ test("numbers that are not finite end the job on every rank, which name the stag
 test("the state before the first step is known at any time", async () => {
   const ranks = await openStages(1);
   const before = await Promise.all(ranks.map(({ trainer }) => trainer.encodeState()));
-  await run(ranks);
+  await runStages(ranks);
   expect(ranks.map(({ trainer }) => trainer.encodeBeginning())).toEqual(before);
   for (const { model } of ranks) model.close();
 });
