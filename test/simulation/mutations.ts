@@ -34,7 +34,7 @@ export interface Mutation {
   ) => SimulatedNode["request"];
   /** Between a trainer and its agent. */
   readonly changeReport?: (report: JobReport) => JobReport;
-  readonly changePlan?: (plan: GenerationPlan, trainer: Trainer) => GenerationPlan;
+  readonly changePlan?: (plan: GenerationPlan, trainer: Pick<Trainer, "state">) => GenerationPlan;
 }
 
 const badWeather: Weather = {
@@ -45,7 +45,7 @@ const badWeather: Weather = {
 };
 
 /** Replaces one method; `change` gets the original. */
-function replacing<Class extends object, Name extends keyof Class>(
+export function replacing<Class extends object, Name extends keyof Class>(
   prototype: Class,
   name: Name,
   change: (original: Class[Name]) => Class[Name],

@@ -11,6 +11,8 @@ export interface ScenarioOptions {
   readonly seed: number;
   /** Keep the newest lines of the trace. */
   readonly keepsLines?: boolean;
+  /** The model is cut into stages. */
+  readonly isStaged?: boolean;
   /** A bug to plant. */
   readonly mutation?: Mutation;
 }
@@ -47,7 +49,7 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
     tolerates: options.mutation?.tolerates,
   });
   const machineCount = world.random.integer(2, 5);
-  const spec = drawSpec(world.random, machineCount);
+  const spec = (options.isStaged ? drawStagedSpec : drawSpec)(world.random, machineCount);
   const draw = options.mutation?.faults ?? drawFaults;
   const faults = draw(world.random.fork(), machineCount);
   const cluster = new Cluster(world, { machineCount, mutation: options.mutation });
@@ -128,6 +130,17 @@ function drawSpec(random: Randomness, machineCount: number): JobSpec {
   });
 }
 
+/** Of so many stages that one machine may be lost for ever, where more than two are there. */
+function drawStagedSpec(random: Randomness, machineCount: number): JobSpec {
+  return jobSpecSchema.parse({
+    ...drawSpec(random, machineCount),
+    ...{ synchronization: undefined, topK: undefined },
+    stages: random.integer(2, Math.max(2, Math.min(3, machineCount - 1))),
+    microBatchSize: random.integer(1, 5),
+    ...random.pick<object>([{}, { clipNorm: 0.5 }, { evaluation: { everySteps: random.integer(3, 9) } }]),
+  });
+}
+
 /** Every other job meets at every step, the others take some of their own in between; a third of them sums in pairs. */
 function drawExchange(random: Randomness): object {
   const everySteps = random.integer(2, 8);
@@ -156,6 +169,6 @@ export function describeOutcome(outcome: Outcome): string {
     `seed ${seed}: ${violation ?? "all properties held"}`,
     `  ${machineCount} machines, workers ${spec.workers.min}-${spec.workers.max}, ${durationMs.toFixed(0)} ms, trace ${traceHash}`,
     ...faults.map(({ atMs, fault }) => `  ${atMs.toFixed(0).padStart(6)} ms ${JSON.stringify(fault)}`),
-    `  again: npm run simulate -- --seed ${seed} --trace`,
+    `  again: npm run simulate -- --seed ${seed} --trace${spec.stages === undefined ? "" : " --stages"}`,
   ].join("\n");
 }

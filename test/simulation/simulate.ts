@@ -2,7 +2,8 @@ import { parseArgs } from "node:util";
 import { describeOutcome, runScenario } from "./scenario.ts";
 
 /**
- * Long runs of the simulator: `npm run simulate -- --seeds 10000`, `npm run simulate -- --seed 42 --trace`.
+ * Long runs of the simulator: `npm run simulate -- --seeds 10000`, `npm run simulate -- --seed 42 --trace`; with `--stages` of
+ * models that are trained by layers.
  * Exits with 1 when a property did not hold.
  */
 const { values } = parseArgs({
@@ -11,6 +12,7 @@ const { values } = parseArgs({
     from: { type: "string", default: "1" },
     seed: { type: "string" },
     trace: { type: "boolean", default: false },
+    stages: { type: "boolean", default: false },
   },
 });
 const from = Number(values.seed ?? values.from);
@@ -19,7 +21,7 @@ const startedMs = performance.now();
 const totals = { violations: 0, events: 0, commits: 0, generations: 0, virtualMs: 0 };
 
 for (let seed = from; seed < from + count; seed++) {
-  const outcome = await runScenario({ seed, keepsLines: values.trace });
+  const outcome = await runScenario({ seed, keepsLines: values.trace, isStaged: values.stages });
   totals.events += outcome.events;
   totals.commits += outcome.commits;
   totals.generations += outcome.generations;

@@ -7,6 +7,7 @@ interface Place {
   readonly jobId: string;
   readonly generation: number;
   readonly peerId: string;
+  readonly stage: number | undefined;
 }
 /** A state: parameters by their hash, and everything (optimizer too) by another. */
 type WholePoint = TrainingPoint & { readonly whole: string };
@@ -18,7 +19,7 @@ export class Ledger {
     string,
     { readonly plan: GenerationPlan; readonly text: string; readonly sinceMs: number }
   >();
-  /** By generation and step: the state after it. */
+  /** By generation and step, and stage where there are some: the state after it. */
   readonly #states = new Map<string, WholePoint>();
   /** By generation and step: the examples of each rank. */
   readonly #slices = new Map<string, Map<string, readonly number[]>>();
@@ -60,11 +61,12 @@ export class Ledger {
     const plan = this.planOf(at.jobId, at.generation);
     if (!plan) return this.#world.violate("plans are durable before they run", `generation ${at.generation}`);
     const heals = plan.ranks.some(({ peerId, heals }) => heals && peerId === at.peerId);
-    const isAtStart = point.step === plan.start.step && point.hash === plan.start.hash;
+    const { hash } = startOf(plan, at.stage);
+    const isAtStart = point.step === plan.start.step && point.hash === hash;
     if (!isAtStart && !(heals && point.step > plan.start.step))
       this.#world.violate(
         "all ranks start alike",
-        `${name(at)} is at ${text(point)}, the plan at ${text(plan.start)}`,
+        `${name(at)} is at ${text(point)}, the plan at ${text({ step: plan.start.step, hash })}`,
       );
     this.#record(at, point);
   }
@@ -78,12 +80,25 @@ export class Ledger {
     this.#record(at, point);
     const ranks = this.planOf(at.jobId, at.generation)?.ranks ?? [];
     const slices = this.#slices.get(`${at.jobId}/${at.generation}/${point.step}`);
+    if (at.stage !== undefined) return this.#checkStages(at, point.step);
     const missing = ranks.filter(({ peerId, heals }) => !heals && !slices?.has(peerId));
     if (missing.length > 0)
       this.#world.violate(
         "a step needs every rank",
         `${name(at)} step ${point.step} without ${missing.length} ranks`,
       );
+  }
+
+  /** The same examples have gone through all stages; a replica may have none of a small batch. */
+  #checkStages(at: Place, step: number): void {
+    const plan = this.planOf(at.jobId, at.generation)!;
+    const slices = [...(this.#slices.get(`${at.jobId}/${at.generation}/${step}`) ?? [])];
+    const through = plan.stages!.map((_, stage) => {
+      const examples = slices.flatMap(([peerId, slice]) => (stageOf(plan, peerId) === stage ? slice : []));
+      return examples.toSorted((a, b) => a - b).join(" ");
+    });
+    if (through[0] === "" || new Set(through).size > 1)
+      this.#world.violate("a step needs every rank", `${name(at)} step ${step}: ${through.join(" | ")}`);
   }
 
   versionApplied(record: VersionRecord): void {
@@ -111,19 +126,34 @@ export class Ledger {
     readonly exampleCount: number;
     readonly stepsPerEpoch: number;
   }): void {
+    const stages = this.planOf(job.jobId, job.generation)?.stages;
+    if (!stages) return this.#auditLineage(job, undefined);
+    // What is registered is the model, of which no stage has a hash: each is followed from where it has ended.
+    for (const stage of stages.keys()) {
+      const id = idOf({ ...job, stage }, job.end.step);
+      const end = this.#states.get(id);
+      if (!end) return this.#world.violate("every state has an origin", `no rank has made ${id}`);
+      this.#auditLineage({ ...job, end }, stage);
+    }
+  }
+
+  #auditLineage(job: Parameters<Ledger["audit"]>[0], stage: number | undefined): void {
     const used = new Map<number, number[]>();
     let { generation } = job;
     let point: TrainingPoint = job.end;
     while (point.step > 0) {
-      const start = this.planOf(job.jobId, generation)?.start;
-      const state = this.#states.get(`${job.jobId}/${generation}/${point.step}`);
+      const plan = this.planOf(job.jobId, generation);
+      const start = plan && startOf(plan, stage);
+      const state = this.#states.get(idOf({ ...job, generation, stage }, point.step));
       if (!start || start.step >= point.step || state?.hash !== point.hash) {
         if (--generation > 0) continue;
         return this.#world.violate("every state has an origin", `no generation made ${text(point)}`);
       }
       for (let step = point.step; step > start.step; step--) {
         const epoch = Math.floor((step - 1) / job.stepsPerEpoch);
-        const slices = [...(this.#slices.get(`${job.jobId}/${generation}/${step}`)?.values() ?? [])].flat();
+        const ofRanks = [...(this.#slices.get(`${job.jobId}/${generation}/${step}`) ?? [])];
+        const isOfStage = (peerId: string) => stage === undefined || stageOf(plan, peerId) === stage;
+        const slices = ofRanks.flatMap(([peerId, examples]) => (isOfStage(peerId) ? examples : []));
         used.set(epoch, [...(used.get(epoch) ?? []), ...slices]);
       }
       point = start;
@@ -136,7 +166,7 @@ export class Ledger {
   }
 
   #record(at: Place, point: WholePoint): void {
-    const id = `${at.jobId}/${at.generation}/${point.step}`;
+    const id = idOf(at, point.step);
     const known = this.#states.get(id);
     if (known && known.whole !== point.whole)
       this.#world.violate(
@@ -146,6 +176,17 @@ export class Ledger {
     this.#states.set(id, point);
   }
 }
+
+/** Where a generation begins: all of the model, or one stage of it. */
+const startOf = ({ start, stages }: GenerationPlan, stage: number | undefined): TrainingPoint =>
+  stage === undefined ? start : { step: start.step, hash: stages![stage]!.hash };
+
+/** Ranks lie by stage. */
+const stageOf = ({ ranks, stages }: GenerationPlan, peerId: string): number =>
+  Math.floor((ranks.findIndex((rank) => rank.peerId === peerId) * stages!.length) / ranks.length);
+
+const idOf = ({ jobId, generation, stage }: Omit<Place, "peerId">, step: number): string =>
+  `${jobId}/${generation}/${step}${stage === undefined ? "" : `/stage ${stage}`}`;
 
 const name = ({ jobId, generation, peerId }: Place): string => `${jobId} g${generation} ${peerId.slice(-2)}`;
 const text = ({ step, hash }: TrainingPoint): string => `step ${step} ${hash.slice(0, 6)}`;

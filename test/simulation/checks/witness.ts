@@ -26,6 +26,8 @@ export interface TrainerFacts {
   /** Of its agent. */
   readonly parent: Life;
   readonly state: TrainingState;
+  /** Which part of the model it trains, of a job with stages. */
+  readonly stage: number | undefined;
   /** Parameters and optimizer, as bytes. */
   readonly encodeState: () => Uint8Array;
 }
@@ -33,6 +35,8 @@ export interface TrainerFacts {
 export interface TrainerWitness {
   /** A gradient of these examples was asked for. */
   gradient(examples: readonly number[]): void;
+  /** With stages: one of some examples of the step after `step` completed ones. */
+  microBatch(step: number, examples: readonly number[]): void;
   /** The state was stepped or replaced. */
   stateChanged(): void;
   reported(report: JobReport): void;
@@ -101,12 +105,14 @@ export class Witness {
   trainer(facts: TrainerFacts): TrainerWitness {
     this.#trainers.add(facts);
     const { ledger } = this;
-    const { state, peerId, jobId } = facts;
+    const { state, peerId, jobId, stage } = facts;
     let generation: number | undefined;
     /** Gradients since the last synchronization point. */
     let stepsTaken = 0;
     let { step: lastStep } = state;
-    const place = () => ({ jobId, generation: generation!, peerId });
+    /** Of the step that is under way, with stages. */
+    let slice: number[] = [];
+    const place = () => ({ jobId, generation: generation!, peerId, stage });
     const point = (): TrainingPoint & { whole: string } => ({
       ...trainingPoint(state),
       whole: sha256(facts.encodeState()),
@@ -116,24 +122,33 @@ export class Witness {
         if (generation === undefined) return;
         ledger.contributed({ ...place(), step: state.step + ++stepsTaken }, examples);
       },
+      microBatch: (step, examples) => {
+        if (generation === undefined) return;
+        slice.push(...examples);
+        stepsTaken = 1;
+        ledger.contributed({ ...place(), step: step + 1 }, [...slice]);
+      },
       stateChanged: () => {
         if (state.step === lastStep) return; // the model was told of a local step
         // A rank that heals takes none, and steps with the others once it has the state.
         const isRound = stepsTaken === state.step - lastStep || (stepsTaken === 0 && state.step > lastStep);
         if (generation !== undefined && isRound) ledger.committed(place(), point());
-        if (state.step < lastStep)
+        // With stages all may have to go back to a checkpoint, but not while they train.
+        if (state.step < lastStep && (stage === undefined || generation !== undefined))
           this.#world.violate(
             "a trainer never goes back",
             `${peerId.slice(-2)}/${facts.pid}: ${lastStep} to ${state.step}`,
           );
         lastStep = state.step;
         stepsTaken = 0;
+        slice = [];
       },
       reported: (report) => {
         this.#world.trace(`${peerId.slice(-2)}/${facts.pid} reports ${describe(report)}`);
         if (report.kind === "started") {
           generation = report.generation;
           stepsTaken = 0;
+          slice = [];
           ledger.started(place(), point());
           this.#begins(jobId, generation);
         } else if (report.kind === "ended" || report.kind === "failed") generation = undefined;
@@ -166,10 +181,20 @@ export class Witness {
     const previous = this.ledger.planOf(jobId, generation - 1);
     if (this.#begun.has(id) || !plan || !previous) return;
     this.#begun.add(id);
-    for (const { peerId, pid, parent, state } of this.liveTrainers(jobId)) {
-      if (state.step <= plan.start.step || !parent.alive) continue;
-      if (previous.ranks.every((rank) => rank.peerId !== peerId)) continue;
-      if (!this.isReachable(peerId, this.ledger.plannedAtMs(jobId, generation - 1))) continue;
+    const survivors = this.liveTrainers(jobId).filter(
+      ({ peerId, parent, state }) =>
+        state.step > plan.start.step &&
+        parent.alive &&
+        previous.ranks.some((rank) => rank.peerId === peerId) &&
+        this.isReachable(peerId, this.ledger.plannedAtMs(jobId, generation - 1)),
+    );
+    for (const { peerId, pid, state } of survivors) {
+      // A step of a model in stages is there while somebody has it of each stage.
+      const holders = survivors.filter((other) => other.state.step === state.step);
+      const isWhole = (plan.stages ?? [null]).every((_, stage) =>
+        holders.some((holder) => !plan.stages || holder.stage === stage),
+      );
+      if (!isWhole) continue;
       this.#world.violate(
         "no finished step is lost while a survivor has it",
         `generation ${generation} starts from step ${plan.start.step}; ${peerId.slice(-2)}/${pid} has completed ${state.step}`,

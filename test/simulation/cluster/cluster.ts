@@ -50,6 +50,7 @@ export class Cluster {
         new Machine({
           ...{ world, planes, coordinatorPeerId, network: this.#network, witness: this.witness },
           disk: new ArtefactDisk(world),
+          borrow: (digest) => this.#borrow(memoryPeerId(i + 11), digest),
           peerId: memoryPeerId(i + 11),
           name: `machine-${i}`,
           mutation,
@@ -103,6 +104,14 @@ export class Cluster {
     for (const index of Array(this.#startingCount).keys()) this.#startMachine(index);
     this.host.start();
     this.world.scheduler.after(1_000, () => this.#keepUp());
+  }
+
+  #borrow(borrower: string, digest: string): Uint8Array | undefined {
+    const lender = this.machines.find(
+      ({ isUp, peerId, surroundings }) =>
+        isUp && !this.#wire.isCut("control", peerId, borrower) && surroundings.disk.has(digest),
+    );
+    return lender?.surroundings.disk.copyOf(digest);
   }
 
   #startMachine(index: number): void {

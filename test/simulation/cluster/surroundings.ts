@@ -13,6 +13,8 @@ export interface Surroundings {
   readonly witness: Witness;
   /** Of this machine: it outlives its processes. */
   readonly disk: ArtefactDisk;
+  /** What another machine that runs and is in reach has. */
+  readonly borrow: (digest: string) => Uint8Array | undefined;
   readonly peerId: string;
   readonly name: string;
   readonly coordinatorPeerId: string;

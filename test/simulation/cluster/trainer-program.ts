@@ -1,17 +1,34 @@
 import { EventEmitter } from "node:events";
 import { sha256 } from "../../../agent/artefact/store.ts";
 import type { ChildProgram } from "../../../agent/child-program.ts";
+import { AgentFetch } from "../../../agent/training/agent-fetch.ts";
+import type { SessionParts } from "../../../agent/training/generation-runner.ts";
 import { LocalRingHost } from "../../../agent/training/ring-host/local-ring-host.ts";
+import {
+  assembleStageSession,
+  type StageSessionParts,
+} from "../../../agent/training/stages/stage-session.ts";
+import type { StageTrainer } from "../../../agent/training/stages/stage-trainer.ts";
 import type { Trainer } from "../../../agent/training/trainer.ts";
 import { TrainerHost } from "../../../agent/training/trainer-host.ts";
-import type { FromTrainer, ToTrainer, TrainerSetup } from "../../../agent/training/trainer-messages.ts";
+import type {
+  FetchAnswer,
+  FetchRequest,
+  FromTrainer,
+  ToTrainer,
+  TrainerSetup,
+} from "../../../agent/training/trainer-messages.ts";
 import { assembleSession } from "../../../agent/training/trainer-session.ts";
 import { encodeState } from "../../../agent/training/training-state.ts";
+import { stageCountOf } from "../../../protocol/job-spec.ts";
 import type { JobReport } from "../../../protocol/messages/job.ts";
 import type { TrainerWitness } from "../checks/witness.ts";
 import type { Life } from "../world/scheduler.ts";
+import { LayeredStage } from "./layered-model.ts";
 import { linearModel, syntheticDataset } from "./linear-model.ts";
 import type { Surroundings } from "./surroundings.ts";
+
+type ProgramParts = Omit<SessionParts & StageSessionParts, "host" | "model" | "fetchArtefact">;
 
 const bootMs = { min: 100, max: 1_500 } as const;
 const ipcMs = { min: 0.05, max: 1 } as const;
@@ -30,7 +47,8 @@ export class TrainerProgram extends EventEmitter {
   readonly #parent: Life;
   readonly #host: TrainerHost;
   #witness: TrainerWitness | undefined;
-  #trainer: Trainer | undefined;
+  #trainer: Trainer | StageTrainer | undefined;
+  readonly #agent = new AgentFetch((request) => this.#tell(request));
   #closePlane: () => void = () => {};
   #arrivesAtMs = { inside: 0, outside: 0 };
   #stallMs = 0;
@@ -50,10 +68,14 @@ export class TrainerProgram extends EventEmitter {
   }
 
   /** As ChildProcess: the message arrives unless the process ends first. */
-  send(message: ToTrainer): boolean {
+  send(message: ToTrainer | FetchAnswer): boolean {
     if (!this.connected) return false;
     const copy = structuredClone(message);
-    this.#inOrder("inside", () => this.life.alive && this.#host.receive(this.#changed(copy)));
+    this.#inOrder("inside", () => {
+      if (!this.life.alive) return;
+      if (copy.kind === "fetched") this.#agent.answered(copy);
+      else this.#host.receive(this.#changed(copy));
+    });
     return true;
   }
 
@@ -81,24 +103,10 @@ export class TrainerProgram extends EventEmitter {
     await life.pause(random.skewed(bootMs.min, bootMs.max));
     const plane = planes.open(peerId, life);
     this.#closePlane = plane.crash;
-    const host = new LocalRingHost({
-      ...{ peerId, plane },
-      digestState: async (state) => sha256(state),
-      nowMs: () => life.monotonicMs(),
-    });
-    const model = linearModel(setup.spec, {
-      compute: async () => {
-        const stallMs = this.#stallMs;
-        this.#stallMs = 0;
-        await life.pause(stallMs + random.skewed(1, 25));
-      },
-      onGradient: (examples) => this.#witness?.gradient(examples),
-      onWrite: () => this.#witness?.stateChanged(),
-    });
-    const { session, trainer } = await assembleSession({
-      ...{ setup, model, host },
-      bucketRule: { overlapBytesMin: 0, bucketBytesMin: 64 },
-      send: (report) => this.#report(report),
+    const parts = {
+      setup,
+      plane,
+      send: (report: JobReport) => this.#report(report),
       log: world.logOf(`trainer ${this.pid}`),
       clock: life,
       nowMs: () => life.monotonicMs(),
@@ -106,23 +114,60 @@ export class TrainerProgram extends EventEmitter {
       data: syntheticDataset(data.source === "mnist" ? (data.trainExamples ?? 1) : 1),
       engineName: "cpu",
       store: disk.open(life),
-      closeModel: () => model.close(),
-    });
+      closeModel: () => {},
+      digestState: async (state: Uint8Array) => sha256(state),
+    };
+    const { session, trainer, layout } =
+      setup.stage === undefined ? await this.#assemble(parts) : await this.#assembleStage(parts, setup.stage);
     this.#trainer = trainer;
     this.#witness = witness.trainer({
       ...{ peerId, life, parent: this.#parent, pid: this.pid, jobId: setup.jobId },
-      state: trainer.state,
-      encodeState: () => encodeState(trainer.state, model.layout),
+      ...{ state: trainer.state, stage: setup.stage },
+      encodeState: () => encodeState(trainer.state, layout),
     });
     session.announce();
     return session;
   }
 
+  async #assemble(parts: ProgramParts) {
+    const host = new LocalRingHost({ ...parts, peerId: this.#surroundings.peerId });
+    const model = linearModel(parts.setup.spec, {
+      ...this.#hooks,
+      onGradient: (examples) => this.#witness?.gradient(examples),
+    });
+    const bucketRule = { overlapBytesMin: 0, bucketBytesMin: 64 };
+    return { ...(await assembleSession({ ...parts, model, host, bucketRule })), layout: model.layout };
+  }
+
+  async #assembleStage(parts: ProgramParts, stage: number) {
+    const { spec } = parts.setup;
+    const stages = stageCountOf(spec)!;
+    const model = new LayeredStage({ ...spec, stages }, stage, {
+      ...this.#hooks,
+      onGradient: (step, examples) => this.#witness?.microBatch(step, examples),
+    });
+    const fetchArtefact = (digest: string, signal: AbortSignal) => this.#agent.fetch(digest, digest, signal);
+    return { ...(await assembleStageSession({ ...parts, model, fetchArtefact })), layout: model.layout };
+  }
+
+  readonly #hooks = {
+    compute: async () => {
+      const stallMs = this.#stallMs;
+      this.#stallMs = 0;
+      await this.life.pause(stallMs + this.#surroundings.world.random.skewed(1, 25));
+    },
+    onWrite: () => this.#witness?.stateChanged(),
+  };
+
   #report(report: JobReport): void {
     this.#witness?.reported(report);
     const changed = this.#surroundings.mutation?.changeReport?.(report) ?? report;
-    const message: FromTrainer = structuredClone({ kind: "report", report: changed });
-    if (this.connected) this.#inOrder("outside", () => this.#parent.alive && this.emit("message", message));
+    this.#tell({ kind: "report", report: changed });
+  }
+
+  #tell(message: FromTrainer | FetchRequest): void {
+    const copy = structuredClone(message);
+    if (this.connected) this.#inOrder("outside", () => this.#parent.alive && this.emit("message", copy));
   }
 
   #changed(message: ToTrainer): ToTrainer {

@@ -91,6 +91,11 @@ export class ArtefactDisk {
     return this.#artefacts.has(digest);
   }
 
+  /** As another machine is given it. */
+  copyOf(digest: string): Uint8Array | undefined {
+    return this.#artefacts.get(digest)?.slice();
+  }
+
   open(life: Life): ArtefactStore {
     const flushed = () => life.pause(this.#world.random.skewed(0.2, 8));
     const get = (digest: string): Uint8Array => {
