@@ -72,8 +72,12 @@ module.exports = {
     {
       name: "libp2p-only-in-network",
       severity: "error",
-      comment: "libp2p sits behind the ClusterNetwork port.",
-      from: { path: "^(agent|coordinator|protocol|scripts)/", pathNot: "^agent/network/" },
+      comment:
+        "libp2p sits behind the ClusterNetwork port. A peer id is also the key that its signatures are verified with.",
+      from: {
+        path: "^(agent|coordinator|protocol|scripts)/",
+        pathNot: "^(agent/network/|protocol/attestation\\.ts$)",
+      },
       to: { path: "node_modules/(libp2p|@libp2p|@chainsafe/libp2p|@multiformats)" },
     },
     {
@@ -87,7 +91,7 @@ module.exports = {
       severity: "error",
       from: {
         path: "^(agent|coordinator|protocol|scripts)/",
-        pathNot: "^(agent/artefact/store|coordinator/store/)",
+        pathNot: "^(agent/artefact/(store|list-journal)|coordinator/store/)",
       },
       to: { path: "node_modules/lmdb" },
     },

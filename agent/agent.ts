@@ -15,7 +15,7 @@ import { LinkMeter } from "./membership/link-meter.ts";
 import { createLoadMeter, machineCapabilities } from "./membership/machine.ts";
 import { Membership } from "./membership/membership.ts";
 import { TermFence } from "./membership/term-fence.ts";
-import { certifyIdentity, loadIdentity } from "./network/identity.ts";
+import { certifyIdentity, loadIdentity, signerOf } from "./network/identity.ts";
 import { ipv4Hosts, localAddressFacing } from "./network/local-address.ts";
 import { openNetwork } from "./network/network.ts";
 import { release } from "./release.ts";
@@ -105,7 +105,10 @@ export async function openAgent(
       abort: AbortSignal,
       holders: readonly string[] = membership.holdersOf(digest),
     ) => fetchArtefact(digest, { network, store, holders, log }, abort);
-    const keeper = new ArtefactKeeper({ network, fence, store, fetchPart, fetchWhole: fetchFromPeers, log });
+    const keeper = new ArtefactKeeper({
+      ...{ network, fence, store, fetchPart, fetchWhole: fetchFromPeers, log },
+      isTraining: (jobId) => runner.isTraining(jobId),
+    });
     undo.push(() => keeper.close());
     const scriptsPath = joinPath(config.dataPath, "scripts");
     await saveChosenPython(scriptsPath, config.python);
@@ -130,6 +133,7 @@ export async function openAgent(
       clock,
       fork: forkTrainer,
       fetchPart,
+      signer: signerOf(privateKey),
     });
     undo.push(() => runner.close());
     serveScriptLogs(network, { fence, folder: scriptsPath, runs: (jobId) => runner.runs(jobId) });
@@ -173,7 +177,7 @@ export async function openAgent(
         incarnation,
       }),
       links: () => linkMeter.links(),
-      artefacts: () => store.list().slice(0, 512),
+      holdings: () => store.holdings(),
       measureLoad: createLoadMeter(),
       onReached: chooseHost,
       onJoined: async (response) => {

@@ -1,3 +1,5 @@
+import type { SignatureCheck } from "../protocol/attestation.ts";
+import type { Holders } from "../protocol/holdings.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import type { DecisionLog } from "./decision-log.ts";
 import type { PeerTable } from "./peers.ts";
@@ -13,8 +15,11 @@ export interface CoordinatorContext {
   readonly term: number;
   readonly release: string;
   readonly peers: PeerTable;
+  /** Who holds which artefacts. */
+  readonly holders: Holders;
   readonly versions: VersionRegistry;
   readonly decisions: DecisionLog;
+  readonly isSignedBy: SignatureCheck;
   /** Something that people see has changed. */
   readonly changed: () => void;
 }

@@ -1,10 +1,12 @@
 import { issueToken } from "../protocol/credentials.ts";
 import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
+import { Holders } from "../protocol/holdings.ts";
 import type { PeerView } from "../protocol/messages/api.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
+import { CheckpointGarbage } from "./checkpoint-garbage.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { type ClusterCredentials, type Notary, signatureNotary } from "./credentials.ts";
 import { DatasetDesk } from "./dataset-desk.ts";
@@ -13,6 +15,7 @@ import { DeploymentDesk } from "./deployment-desk.ts";
 import { JobDesk } from "./job-desk.ts";
 import { KeyedRequests } from "./keyed-requests.ts";
 import { LogDesk } from "./log-desk.ts";
+import { traceLineage } from "./lineage.ts";
 import { MembershipDesk } from "./membership-desk.ts";
 import { coalesced, repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
@@ -58,14 +61,17 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const announceChange = throttled(clock, changeIntervalMs, () => {
     for (const listener of listeners) listener();
   });
+  const notary = modules.notary ?? signatureNotary;
   const context: CoordinatorContext = {
     ...{ network, store, clock, log, term, release },
     peers: new PeerTable(),
+    holders: new Holders({ network, clock, log, changed: announceChange.call }),
     versions: new VersionRegistry(store),
     decisions: new DecisionLog({ store, clock, log, term, ...modules.decisionLog }),
+    isSignedBy: notary.isSignedBy,
     changed: announceChange.call,
   };
-  const membership = new MembershipDesk(context, credentials, modules.notary ?? signatureNotary);
+  const membership = new MembershipDesk(context, credentials, notary);
   const jobs = new JobDesk(context);
   const sweeps = new SweepDesk(context, jobs);
   const deployments = new DeploymentDesk(context);
@@ -76,11 +82,13 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
         ...deployments.served(name).map((version) => [version, "it is served"] as const),
         ...[...jobs.beginningWith(name)].map(([version, id]) => [version, `${id} begins with it`] as const),
       ]),
-    job: (jobId) => jobs.spec(jobId),
+    job: (jobId) => jobs.find(jobId)?.spec,
   });
+  const garbage = new CheckpointGarbage(jobs);
   const replication = new ReplicationDesk(context, () => ({
     datasets: datasets.registered(),
     weights: versions.registered(),
+    checkpoints: garbage.released(),
   }));
   const logs = new LogDesk(context);
   const queue = new SerialQueue();
@@ -106,6 +114,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     await jobs.lookAround();
     await sweeps.lookAround(); // after the jobs: trials take what no other job wants
     await deployments.lookAround();
+    await garbage.lookAround(clock.nowMs());
     replication.lookAround();
   };
 
@@ -158,7 +167,9 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   jobs.resume();
   const stopTicking = repeat(clock, lookAroundIntervalMs, () =>
     inTurn(async () => {
-      if (context.peers.sweep(clock.nowMs())) context.changed();
+      const forgotten = context.peers.sweep(clock.nowMs());
+      for (const peerId of forgotten) context.holders.forget(peerId);
+      if (forgotten.length > 0) context.changed();
       await lookAround();
     }),
   );
@@ -206,7 +217,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       }),
     steerJob: (jobId, action, { reason = "", ifMatch } = {}) =>
       queue.run(() => {
-        assertMatches(jobs.revision(jobId), ifMatch);
+        assertMatches(() => jobs.revision(jobId), ifMatch);
         return jobs.steer(jobId, action, reason);
       }),
     sweeps: () => sweeps.summaries(),
@@ -216,19 +227,38 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
         made: "sweep-submitted",
         again: ({ sweepId }) => sweeps.view(sweepId),
       }),
-    cancelSweep: (sweepId, reason) => queue.run(() => sweeps.cancel(sweepId, reason)),
+    sweepRevision: (sweepId) => sweeps.revision(sweepId),
+    cancelSweep: (sweepId, { reason = "", ifMatch } = {}) =>
+      queue.run(() => {
+        assertMatches(() => sweeps.revision(sweepId), ifMatch);
+        return sweeps.cancel(sweepId, reason);
+      }),
     version: (name, selector) => versions.view(name, selector),
     versionDiff: (name, selector, other) => versions.diff(name, selector, other),
+    lineage: (name, selector) =>
+      traceLineage(context.versions.get(name, selector), {
+        versions: context.versions,
+        job: (jobId) => jobs.find(jobId),
+        dataset: (digest) => datasets.find(digest),
+        deployments: deployments.views(),
+      }),
     moveAlias: (name, alias, request) => queue.run(() => versions.moveAlias(name, alias, request)),
     removeAlias: (name, alias) => queue.run(() => versions.removeAlias(name, alias)),
     removeVersion: (name, version) => queue.run(() => versions.remove(name, version)),
     pruneVersions: (name, request) => queue.run(() => versions.prune(name, request)),
-    deploy: (name, request) =>
+    deployment: (name) => deployments.view(name),
+    deploymentRevision: (name) => deployments.revision(name),
+    deploy: (name, request, { ifMatch } = {}) =>
       queue.run(async () => {
+        assertMatches(() => deployments.revision(name), ifMatch);
         const { version } = context.versions.get(name, request.version);
         return deployments.deploy(name, { ...request, version });
       }),
-    removeDeployment: (name) => queue.run(() => deployments.remove(name)),
+    removeDeployment: (name, { ifMatch } = {}) =>
+      queue.run(() => {
+        assertMatches(() => deployments.revision(name), ifMatch);
+        return deployments.remove(name);
+      }),
     audit: (query) => context.decisions.page(query),
     datasets: () => datasets.views(),
     dataset: (name, version) => datasets.view(name, version),
@@ -250,6 +280,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     close: async () => {
       closed.abort();
       stopTicking();
+      context.holders.close();
       announceChange.cancel();
       listeners.clear();
       await queue.close();
@@ -258,9 +289,11 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   };
 }
 
-/** @throws RingfoldError PRECONDITION_FAILED */
-function assertMatches(revision: string, ifMatch: readonly string[] | undefined): void {
-  if (ifMatch && !ifMatch.includes("*") && !ifMatch.includes(revision))
+/** @throws RingfoldError PRECONDITION_FAILED, also where there is nothing that could match (RFC 9110, section 13.1.1) */
+function assertMatches(revision: () => string | undefined, ifMatch: readonly string[] | undefined): void {
+  if (!ifMatch) return;
+  const present = revision();
+  if (present === undefined || !(ifMatch.includes("*") || ifMatch.includes(present)))
     throw new RingfoldError("PRECONDITION_FAILED", "it has been changed since its ETag was read");
 }
 

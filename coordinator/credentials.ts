@@ -1,3 +1,4 @@
+import { isSignedByPeer, type SignatureCheck } from "../protocol/attestation.ts";
 import {
   type ClusterAuthority,
   createAuthority,
@@ -19,8 +20,12 @@ export interface Notary {
   readonly verifyToken: typeof verifyToken;
   readonly verifyMembership: typeof verifyMembership;
   readonly issueMembership: typeof issueMembership;
+  readonly isSignedBy: SignatureCheck;
 }
-export const signatureNotary: Notary = { verifyToken, verifyMembership, issueMembership };
+export const signatureNotary: Notary = {
+  ...{ verifyToken, verifyMembership, issueMembership },
+  isSignedBy: isSignedByPeer,
+};
 
 /** The cluster's secrets: made at the first start of its first coordinator, durable, and never sent anywhere. */
 export async function loadCredentials(

@@ -1,19 +1,24 @@
 import { createHash } from "node:crypto";
 import { encode } from "../protocol/codec.ts";
 import { RingfoldError } from "../protocol/errors.ts";
+import { shortPeer } from "../protocol/ids.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
+import type { Envelope } from "../protocol/messages/attestation.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
+import { verifyDataset } from "../protocol/provenance.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { DatasetRecord } from "./decide/dataset.ts";
 import type { Decision } from "./decide/decision.ts";
-import type { Registered } from "./replication-desk.ts";
+import { liveHolders, type Registered } from "./replication-desk.ts";
 import { collections, padded } from "./state.ts";
 
 /** Registered data sets: numbered by name, never changed, held by several agents. */
 export class DatasetDesk {
   readonly #context: CoordinatorContext;
   readonly #records: Map<string, DatasetRecord>;
+  /** Asked at every look around. */
+  #registered: Registered | undefined;
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
@@ -23,14 +28,19 @@ export class DatasetDesk {
   }
 
   views(): DatasetView[] {
-    const holders = this.#context.peers.holders();
-    return this.#present().map((record) => datasetView(record, holders));
+    return this.#present().map((record) => this.#view(record));
   }
 
   /** @throws RingfoldError NOT_FOUND */
   view(name: string, version: number): DatasetDetail {
     const record = this.#get(name, version);
-    return { ...datasetView(record, this.#context.peers.holders()), manifest: record.manifest };
+    const { manifest, attestation } = record;
+    return { ...this.#view(record), manifest, ...(attestation && { attestation }) };
+  }
+
+  /** By its digest; also one that was removed. */
+  find(digest: string): DatasetRecord | undefined {
+    return [...this.#records.values()].find((record) => record.digest === digest);
   }
 
   /** @param reference `name@version` @throws RingfoldError NOT_FOUND */
@@ -41,9 +51,10 @@ export class DatasetDesk {
 
   /**
    * Gives a data set its number. The same content under the same name keeps the number that it has.
-   * @throws RingfoldError REQUEST_INVALID when the digest is not that of the manifest
+   * @throws RingfoldError REQUEST_INVALID when the digest is not that of the manifest; SIGNATURE_INVALID when it is signed by
+   * nobody of the cluster, or something else is
    */
-  async add({ name, manifest, digest, addedBy }: DatasetRequest): Promise<DatasetDetail> {
+  async add({ name, manifest, digest, addedBy, attestation }: DatasetRequest): Promise<DatasetDetail> {
     const bytes = encode(manifest);
     if (
       bytes.byteLength > limits.datasetManifestBytes ||
@@ -54,6 +65,7 @@ export class DatasetDesk {
         "the digest is not that of the manifest, or the manifest is too large",
       );
     }
+    if (attestation) await this.#assertSigned({ name, manifest, digest }, attestation);
     const known = this.#present().find((record) => record.name === name && record.digest === digest);
     if (known) return this.view(name, known.version);
     const { clock } = this.#context;
@@ -63,6 +75,7 @@ export class DatasetDesk {
       version,
       digest,
       manifest,
+      ...(attestation && { attestation }),
       addedBy,
       createdAtMs: clock.nowMs(),
       removedAtMs: null,
@@ -102,11 +115,27 @@ export class DatasetDesk {
     return { ...spec, data: this.#resolveData(spec.data) };
   }
 
-  /** By the digests of their manifests. */
+  /** By the digests of their manifests; the same object until one comes or goes. */
   registered(): Registered {
+    if (this.#registered) return this.#registered;
     const removed = [...this.#records.values()].filter(({ removedAtMs }) => removedAtMs !== null);
     const present = new Set(this.#present().map(({ digest }) => digest));
-    return { present: [...present], removed: removed.map(({ digest }) => digest) };
+    this.#registered = { present: [...present], removed: removed.map(({ digest }) => digest) };
+    return this.#registered;
+  }
+
+  #view(record: DatasetRecord): DatasetView {
+    return datasetView(record, liveHolders(this.#context, record.digest));
+  }
+
+  async #assertSigned(dataset: Parameters<typeof verifyDataset>[0], attestation: Envelope): Promise<void> {
+    const { store, isSignedBy } = this.#context;
+    const signers = await verifyDataset(dataset, attestation, isSignedBy);
+    const stranger = signers.find((peerId) => !collections.members.read(store, peerId));
+    if (stranger === undefined) return;
+    throw new RingfoldError("SIGNATURE_INVALID", `${shortPeer(stranger)} has signed it, and is no member`, {
+      peer: stranger,
+    });
   }
 
   async #commit(record: DatasetRecord, told: Pick<Decision, "event" | "reason">): Promise<void> {
@@ -119,6 +148,7 @@ export class DatasetDesk {
     } as const;
     await this.#context.decisions.commit(decision, [collections.datasets.put(id, record)]);
     this.#records.set(referenceOf(record), record);
+    this.#registered = undefined;
     this.#context.changed();
   }
 
@@ -158,13 +188,14 @@ export class DatasetDesk {
 }
 
 function datasetView(
-  { name, version, digest, manifest, addedBy, createdAtMs }: DatasetRecord,
-  holders: ReadonlyMap<string, string[]>,
+  { name, version, digest, manifest, attestation, addedBy, createdAtMs }: DatasetRecord,
+  holders: string[],
 ): DatasetView {
   const { bytes, shape, train, test } = manifest;
   const counts = { bytes, trainExamples: train.count, testExamples: test.count };
-  const about = { ...counts, shape, addedBy, createdAtMs };
-  return { name, version, digest, ...about, holders: holders.get(digest) ?? [] };
+  const signers = attestation?.signatures.map(({ keyid }) => keyid) ?? [];
+  const about = { ...counts, shape, addedBy, createdAtMs, signers };
+  return { name, version, digest, ...about, holders };
 }
 
 const referenceOf = ({ name, version }: Pick<DatasetRecord, "name" | "version">): string =>

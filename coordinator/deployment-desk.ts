@@ -16,6 +16,7 @@ import {
   findDeployment,
 } from "./decide/deployment.ts";
 import { type DeploymentRecord, deploymentState } from "./decide/placement.ts";
+import { servedBy } from "./decide/version.ts";
 import { isDraining } from "./peers.ts";
 import { collections, padded } from "./state.ts";
 
@@ -47,13 +48,30 @@ export class DeploymentDesk {
     return [...this.#deployments.values()].map((record) => this.#view(record));
   }
 
+  /** The live one of a name, else the one that is about to be. @throws RingfoldError NOT_FOUND */
+  view(name: string): DeploymentView {
+    const found =
+      findDeployment(this.#deployments, name, true) ?? findDeployment(this.#deployments, name, false);
+    if (found) return this.#view(found);
+    throw new RingfoldError("NOT_FOUND", `nothing is served as ${name}`, { name });
+  }
+
+  /** Grows with each order of an operator; which replicas are ready by now is no part of it. Undefined where nothing is served. */
+  revision(name: string): string | undefined {
+    const numbers = [...this.#deployments.values()]
+      .filter((record) => record.name === name)
+      .map(({ deployment }) => deployment);
+    return numbers.length === 0 ? undefined : String(Math.max(...numbers));
+  }
+
   /**
    * Places a version. What is live under that name stays live until the new deployment is ready, and then makes way.
    * @throws RingfoldError NOT_FOUND | REQUEST_INVALID | INSUFFICIENT_WORKERS
    */
   async deploy(name: string, request: DeployOrder): Promise<DeploymentView> {
-    const { versions, store } = this.#context;
-    const { model } = versions.get(name, request.version).manifest;
+    const { versions, store, clock } = this.#context;
+    const version = versions.get(name, request.version);
+    const { model } = version.manifest;
     if (model.topology.framework === "torch") {
       const message = `${name}@${request.version} holds the weights of a PyTorch model, which agents cannot serve`;
       const remedy = "Serve a model that `ringfold train` has trained; load these weights with PyTorch.";
@@ -61,11 +79,13 @@ export class DeploymentDesk {
     }
     const ranges = cutIntoShards(model.layers, request.shards);
     const deployment = (collections.counters.read(store, "deployment") ?? 0) + 1;
+    const served = servedBy(version, deployment, clock.nowMs());
     const decided = await this.#handle(
       { kind: "requested", deployment, name, request, ranges },
       { who: operator, event: { kind: "deployment-requested", name, ...request } },
-      [collections.counters.put("deployment", deployment)],
+      [collections.counters.put("deployment", deployment), versions.write(served)],
     );
+    if (decided) versions.commit(served);
     return this.#view(
       decided ? this.#deployments.get(deployment)! : findDeployment(this.#deployments, name, true)!,
     );
@@ -203,11 +223,11 @@ export class DeploymentDesk {
   }
 
   #placements(): Placement[] {
-    return [...this.#deployments.values()].map(({ replicaCount: _, failures: __, ...placement }) => ({
-      ...placement,
-      shards: placement.shards.map(withoutLives),
-      manifest: this.#context.versions.get(placement.name, placement.version).manifest,
-    }));
+    return [...this.#deployments.values()].map(({ replicaCount: _, failures: __, ...placement }) => {
+      const { manifest, attestation } = this.#context.versions.get(placement.name, placement.version);
+      const shards = placement.shards.map(withoutLives);
+      return { ...placement, shards, manifest, ...(attestation && { attestation }) };
+    });
   }
 }
 

@@ -6,6 +6,7 @@ import type { JobView, SteerAction } from "../protocol/messages/api.ts";
 import type { JobReport, LossPoint, Progress } from "../protocol/messages/job.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
+import { madeIn } from "../protocol/provenance.ts";
 import { CommandOutbox } from "./command-outbox.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { Decision } from "./decide/decision.ts";
@@ -17,6 +18,7 @@ import { stateToFetch } from "./decide/job-trial.ts";
 import { commandOfEffect } from "./job-commands.ts";
 import { JobWorld } from "./job-world.ts";
 import { collections } from "./state.ts";
+import { trainedJob, vouchedReport } from "./vouched-report.ts";
 
 /** What runs ahead of the store: lost with the coordinator, and told again by the next report. */
 interface LiveProgress {
@@ -129,8 +131,10 @@ export class JobDesk {
 
   async report(from: string, report: JobReport): Promise<void> {
     if (report.kind === "progress") this.#recordProgress(report);
-    else if (this.#jobs.has(report.jobId)) await this.#handle(report.jobId, { kind: "report", from, report });
-    else this.#act(report.jobId, { kind: "stop", peerIds: [from], reason: "no such job" });
+    else if (this.#jobs.has(report.jobId)) {
+      const vouched = await vouchedReport(from, report, this.#jobs.get(report.jobId), this.#context);
+      await this.#handle(report.jobId, { kind: "report", from, report: vouched });
+    } else this.#act(report.jobId, { kind: "stop", peerIds: [from], reason: "no such job" });
   }
 
   /** Time or membership has moved on: each job that is not over looks around. */
@@ -161,9 +165,19 @@ export class JobDesk {
     );
   }
 
-  /** What it was asked for, if it is known. */
-  spec(jobId: string): JobSpec | undefined {
-    return this.#jobs.get(jobId)?.spec;
+  find(jobId: string): JobRecord | undefined {
+    return this.#jobs.get(jobId);
+  }
+
+  records(): Iterable<JobRecord> {
+    return this.#jobs.values();
+  }
+
+  /** Nobody goes on from them any more. @throws RingfoldError NOT_FOUND */
+  async dropCheckpoints(jobId: string): Promise<void> {
+    const job = this.#get(jobId);
+    const told = { who: { kind: "coordinator" }, event: { kind: "checkpoints-released", jobId } } as const;
+    await this.#commit(job, { ...job, checkpoints: [], dissents: [] }, told);
   }
 
   async #handle(jobId: string, event: JobEvent): Promise<void> {
@@ -174,7 +188,9 @@ export class JobDesk {
     const world = { peers, nowMs, gathering, links: this.#context.peers.link };
     const { record, effects } = decideJob(before, event, world);
     const registered = effects.some(({ kind }) => kind === "register");
-    const version = registered ? this.#context.versions.prepare(this.#manifest(record)) : undefined;
+    const version = registered
+      ? this.#context.versions.prepare(this.#manifest(record), record.result?.attestation)
+      : undefined;
     if (version) record.version = `${version.record.manifest.name}@${version.record.version}`;
     await this.#commit(before, record, this.#told(jobId, event), version ? [version.write] : []);
     if (version) this.#context.versions.commit(version.record);
@@ -231,30 +247,17 @@ export class JobDesk {
     this.#context.peers.get(peerId)?.hello.name ?? shortPeer(peerId);
 
   #manifest(job: JobRecord): VersionManifest {
-    const { weights, weightsBytes, point, evaluation } = job.result!;
+    const { name, model, weights, lineage, metrics } = madeIn(trainedJob(job)!, job.result!);
     return {
-      format: 1,
-      name: job.spec.name,
-      model: job.model!,
-      weights: { digest: weights, bytes: weightsBytes, format: "safetensors" },
+      ...{ format: 1, name, model, weights },
       lineage: {
-        jobId: job.id,
-        dataDigest: job.dataDigest!,
-        seed: job.spec.seed,
-        steps: point.step,
-        parameterHash: point.hash,
+        ...lineage,
         generations: generationCount(job),
         peers: job.peers,
         engines: job.engines,
         release: this.#context.release,
-        ...(job.spec.from ? { from: job.spec.from } : {}),
       },
-      metrics: {
-        accuracy: evaluation.accuracy,
-        loss: evaluation.loss,
-        further: evaluation.metrics,
-        testExamples: evaluation.examples,
-      },
+      metrics,
       createdAtMs: this.#context.clock.nowMs(),
     };
   }

@@ -42,7 +42,7 @@ export class MembershipDesk {
   }
 
   async hear(presence: Presence, from: string): Promise<void> {
-    const { peers, clock, network, changed } = this.#context;
+    const { peers, holders, clock, network, changed } = this.#context;
     const { hello, membership } = presence;
     const isKnown = peers.get(from) !== undefined;
     if (from !== hello.peerId || (!isKnown && !network.connectedPeers().includes(from))) return;
@@ -55,7 +55,9 @@ export class MembershipDesk {
       const drained = this.#stateOf(from).member?.drainedAtMs ?? null;
       peers.admit(hello, roles, nowMs, drained !== null);
     }
-    if (peers.hear(presence, clock.nowMs())) changed();
+    if (!peers.hear(presence, clock.nowMs())) return;
+    holders.hear(from, presence.holdings);
+    changed();
   }
 
   async socketChanged(peerId: string, connected: boolean): Promise<void> {

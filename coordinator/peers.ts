@@ -20,7 +20,6 @@ export interface Peer {
   lastSeenMs: number;
   sequence: number;
   load: Presence["load"];
-  artefacts: readonly string[];
   links: readonly MeasuredLink[];
 }
 
@@ -43,18 +42,8 @@ export class PeerTable {
     return [...this.#peers.values()];
   }
 
-  /** Connected peers by the digests of what they say they hold. Cost: once over all that all hold. */
-  holders(): ReadonlyMap<string, string[]> {
-    const holders = new Map<string, string[]>();
-    for (const { connected, artefacts, hello } of this.#peers.values()) {
-      if (!connected) continue;
-      for (const digest of new Set(artefacts)) {
-        const known = holders.get(digest);
-        if (known) known.push(hello.peerId);
-        else holders.set(digest, [hello.peerId]);
-      }
-    }
-    return holders;
+  isConnected(peerId: string): boolean {
+    return this.#peers.get(peerId)?.connected ?? false;
   }
 
   /** A join: the first one, or the return of a peer after a restart or a lost connection. */
@@ -73,7 +62,6 @@ export class PeerTable {
       lastSeenMs: nowMs,
       sequence: sameLife ? known.sequence : -1,
       load: { cpu: 0, residentBytes: 0 },
-      artefacts: known?.artefacts ?? [],
       links: known?.links ?? [],
     });
   }
@@ -87,7 +75,6 @@ export class PeerTable {
     this.#rhythms.get(presence.hello.peerId)?.hear(presence.sequence, nowMs);
     peer.hello = presence.hello;
     peer.load = presence.load;
-    peer.artefacts = presence.artefacts;
     peer.links = presence.links;
     peer.lastSeenMs = nowMs;
     return true;
@@ -117,17 +104,17 @@ export class PeerTable {
     return true;
   }
 
-  /** Forgets peers that have been gone for long. Whether any was. */
-  sweep(nowMs: number): boolean {
-    let changed = false;
+  /** Forgets peers that have been gone for long. @returns them */
+  sweep(nowMs: number): string[] {
+    const forgotten: string[] = [];
     for (const [peerId, peer] of this.#peers) {
       if (peer.connected || nowMs - peer.lastSeenMs < limits.peerForgetMs) continue;
       this.#peers.delete(peerId);
       this.#steadiness.delete(peerId);
       this.#rhythms.delete(peerId);
-      changed = true;
+      forgotten.push(peerId);
     }
-    return changed;
+    return forgotten;
   }
 
   /** A closed socket is a death at once. One that stands under a silent peer is half-open: doubt grows by the beat. */

@@ -19,6 +19,7 @@ import type {
 } from "../protocol/messages/api.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
 import type { JobLogs, JobLogsQuery } from "../protocol/messages/job-log.ts";
+import type { Lineage } from "../protocol/messages/lineage.ts";
 import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../protocol/sweep-spec.ts";
 import type { AuditPage, AuditQuery } from "./decision-log.ts";
@@ -53,16 +54,22 @@ export interface Coordinator {
   sweep(sweepId: string): SweepView;
   /** @param key makes it happen once, however often it is asked for */
   submitSweep(spec: SweepSpec, key?: RequestKey): Promise<SweepView>;
-  cancelSweep(sweepId: string, reason: string): Promise<SweepView>;
+  sweepRevision(sweepId: string): string;
+  cancelSweep(sweepId: string, how?: Steering): Promise<SweepView>;
   version(name: string, selector: Selector): VersionDetail;
   /** @param other `name@3` or `name@alias` */
   versionDiff(name: string, selector: Selector, other: string): VersionDifference[];
+  /** What it comes from, over the versions that it began with, and what became of it. */
+  lineage(name: string, selector: Selector): Lineage;
   moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
   removeAlias(name: string, alias: string): Promise<void>;
   removeVersion(name: string, version: number): Promise<void>;
   pruneVersions(name: string, request: PruneRequest): Promise<PruneAnswer>;
-  deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
-  removeDeployment(name: string): Promise<void>;
+  deployment(name: string): DeploymentView;
+  /** Of what operators decided about what is served under a name, if anything is. */
+  deploymentRevision(name: string): string | undefined;
+  deploy(name: string, request: DeployRequest, how?: Condition): Promise<DeploymentView>;
+  removeDeployment(name: string, how?: Condition): Promise<void>;
   /** A stretch of the log of decisions. */
   audit(query: AuditQuery): AuditPage;
   datasets(): DatasetView[];
@@ -73,9 +80,12 @@ export interface Coordinator {
   close(): Promise<void>;
 }
 
-interface Steering {
+interface Condition {
+  /** Only if it is at one of these revisions; `*` is any. */
+  readonly ifMatch?: readonly string[] | undefined;
+}
+
+interface Steering extends Condition {
   /** For the log. */
   readonly reason?: string;
-  /** Only if the job is at one of these revisions; `*` is any. */
-  readonly ifMatch?: readonly string[];
 }

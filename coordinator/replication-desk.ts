@@ -5,6 +5,8 @@ import { decideReplicas } from "./decide/replication.ts";
 
 /** An agent that was asked to hold something and does not say so is asked again. */
 const askAgainMs = 5_000;
+/** What one agent is asked to fetch at a time; as it says that it holds these, it is asked for more. */
+const heldAtOnceMax = 1_000;
 /** Removed artefacts that agents are still told of. */
 const forgottenMax = 1_000;
 
@@ -17,9 +19,20 @@ export interface Registered {
 interface AllRegistered {
   readonly datasets: Registered;
   readonly weights: Registered;
+  /** Jobs whose checkpoints may go, by who has them. */
+  readonly checkpoints: ReadonlyMap<string, readonly string[]>;
 }
 
 type Instruction = Omit<HoldRequest, "term">;
+
+/** Something to hold, or to let go. */
+interface Order {
+  readonly instruction: Instruction;
+  /** Of what is in it. */
+  readonly text: string;
+  /** It is asked for again until it is held; what may go is told once. */
+  readonly isAsked: boolean;
+}
 
 /**
  * Brings everything that is registered to as many agents as it should have, again after a loss, and lets agents free what
@@ -31,6 +44,9 @@ export class ReplicationDesk {
   /** What each peer has confirmed, in which life of it. */
   readonly #told = new Map<string, { readonly key: string; readonly atMs: number }>();
   readonly #telling = new Set<string>();
+  /** What the instructions were decided from: with thousands of artefacts it is worth the look whether that has changed. */
+  #seen: readonly unknown[] = [];
+  #orders: ReadonlyMap<string, Order> = new Map();
 
   constructor(context: CoordinatorContext, registered: () => AllRegistered) {
     this.#context = context;
@@ -39,31 +55,50 @@ export class ReplicationDesk {
 
   /** Membership, what agents hold or what is registered may have changed. */
   lookAround(): void {
-    const { peers, clock } = this.#context;
+    const { peers, holders, clock } = this.#context;
     const nowMs = clock.nowMs();
-    const live = peers.all().filter((peer) => peers.isLive(peer, nowMs) && peer.roles.includes("worker"));
-    const agents = live.map(({ hello, artefacts }) => ({ peerId: hello.peerId, holds: new Set(artefacts) }));
-    const { datasets, weights } = this.#registered();
+    const live = peers
+      .all()
+      .filter((peer) => peers.isLive(peer, nowMs) && peer.roles.includes("worker"))
+      .map(({ hello }) => hello.peerId);
+    const registered = this.#registered();
+    const { datasets, weights, checkpoints } = registered;
+    const seen = [holders.revision, datasets, weights, checkpoints, ...live];
+    if (seen.length !== this.#seen.length || seen.some((each, i) => each !== this.#seen[i])) {
+      this.#seen = seen;
+      this.#orders = this.#decide(live, registered);
+    }
+    for (const [peerId, order] of this.#orders) this.#consider(peerId, order, nowMs);
+  }
+
+  /** Of agents that have nothing to do there is none. */
+  #decide(live: readonly string[], registered: AllRegistered): Map<string, Order> {
+    const { datasets, weights } = registered;
+    const { holders } = this.#context;
+    const agents = live.map((peerId) => ({ peerId, holds: holders.heldBy(peerId) }));
     const askedData = decideReplicas(datasets.present, agents, limits.dataReplicas);
     const askedWeights = decideReplicas(weights.present, agents, limits.versionReplicas);
     const [forget, goneWeights] = [forgotten(datasets), forgotten(weights)];
     const keep = [...datasets.present];
+    const orders = new Map<string, Order>();
     for (const { peerId, holds } of agents) {
-      const hold = askedData.get(peerId) ?? [];
+      const hold = (askedData.get(peerId) ?? []).slice(0, heldAtOnceMax);
       const ofWeights = {
-        hold: askedWeights.get(peerId) ?? [],
+        hold: (askedWeights.get(peerId) ?? []).slice(0, heldAtOnceMax),
         forget: goneWeights.filter((digest) => holds.has(digest)),
       };
-      this.#consider(peerId, { hold, keep, forget, weights: ofWeights }, nowMs);
+      const checkpoints = [...(registered.checkpoints.get(peerId) ?? [])];
+      const isAsked = hold.length + ofWeights.hold.length > 0;
+      if (!isAsked && forget.length + ofWeights.forget.length + checkpoints.length === 0) continue;
+      const text = JSON.stringify([hold, forget, ofWeights, checkpoints]);
+      const instruction = { hold, keep, forget, weights: ofWeights, checkpoints };
+      orders.set(peerId, { instruction, text, isAsked });
     }
+    return orders;
   }
 
-  #consider(peerId: string, instruction: Instruction, nowMs: number): void {
-    const { hold, forget, weights } = instruction;
-    const isAsked = hold.length + weights.hold.length > 0;
-    if (!isAsked && forget.length + weights.forget.length === 0) return;
-    const { incarnation } = this.#context.peers.get(peerId)!.hello;
-    const key = JSON.stringify([incarnation, hold, forget, weights]);
+  #consider(peerId: string, { instruction, text, isAsked }: Order, nowMs: number): void {
+    const key = `${this.#context.peers.get(peerId)!.hello.incarnation} ${text}`;
     const told = this.#told.get(peerId);
     const isDue = told?.key !== key || (isAsked && nowMs - told.atMs > askAgainMs);
     if (isDue && !this.#telling.has(peerId)) void this.#tell(peerId, key, instruction);
@@ -87,3 +122,9 @@ function forgotten({ present, removed }: Registered): string[] {
   const kept = new Set(present);
   return removed.filter((digest) => !kept.has(digest)).slice(-forgottenMax);
 }
+
+/** Connected peers that say that they hold an artefact. */
+export const liveHolders = (
+  { holders, peers }: Pick<CoordinatorContext, "holders" | "peers">,
+  digest: string,
+): string[] => [...holders.of(digest)].filter((peerId) => peers.isConnected(peerId));

@@ -37,6 +37,11 @@ export class SweepDesk {
     return viewOf(sweep, this.#views(sweep));
   }
 
+  /** Of the record; what its trials' jobs have come to is none of it. @throws RingfoldError NOT_FOUND */
+  revision(sweepId: string): string {
+    return collections.sweeps.revision(this.#context.store, this.#get(sweepId).id);
+  }
+
   /** @throws RingfoldError NOT_FOUND when there is no version that its trials would begin with */
   async submit(spec: SweepSpec): Promise<SweepView> {
     const { store, clock, versions } = this.#context;
@@ -112,8 +117,8 @@ export class SweepDesk {
   /** The best trial's version once more, under the name that the sweep was given. */
   #versionOf({ job }: SweepRecord, reference: string) {
     const [name = "", number] = reference.split("@");
-    const { manifest } = this.#context.versions.get(name, Number(number));
-    return this.#context.versions.prepare({ ...manifest, name: job.name });
+    const { manifest, attestation } = this.#context.versions.get(name, Number(number));
+    return this.#context.versions.prepare({ ...manifest, name: job.name }, attestation);
   }
 
   /** Durable before visible. */

@@ -18,7 +18,7 @@ import {
   type VersionRecord,
 } from "./decide/version.ts";
 import { diffVersions } from "./decide/version-diff.ts";
-import type { Registered } from "./replication-desk.ts";
+import { liveHolders, type Registered } from "./replication-desk.ts";
 import { collections } from "./state.ts";
 
 /** What other desks know of versions. */
@@ -41,8 +41,7 @@ export class VersionDesk {
   }
 
   views(): VersionView[] {
-    const { versions, peers } = this.#context;
-    return versions.views(peers.holders());
+    return this.#context.versions.views(this.#holdersOf);
   }
 
   registered(): Registered {
@@ -51,9 +50,10 @@ export class VersionDesk {
 
   /** @throws RingfoldError NOT_FOUND */
   view(name: string, selector: Selector): VersionDetail {
-    const { versions, peers } = this.#context;
+    const { versions } = this.#context;
     const record = versions.get(name, selector);
-    return { ...versions.view(record, peers.holders()), manifest: record.manifest };
+    const { manifest, attestation } = record;
+    return { ...versions.view(record, this.#holdersOf), manifest, ...(attestation && { attestation }) };
   }
 
   /** @param other `name@3` or `name@alias` @throws RingfoldError NOT_FOUND */
@@ -68,7 +68,7 @@ export class VersionDesk {
 
   /** @throws RingfoldError NOT_FOUND | CONFLICT when it points elsewhere than `from` says */
   async moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView> {
-    const { versions, decisions, clock, peers } = this.#context;
+    const { versions, decisions, clock } = this.#context;
     const target = versions.get(name, request.version);
     const known = versions.alias(name, alias);
     const { record, reason } = decideAlias(known, { ...request, name, alias }, clock.nowMs());
@@ -80,7 +80,7 @@ export class VersionDesk {
       versions.setAlias(record);
       this.#context.changed();
     }
-    return versions.view(target, peers.holders());
+    return versions.view(target, this.#holdersOf);
   }
 
   /** @throws RingfoldError NOT_FOUND */
@@ -131,6 +131,8 @@ export class VersionDesk {
     for (const record of records) versions.commit(record);
     this.#context.changed();
   }
+
+  readonly #holdersOf = (digest: string): string[] => liveHolders(this.#context, digest);
 
   #references(name: string): References {
     const aliases = this.#context.versions.aliases(name).map(({ alias, version }) => {

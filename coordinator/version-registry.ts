@@ -1,8 +1,8 @@
-import { createHash } from "node:crypto";
-import { encode } from "../protocol/codec.ts";
+import { canonicalDigest } from "../protocol/attestation.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { Selector } from "../protocol/ids.ts";
 import type { VersionView } from "../protocol/messages/api.ts";
+import type { Envelope } from "../protocol/messages/attestation.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
 import { type AliasRecord, numberVersion, type VersionRecord } from "./decide/version.ts";
@@ -10,7 +10,8 @@ import type { Registered } from "./replication-desk.ts";
 import { collections, padded } from "./state.ts";
 
 const none: string[] = [];
-type Holders = ReadonlyMap<string, string[]>;
+/** Live peers that hold an artefact. */
+export type HoldersOf = (digest: string) => string[];
 
 /** Versions: immutable, content-addressed by their manifest, numbered by name; and the aliases that point to them. */
 export class VersionRegistry {
@@ -28,9 +29,9 @@ export class VersionRegistry {
   }
 
   /** Numbers a new version. Call `commit` once the returned write is durable. */
-  prepare(manifest: VersionManifest): { record: VersionRecord; write: StoreWrite } {
-    const digest = createHash("sha256").update(encode(manifest)).digest("hex");
-    const record = numberVersion(this.#list(manifest.name), { digest, manifest });
+  prepare(manifest: VersionManifest, attestation?: Envelope): { record: VersionRecord; write: StoreWrite } {
+    const content = { digest: canonicalDigest(manifest), manifest, ...(attestation && { attestation }) };
+    const record = numberVersion(this.#list(manifest.name), content);
     return { record, write: this.write(record) };
   }
 
@@ -76,6 +77,17 @@ export class VersionRegistry {
     return this.get(name, /^\d+$/.test(selector) ? Number(selector) : selector);
   }
 
+  /** The same, whether it was removed or not. */
+  find(reference: string): VersionRecord | undefined {
+    const [name = "", version = ""] = reference.split("@");
+    return this.#versions.get(name)?.[Number(version) - 1];
+  }
+
+  /** Those that were removed among them. */
+  *everything(): Iterable<VersionRecord> {
+    for (const list of this.#versions.values()) yield* list;
+  }
+
   /** Those of a name that are not removed, in order; of all names unless told. */
   present(name?: string): VersionRecord[] {
     const lists = name === undefined ? [...this.#versions.values()] : [this.#versions.get(name) ?? []];
@@ -96,15 +108,14 @@ export class VersionRegistry {
     return this.#weights;
   }
 
-  /** @param holders peers by the digest of what they hold */
-  views(holders: Holders): VersionView[] {
-    return this.present().map((record) => this.view(record, holders));
+  views(holdersOf: HoldersOf): VersionView[] {
+    return this.present().map((record) => this.view(record, holdersOf));
   }
 
   /** The same object as long as it shows the same: of ten thousand versions few change, and only in who holds them. */
-  view(record: VersionRecord, holders: Holders): VersionView {
+  view(record: VersionRecord, holdersOf: HoldersOf): VersionView {
     const { name, weights } = record.manifest;
-    const held = holders.get(weights.digest) ?? none;
+    const held = holdersOf(weights.digest);
     const aliases = this.#aliasesOf(name, record.version);
     const known = this.#views.get(record);
     if (known && isSame(known.holders, held) && isSame(known.aliases, aliases)) return known;
@@ -130,7 +141,7 @@ const isSame = (one: readonly string[], other: readonly string[]): boolean =>
   one.length === other.length && one.every((element, i) => element === other[i]);
 
 function versionView(
-  { version, digest, manifest }: VersionRecord,
+  { version, digest, manifest, attestation }: VersionRecord,
   holders: string[],
   aliases: string[],
 ): VersionView {
@@ -147,6 +158,7 @@ function versionView(
     layerCount: manifest.model.layers.length,
     jobId: manifest.lineage.jobId,
     createdAtMs: manifest.createdAtMs,
+    signers: attestation?.signatures.map(({ keyid }) => keyid) ?? [],
     holders,
     aliases,
   };

@@ -110,6 +110,12 @@ export const errorRules = {
   INSUFFICIENT_WORKERS: rule("self", 503, 75, "Start more agents, or lower workers.min.", true),
   ARTEFACT_MISSING: rule("peer", 404, 69, "No reachable agent holds it; start one that does."),
   ARTEFACT_CORRUPT: rule("peer", 502, 74, "Another copy is fetched; if none is left, train again."),
+  SIGNATURE_INVALID: rule(
+    "peer",
+    422,
+    65,
+    "Do not use it: get it anew from the cluster, and find out where it was changed.",
+  ),
   NO_REPLICA: rule(
     "self",
     503,

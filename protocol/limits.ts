@@ -30,8 +30,24 @@ export const limits = {
   dataReplicas: 2,
   /** Agents that the weights of a version should have, where there are as many. */
   versionReplicas: 2,
+  /** Changes of what is held that a beat tells: more than checkpoints make in some lost beats, and 1.3 KB. */
+  changesTold: 16,
+  /** Digests in one page of the list of what an agent holds; 0.7 MB. */
+  artefactsListed: 10_000,
+  /** Of one peer; what is beyond is found only by asking for it. */
+  artefactsKnownMax: 100_000,
+  /** Lists that are asked for at a time, */
+  listsAskedMax: 4,
+  /** and how long after each other from one peer: one that changes faster than its beats tell is known so much later. */
+  listAskAgainMs: 2_000,
+  /** For `ringfold jobs retry`: a day for somebody to look. */
+  checkpointsKeptMs: 24 * 3_600_000,
   /** How often people are told how far a rank is that waits for data. */
   dataProgressIntervalMs: 1_000,
+  /** What a rank signs of its result, in base64; metrics are most of it. */
+  statementBytes: 32 * kib,
+  /** Ranks of one job that sign the same; the others' signatures add nothing. */
+  signaturesKept: 16,
   /** An artefact (weights of one version). */
   artefactBytes: 8 * 1024 * mib,
 

@@ -15,6 +15,8 @@ export interface ArtefactKeeperModules {
   readonly fetchPart: (manifest: string, digest: string, signal: AbortSignal) => Promise<void>;
   /** Brings an artefact into the store, and lists it. */
   readonly fetchWhole: (digest: string, signal: AbortSignal) => Promise<unknown>;
+  /** Whether a trainer of a job runs here. */
+  readonly isTraining: (jobId: string) => boolean;
   readonly log: Log;
 }
 
@@ -32,12 +34,14 @@ export class ArtefactKeeper {
 
   constructor(modules: ArtefactKeeperModules) {
     this.#modules = modules;
-    modules.network.handle(holdArtefacts, async ({ term, hold, keep, forget, weights }, { from }) => {
+    modules.network.handle(holdArtefacts, async (request, { from }) => {
+      const { term, hold, keep, forget, weights, checkpoints } = request;
       modules.fence.check(term, from);
       for (const digest of hold) this.#hold(digest, () => this.#fetchDataset(digest));
       for (const digest of weights.hold) this.#hold(digest, () => this.#fetchWeights(digest));
       if (forget.length > 0) this.#then(() => this.#forgetDatasets(forget, keep));
       if (weights.forget.length > 0) this.#then(() => this.#forgetWeights(weights.forget));
+      if (checkpoints.length > 0) this.#then(() => this.#forgetCheckpoints(checkpoints));
       return { ok: true };
     });
   }
@@ -49,7 +53,7 @@ export class ArtefactKeeper {
 
   #hold(digest: string, fetch: () => Promise<void>): void {
     const { store } = this.#modules;
-    if (this.#pending.has(digest) || store.list().includes(digest)) return;
+    if (this.#pending.has(digest) || store.lists(digest)) return;
     this.#pending.add(digest);
     this.#then(() => fetch().finally(() => this.#pending.delete(digest)));
   }
@@ -93,6 +97,26 @@ export class ArtefactKeeper {
       if (store.stat(digest) === undefined) continue;
       await store.remove(digest);
       log.info({ digest }, "Removed the weights of a version");
+    }
+  }
+
+  /** Trials of one seed may have come to one state, and what another name refers to stays. */
+  async #forgetCheckpoints(jobIds: readonly string[]): Promise<void> {
+    const { store, log, isTraining } = this.#modules;
+    const names = new Map(store.names());
+    const isOf = (name: string, jobId: string) =>
+      name === `checkpoint/${jobId}` || name.startsWith(`checkpoint/${jobId}/`);
+    for (const jobId of jobIds) {
+      // Tried again since this was said.
+      const gone = isTraining(jobId) ? [] : [...names].filter(([name]) => isOf(name, jobId));
+      for (const [name, { digest }] of gone) {
+        const isShared = [...names].some(([other, each]) => each.digest === digest && !isOf(other, jobId));
+        // The name last: whatever interrupts us, it still says what is left to remove.
+        if (!isShared) await store.remove(digest);
+        await store.removeName(name);
+        names.delete(name);
+      }
+      if (gone.length > 0) log.info({ jobId, count: gone.length }, "Removed the checkpoints of a job");
     }
   }
 

@@ -5,6 +5,8 @@ import { z } from "zod";
 import { decode, encode } from "../../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
+import type { Holdings } from "../../protocol/messages/artefact.ts";
+import { openListJournal } from "./list-journal.ts";
 
 /**
  * Content-addressed bytes of one agent, in LMDB, cut into chunks so that a peer can read a part and a large value needs
@@ -25,11 +27,19 @@ export interface ArtefactStore {
   /** @throws RingfoldError ARTEFACT_MISSING */
   readChunk(digest: string, chunkIndex: number): Uint8Array;
   remove(digest: string): Promise<void>;
-  /** Without the unlisted. */
-  list(): string[];
+  /** Without the unlisted, in order; those after one of them, at most so many. */
+  list(part?: { readonly after: string | null; readonly max: number }): string[];
+  /** Whether it is here, and listed. */
+  lists(digest: string): boolean;
+  /** How the list has changed, also by other processes. Cost: one read unless it has. */
+  holdings(): Holdings;
   /** Moves a name to a digest, durable when it resolves; names keep what must be found again after a restart. */
   setName(name: string, reference: NamedReference): Promise<void>;
   resolveName(name: string): NamedReference | undefined;
+  /** All that are set. */
+  names(): ReadonlyMap<string, NamedReference>;
+  /** What it refers to stays. */
+  removeName(name: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -42,6 +52,7 @@ const mapBytes = 64 * 1024 ** 3;
 
 export function openArtefactStore(path: string): ArtefactStore {
   const database = openDatabase(path);
+  const journal = openListJournal(database);
   const head = (digest: string) => {
     const bytes = database.get(`head/${digest}`) ?? database.get(`part/${digest}`);
     return bytes && decode(bytes, headSchema, limits.controlMessageBytes);
@@ -69,7 +80,9 @@ export function openArtefactStore(path: string): ArtefactStore {
         }
         const value = Buffer.from(encode({ bytes: bytes.byteLength, chunks }));
         void database.put(`${listed ? "head" : "part"}/${digest}`, value);
-        if (listed) void database.remove(`part/${digest}`);
+        if (!listed) return;
+        void database.remove(`part/${digest}`);
+        journal.note({ digest, held: true });
       });
       return digest;
     },
@@ -90,18 +103,32 @@ export function openArtefactStore(path: string): ArtefactStore {
       const found = head(digest);
       if (!found) return;
       await durably(database, () => {
+        if (database.get(`head/${digest}`)) journal.note({ digest, held: false });
         void database.remove(`head/${digest}`);
         void database.remove(`part/${digest}`);
         for (let i = 0; i < found.chunks; i++) void database.remove(chunkKey(digest, i));
       });
     },
-    list: () => [...database.getKeys({ start: "head/", end: "head0" })].map((key) => String(key).slice(5)),
+    list: ({ after, max } = { after: null, max: Number.MAX_SAFE_INTEGER }) => {
+      const start = after === null ? "head/" : `head/${after}~`; // behind it: `~` is above all that digests are made of
+      return [...database.getKeys({ start, end: "head0", limit: max })].map((key) => String(key).slice(5));
+    },
+    lists: (digest) => database.get(`head/${digest}`) !== undefined,
+    holdings: journal.holdings,
     setName: (name, reference) =>
       durably(database, () => void database.put(`name/${name}`, Buffer.from(encode(reference)))),
     resolveName: (name) => {
       const bytes = database.get(`name/${name}`);
       return bytes && decode(bytes, namedReferenceSchema, limits.controlMessageBytes);
     },
+    names: () =>
+      new Map(
+        [...database.getRange({ start: "name/", end: "name0" })].map(({ key, value }) => [
+          key.slice("name/".length),
+          decode(value, namedReferenceSchema, limits.controlMessageBytes),
+        ]),
+      ),
+    removeName: (name) => durably(database, () => void database.remove(`name/${name}`)),
     close: () => database.close(),
   };
 }

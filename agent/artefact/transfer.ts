@@ -1,6 +1,6 @@
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-import { readArtefact, statArtefact } from "../../protocol/messages/artefact.ts";
+import { listArtefacts, readArtefact, statArtefact } from "../../protocol/messages/artefact.ts";
 import type { ClusterNetwork, Log } from "../../protocol/ports.ts";
 import { type ArtefactStore, sha256 } from "./store.ts";
 
@@ -11,6 +11,11 @@ export function serveArtefacts(network: ClusterNetwork, store: ArtefactStore): v
     if (bytes === undefined)
       throw new RingfoldError("ARTEFACT_MISSING", `no artefact ${digest} here`, { digest });
     return { bytes };
+  });
+  network.handle(listArtefacts, async ({ after }) => {
+    const { store: id, revision } = store.holdings(); // before the page: what changes meanwhile is told again
+    const digests = store.list({ after, max: limits.artefactsListed });
+    return { store: id, revision, digests, isLast: digests.length < limits.artefactsListed };
   });
   network.handle(readArtefact, async ({ digest, chunkIndex }) => ({
     bytes: store.readChunk(digest, chunkIndex),

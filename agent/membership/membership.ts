@@ -1,5 +1,7 @@
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
+import { Holders } from "../../protocol/holdings.ts";
 import { limits } from "../../protocol/limits.ts";
+import type { Holdings } from "../../protocol/messages/artefact.ts";
 import type { MeasuredLink } from "../../protocol/messages/link.ts";
 import {
   type Hello,
@@ -18,7 +20,7 @@ export interface MembershipModules {
   readonly credentials: AgentCredentials;
   /** Built anew each time, as addresses change. */
   readonly hello: () => Hello;
-  readonly artefacts: () => string[];
+  readonly holdings: () => Holdings;
   readonly links: () => MeasuredLink[];
   readonly measureLoad: () => Presence["load"];
   /** A connection to the coordinator stands; called before each hello to it. */
@@ -41,8 +43,7 @@ const retryMs = { first: 200, most: 5_000 } as const;
 export class Membership {
   readonly #modules: MembershipModules;
   readonly #closed = new AbortController();
-  /** Peers that hold an artefact, by digest, as they said last. */
-  readonly #holders = new Map<string, Set<string>>();
+  readonly #holders: Holders;
   #membership: string | null;
   #sequence = 0;
   #cancelBeat: (() => void) | undefined;
@@ -52,7 +53,9 @@ export class Membership {
   constructor(modules: MembershipModules) {
     this.#modules = modules;
     this.#membership = modules.credentials.membership;
+    this.#holders = new Holders(modules);
     modules.network.onConnection(({ peerId, connected }) => {
+      if (!connected) this.#holders.forget(peerId);
       if (peerId !== this.coordinatorPeerId) return;
       if (connected)
         this.#endPause?.(); // mDNS or the coordinator itself was quicker than our next attempt
@@ -107,7 +110,7 @@ export class Membership {
   holdersOf(digest: string): string[] {
     const { network } = this.#modules;
     const connected = network.connectedPeers().filter((peerId) => peerId !== this.coordinatorPeerId);
-    const known = this.#holders.get(digest) ?? new Set();
+    const known = this.#holders.of(digest);
     return connected.sort((a, b) => Number(known.has(b)) - Number(known.has(a)));
   }
 
@@ -140,6 +143,7 @@ export class Membership {
 
   close(): void {
     this.#closed.abort();
+    this.#holders.close();
     this.#cancelBeat?.();
   }
 
@@ -187,26 +191,24 @@ export class Membership {
   #start(): void {
     const { network } = this.#modules;
     if (this.#cancelBeat) return;
-    network.subscribe(presenceTopic, ({ hello, artefacts }, from) => {
+    network.subscribe(presenceTopic, ({ hello, holdings }, from) => {
       if (from !== hello.peerId) return;
-      for (const holders of this.#holders.values()) holders.delete(from);
-      for (const digest of artefacts)
-        this.#holders.set(digest, (this.#holders.get(digest) ?? new Set()).add(from));
-      for (const [digest, holders] of this.#holders) if (holders.size === 0) this.#holders.delete(digest);
+      if (from !== network.peerId && network.connectedPeers().includes(from))
+        this.#holders.hear(from, holdings);
       this.#meet(from, hello.addresses);
     });
     this.#beat();
   }
 
   #beat(): void {
-    const { network, hello, artefacts, links, measureLoad, clock, log } = this.#modules;
+    const { network, hello, holdings, links, measureLoad, clock, log } = this.#modules;
     if (this.#closed.signal.aborted || this.#membership === null) return;
     const presence = {
       hello: hello(),
       membership: this.#membership,
       sequence: this.#sequence++,
       load: measureLoad(),
-      artefacts: artefacts(),
+      holdings: holdings(),
       links: links(),
     };
     network

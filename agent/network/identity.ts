@@ -4,6 +4,7 @@ import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@
 import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { generateCertificate } from "@libp2p/tls/utils";
+import type { Signer } from "../../protocol/attestation.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 
 /**
@@ -37,6 +38,12 @@ export async function loadIdentity(path: string): Promise<Ed25519PrivateKey> {
 /** The peer id of the machine whose key lies at `path`; the key is made when there is none. @throws as loadIdentity */
 export const loadPeerId = async (path: string): Promise<string> =>
   peerIdFromPrivateKey(await loadIdentity(path)).toString();
+
+/** Signs with the identity: what this machine has made, for whoever knows its peer id. */
+export const signerOf = (privateKey: Ed25519PrivateKey): Signer => ({
+  peerId: peerIdFromPrivateKey(privateKey).toString(),
+  sign: (bytes) => privateKey.sign(bytes),
+});
 
 /** A certificate for the data plane: a key of its own, signed by the identity (libp2p TLS specification). */
 export const certifyIdentity = (privateKey: Ed25519PrivateKey): Promise<{ cert: string; key: string }> =>

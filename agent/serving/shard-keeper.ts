@@ -7,6 +7,7 @@ import {
   type ShardReport,
 } from "../../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, RequestContext } from "../../protocol/ports.ts";
+import { verifyVersion } from "../../protocol/provenance.ts";
 import type { ShardHost } from "./host/shard-host.ts";
 import type { InferResult } from "./host/shard-host-messages.ts";
 import {
@@ -119,7 +120,10 @@ export class ShardKeeper {
     const { signal } = kept.stop;
     kept.report = null;
     try {
-      const { manifest } = placement;
+      const { manifest, attestation } = placement;
+      // Altered on the way or in the coordinator's store: then its weights, whose digest it names, are not to be trusted either.
+      if (attestation) await verifyVersion(manifest, attestation);
+      else log.info({ shard: key }, "Nobody has signed this version; it is of an earlier release");
       const weights = await this.#weights.get(manifest.weights.digest, signal);
       const { fromLayer, toLayer } = shard;
       await host.load(

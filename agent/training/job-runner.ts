@@ -1,3 +1,4 @@
+import type { Signer } from "../../protocol/attestation.ts";
 import {
   type JobReport,
   prepareJob,
@@ -10,6 +11,7 @@ import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
 import type { ChildProgram } from "../child-program.ts";
 import type { TermFence } from "../membership/term-fence.ts";
 import { ReportOutbox } from "./report-outbox.ts";
+import { ResultSigner } from "./result-signer.ts";
 import { type FetchPart, TrainerChild } from "./trainer-child.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
 
@@ -34,6 +36,8 @@ export interface JobRunnerModules {
   /** Starts a trainer process. */
   readonly fork: () => ChildProgram;
   readonly fetchPart: FetchPart;
+  /** With the agent's identity. */
+  readonly signer: Signer;
 }
 
 /**
@@ -64,6 +68,10 @@ export class JobRunner {
   coordinatorReturned(): void {
     this.#outbox.retryNow();
     for (const trainer of this.#trainers.values()) trainer.announce();
+  }
+
+  isTraining(jobId: string): boolean {
+    return this.#trainers.has(jobId);
   }
 
   trainerPids(): number[] {
@@ -134,20 +142,22 @@ export class JobRunner {
       if (base) await fetchArtefact(base, signal);
       if (state) await fetchArtefact(state.digest, signal, stateHolders);
     };
+    const results = new ResultSigner(setup.spec, this.#modules.signer);
     const trainer: TrainerChild = new TrainerChild(setup, {
       clock: this.#modules.clock,
       fork: this.#modules.fork,
       fetchPart: this.#modules.fetchPart,
       ...(base || state ? { before: fetchAll } : {}),
-      onReport: (report) => this.#onReport(trainer, report),
+      onReport: (report) => void this.#onReport(trainer, results, report),
     });
     return trainer;
   }
 
-  #onReport(trainer: TrainerChild, report: JobReport): void {
+  async #onReport(trainer: TrainerChild, results: ResultSigner, report: JobReport): Promise<void> {
     if (this.#trainers.get(report.jobId) !== trainer) return; // the last words of a trainer that was replaced
     if (report.kind === "failed") void this.#end(report.jobId);
-    this.#outbox.push(report);
+    if (report.kind === "ready") results.hear(report);
+    this.#outbox.push(report.kind === "finished" ? await results.signed(report) : report);
   }
 
   async #end(jobId: string): Promise<void> {

@@ -75,14 +75,16 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
     resumeJob: steer("resume"),
     retryJob: steer("retry"),
     sweeps: list(lists.sweeps),
-    sweep: ({ parameters: { id } }) => coordinator.sweep(id),
+    sweep: ({ parameters: { id } }) => new Revised(coordinator.sweep(id), coordinator.sweepRevision(id)),
     submitSweep: ({ body, key }) => coordinator.submitSweep(body, key),
-    cancelSweep: ({ parameters: { id }, body: { reason } }) => coordinator.cancelSweep(id, reason),
+    cancelSweep: ({ parameters: { id }, body: { reason }, ifMatch }) =>
+      coordinator.cancelSweep(id, { reason, ifMatch }),
     models: list(lists.models),
     model: ({ parameters: { name, selector } }) => coordinator.version(name, selector),
     versionDiff: ({ parameters: { name, selector }, query }) => ({
       differences: coordinator.versionDiff(name, selector, query.with),
     }),
+    lineage: ({ parameters: { name, selector } }) => coordinator.lineage(name, selector),
     removeVersion: async ({ parameters: { name, version } }) => {
       await coordinator.removeVersion(name, version);
       return {};
@@ -94,9 +96,11 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
       return {};
     },
     deployments: list(lists.deployments),
-    deploy: ({ parameters, body }) => coordinator.deploy(parameters.name, body),
-    undeploy: async ({ parameters }) => {
-      await coordinator.removeDeployment(parameters.name);
+    deployment: ({ parameters: { name } }) =>
+      new Revised(coordinator.deployment(name), coordinator.deploymentRevision(name)!),
+    deploy: ({ parameters, body, ifMatch }) => coordinator.deploy(parameters.name, body, { ifMatch }),
+    undeploy: async ({ parameters, ifMatch }) => {
+      await coordinator.removeDeployment(parameters.name, { ifMatch });
       return {};
     },
     datasets: list(lists.datasets),

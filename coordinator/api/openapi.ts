@@ -20,6 +20,7 @@ import {
   datasetViewSchema,
 } from "../../protocol/messages/dataset.ts";
 import { jobLogsSchema } from "../../protocol/messages/job-log.ts";
+import { lineageSchema } from "../../protocol/messages/lineage.ts";
 import { sweepSummarySchema, sweepViewSchema } from "../../protocol/messages/sweep.ts";
 import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 
@@ -43,6 +44,7 @@ const named = {
     SweepDetail: sweepViewSchema,
     Version: versionViewSchema,
     VersionDetail: versionDetailSchema,
+    Lineage: lineageSchema,
     Deployment: deploymentViewSchema,
     Dataset: datasetViewSchema,
     DatasetDetail: datasetDetailSchema,

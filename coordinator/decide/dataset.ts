@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { digestSchema, nameSchema } from "../../protocol/ids.ts";
+import { envelopeSchema } from "../../protocol/messages/attestation.ts";
 import { datasetManifestSchema } from "../../protocol/messages/dataset.ts";
 
 export const datasetRecordSchema = z.object({
@@ -8,6 +9,8 @@ export const datasetRecordSchema = z.object({
   /** SHA-256 of the manifest's msgpack bytes. */
   digest: digestSchema,
   manifest: datasetManifestSchema,
+  /** By the agent in whose store it was prepared; none in records of earlier releases. */
+  attestation: envelopeSchema.optional(),
   addedBy: z.string(),
   createdAtMs: z.number(),
   /** Its number is not given again, and agents that were away still hear of it. */

@@ -1,3 +1,4 @@
+import { withSignatures } from "../../protocol/messages/attestation.ts";
 import type { TrainingPoint } from "../../protocol/messages/job.ts";
 import type { JobDraft } from "./job-draft.ts";
 import type { CheckpointRecord, JobRecord, Member } from "./job-record.ts";
@@ -74,12 +75,21 @@ function expel(draft: JobDraft, majority: CheckpointRecord, ranks: readonly stri
   job.checkpoints = job.checkpoints.map((each) => (isOf(majority)(each) ? majority : each));
 }
 
+type Result = NonNullable<JobRecord["result"]>;
+
+/** Ranks that have come to the same sign the same statement. */
+const cosigned = (known: Result, { attestation }: Result): Result =>
+  known.attestation && attestation
+    ? { ...known, attestation: withSignatures(known.attestation, attestation) }
+    : known;
+
 /** Of what ranks say that they have finished with, that which most have; the first of as many. */
-export function compareResult(draft: JobDraft, result: NonNullable<JobRecord["result"]>): void {
+export function compareResult(draft: JobDraft, result: Result): void {
   const { job } = draft;
   const votes = ({ point }: { readonly point: TrainingPoint }) =>
     draft.inPhase("finished").filter((member) => member.point?.hash === point.hash).length;
   if (!job.result || votes(result) > votes(job.result)) job.result = result;
+  else job.result = cosigned(job.result, result);
   const finished = draft.inPhase("finished").length;
   if (finished < (job.plan?.ranks.length ?? 0) || 2 * votes(job.result) > finished) return;
   const message = `${finished} ranks ended with different parameters, and no majority with the same`;

@@ -7,6 +7,7 @@ import {
   jobFailureSchema,
   jobStateSchema,
 } from "../../protocol/messages/api.ts";
+import { envelopeSchema } from "../../protocol/messages/attestation.ts";
 import {
   evaluationSchema,
   generationPlanSchema,
@@ -138,6 +139,8 @@ export const jobRecordSchema = z.object({
       evaluation: evaluationSchema,
       stoppedEarly: z.boolean().default(false),
       isBest: z.boolean().default(false),
+      /** Of those ranks that have said the same. */
+      attestation: envelopeSchema.optional(),
       atMs: z.number(),
     })
     .nullable(),

@@ -47,7 +47,11 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       draft.setPhase(member, "finished");
       member.point = report.point;
       const { point, weights, weightsBytes, evaluation, stoppedEarly = false, isBest = false } = report;
-      const what = { point, weights, weightsBytes, evaluation, stoppedEarly, isBest };
+      const { attestation } = report;
+      const what = {
+        ...{ point, weights, weightsBytes, evaluation, stoppedEarly, isBest },
+        ...(attestation && { attestation }),
+      };
       return compareResult(draft, { ...what, atMs: draft.world.nowMs });
     }
     case "failed":

@@ -2,15 +2,20 @@ import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { aliasSchema, digestSchema, nameSchema } from "../../protocol/ids.ts";
 import type { AliasRequest, PruneAnswer } from "../../protocol/messages/api.ts";
-import { type VersionManifest, versionManifestSchema } from "../../protocol/messages/model.ts";
+import { envelopeSchema } from "../../protocol/messages/attestation.ts";
+import { versionManifestSchema } from "../../protocol/messages/model.ts";
 
 export const versionRecordSchema = z.object({
   version: z.number().int().positive(),
-  /** SHA-256 of the manifest's msgpack bytes. */
+  /** SHA-256 of the manifest as canonical JSON; of its msgpack bytes in records of earlier releases. */
   digest: digestSchema,
   manifest: versionManifestSchema,
+  /** By ranks of its job; none in records of earlier releases. */
+  attestation: envelopeSchema.optional(),
   /** Its weights are free to go. The record stays: its number is not given again, and others tell that they come from it. */
   removedAtMs: z.number().nullable().default(null),
+  /** By which it is or was served: the last of them. */
+  deployments: z.array(z.object({ deployment: z.number().int(), atMs: z.number() })).default([]),
 });
 export type VersionRecord = z.infer<typeof versionRecordSchema>;
 
@@ -25,10 +30,20 @@ export type AliasRecord = z.infer<typeof aliasRecordSchema>;
 /** The next version of a name; `earlier` are those that it has had, in order. */
 export const numberVersion = (
   earlier: readonly VersionRecord[],
-  { digest, manifest }: { readonly digest: string; readonly manifest: VersionManifest },
+  content: Pick<VersionRecord, "digest" | "manifest" | "attestation">,
 ): VersionRecord => ({
   version: (earlier.at(-1)?.version ?? 0) + 1,
-  ...{ digest, manifest, removedAtMs: null },
+  ...content,
+  ...{ removedAtMs: null, deployments: [] },
+});
+
+/** So many deployments of a version are remembered. */
+const deploymentsKept = 100;
+
+/** The same version, which a deployment now serves. */
+export const servedBy = (record: VersionRecord, deployment: number, atMs: number): VersionRecord => ({
+  ...record,
+  deployments: [...record.deployments, { deployment, atMs }].slice(-deploymentsKept),
 });
 
 /**

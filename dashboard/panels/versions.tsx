@@ -1,3 +1,4 @@
+import { shortPeer } from "../../protocol/ids.ts";
 import {
   formatAge,
   formatBytes,
@@ -72,6 +73,9 @@ const VersionRow = ({ version, nowMs }: { version: Version; nowMs: number }) => 
     </td>
     <td>
       <a href={`#${version.jobId}`}>{version.jobId}</a>
+      <span class="second" data-testid="version-signers" title={version.signers.join("\n")}>
+        {version.signers.length > 0 ? `signed by ${version.signers.map(shortPeer).join(", ")}` : "unsigned"}
+      </span>
     </td>
     <td class="number middle-only" data-tone={version.holders.length === 0 ? "bad" : undefined}>
       {version.holders.length}

@@ -27,6 +27,7 @@ import { auditEntrySchema } from "../messages/audit.ts";
 import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "../messages/dataset.ts";
 import { lossPointSchema } from "../messages/job.ts";
 import { jobLogsQuerySchema, jobLogsSchema } from "../messages/job-log.ts";
+import { lineageSchema } from "../messages/lineage.ts";
 import { sweepStateSchema, sweepSummarySchema, sweepViewSchema } from "../messages/sweep.ts";
 import { sweepSpecSchema } from "../sweep-spec.ts";
 import { listOf, type Route } from "./route.ts";
@@ -92,7 +93,7 @@ export const routes = {
     ...{ body: jobSpecSchema, bodyCode: "JOB_INVALID" },
     ...{ answer: jobViewSchema, status: 201, location: "/api/jobs/{id}", once: true },
   }),
-  cancelJob: change("POST", "/api/jobs/{id}/cancel", "Ends a job; its checkpoints stay", steering),
+  cancelJob: change("POST", "/api/jobs/{id}/cancel", "Ends a job; its checkpoints stay for a day", steering),
   pauseJob: change(
     "POST",
     "/api/jobs/{id}/pause",
@@ -121,7 +122,7 @@ export const routes = {
     "/api/sweeps/{id}/cancel",
     "Ends a sweep and those of its trials that are not over",
     {
-      ...{ body: steerRequestSchema, mayBeEmpty: true, answer: sweepViewSchema },
+      ...{ body: steerRequestSchema, mayBeEmpty: true, conditional: true, answer: sweepViewSchema },
     },
   ),
   models: get(
@@ -140,6 +141,11 @@ export const routes = {
       answer: z.object({ differences: z.array(versionDifferenceSchema) }),
     },
   ),
+  lineage: get(
+    "/api/models/{name}/versions/{selector}/lineage",
+    "What a version comes from, and what became of it",
+    { answer: lineageSchema },
+  ),
   removeVersion: change("DELETE", "/api/models/{name}/versions/{version}", "Frees the weights of a version", {
     ...nothing,
   }),
@@ -155,10 +161,17 @@ export const routes = {
     "What is served, and where",
     listOf(deploymentViewSchema, { name: z.string(), state: deploymentStateSchema }),
   ),
+  deployment: get(
+    "/api/deployments/{name}",
+    "What is served under a name; where nothing is yet, what is about to be",
+    { answer: deploymentViewSchema },
+  ),
   deploy: change("PUT", "/api/deployments/{name}", "Serves a version", {
-    ...{ body: deployRequestSchema, answer: deploymentViewSchema },
+    ...{ body: deployRequestSchema, conditional: true, answer: deploymentViewSchema },
   }),
-  undeploy: change("DELETE", "/api/deployments/{name}", "Serves a model no longer", nothing),
+  undeploy: change("DELETE", "/api/deployments/{name}", "Serves a model no longer", {
+    ...{ conditional: true, ...nothing },
+  }),
   datasets: get(
     "/api/datasets",
     "The registered data sets, by name and number",

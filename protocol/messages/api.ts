@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { aliasSchema, digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { algorithmSchema, jobSpecSchema } from "../job-spec.ts";
+import { envelopeSchema } from "./attestation.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
 import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
@@ -127,6 +128,8 @@ export const versionViewSchema = z.object({
   layerCount: z.number().int(),
   jobId: z.string(),
   createdAtMs: z.number(),
+  /** Ranks of its job whose signatures on it the coordinator has verified; none of versions of earlier releases. */
+  signers: z.array(peerIdSchema).default([]),
   /** Live peers that hold the weights. */
   holders: z.array(peerIdSchema),
   /** Names that point to it. */
@@ -134,7 +137,10 @@ export const versionViewSchema = z.object({
 });
 export type VersionView = z.infer<typeof versionViewSchema>;
 
-export const versionDetailSchema = versionViewSchema.extend({ manifest: versionManifestSchema });
+export const versionDetailSchema = versionViewSchema.extend({
+  manifest: versionManifestSchema,
+  attestation: envelopeSchema.optional(),
+});
 export type VersionDetail = z.infer<typeof versionDetailSchema>;
 
 export const aliasRequestSchema = z.strictObject({

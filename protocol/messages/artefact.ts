@@ -2,6 +2,7 @@ import { z } from "zod";
 import { digestSchema } from "../ids.ts";
 import { limits } from "../limits.ts";
 import type { Conversation } from "../ports.ts";
+import { jobIdSchema } from "./job.ts";
 
 /** Asks a peer how large an artefact is; ARTEFACT_MISSING when it has none. */
 export const statArtefact: Conversation<{ digest: string }, { bytes: number }> = {
@@ -23,6 +24,39 @@ export const readArtefact: Conversation<{ digest: string; chunkIndex: number }, 
   timeoutMs: limits.requestTimeoutMs,
 };
 
+/** What an agent holds and can hand out, as it says with each beat: enough for whoever has heard the beats before. */
+export const holdingsSchema = z.object({
+  /** Of its store: another one where that was begun anew. */
+  store: z.string().max(64),
+  /** How often what is held has changed. */
+  revision: z.number().int().nonnegative(),
+  /** The last changes, the newest at the end; the one there made this revision. */
+  recent: z.array(z.object({ digest: digestSchema, held: z.boolean() })).max(limits.changesTold),
+});
+export type Holdings = z.infer<typeof holdingsSchema>;
+
+/** agent or coordinator -> agent: a page of the list of what it holds, in the order of the digests. */
+export const listArtefacts: Conversation<{ after: string | null }, ArtefactPage> = {
+  protocol: "/ringfold/artefact/list/1",
+  request: z.object({ after: digestSchema.nullable() }),
+  response: z.object({
+    /** As in its beats. */
+    store: z.string().max(64),
+    revision: z.number().int().nonnegative(),
+    digests: z.array(digestSchema).max(limits.artefactsListed),
+    isLast: z.boolean(),
+  }),
+  requestBytesMax: 1_024,
+  responseBytesMax: limits.controlMessageBytes,
+  timeoutMs: limits.requestTimeoutMs,
+};
+export interface ArtefactPage {
+  store: string;
+  revision: number;
+  digests: string[];
+  isLast: boolean;
+}
+
 const digests = z.array(digestSchema).max(10_000);
 
 const holdRequestSchema = z.object({
@@ -35,6 +69,8 @@ const holdRequestSchema = z.object({
   forget: digests,
   /** Of versions. */
   weights: z.object({ hold: digests, forget: digests }).default({ hold: [], forget: [] }),
+  /** Jobs from whose checkpoints nobody will go on. */
+  checkpoints: z.array(jobIdSchema).max(1_000).default([]),
 });
 export type HoldRequest = z.infer<typeof holdRequestSchema>;
 

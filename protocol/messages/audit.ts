@@ -31,6 +31,7 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
   event("job-looked-at", { jobId: z.string() }),
   event("job-continued", { jobId: z.string(), epochs: z.number().nullable() }),
   event("job-stopped", { jobId: z.string() }),
+  event("checkpoints-released", { jobId: z.string() }),
   event("sweep-submitted", { sweepId: z.string() }),
   event("sweep-cancelled", { sweepId: z.string() }),
   event("sweep-looked-at", { sweepId: z.string() }),

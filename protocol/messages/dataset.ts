@@ -2,6 +2,7 @@ import { z } from "zod";
 import { exampleShapeSchema } from "../data-schema.ts";
 import { digestSchema, nameSchema, peerIdSchema } from "../ids.ts";
 import { preparationSchema } from "../preparation.ts";
+import { envelopeSchema } from "./attestation.ts";
 
 /** What a data set is, how it is registered, and who holds it. */
 
@@ -123,6 +124,8 @@ export const datasetRequestSchema = z.strictObject({
   digest: digestSchema,
   /** Who adds it, for people: user and machine. */
   addedBy: z.string().max(255),
+  /** By the agent in whose store it was prepared; a member of the cluster. */
+  attestation: envelopeSchema.optional(),
 });
 export type DatasetRequest = z.infer<typeof datasetRequestSchema>;
 
@@ -137,9 +140,14 @@ export const datasetViewSchema = z.object({
   shape: exampleShapeSchema,
   addedBy: z.string(),
   createdAtMs: z.number(),
+  /** The agent in whose store it was prepared, if that has signed it and the coordinator has verified it. */
+  signers: z.array(peerIdSchema).default([]),
   /** Live peers that hold all of it. */
   holders: z.array(peerIdSchema),
 });
 export type DatasetView = z.infer<typeof datasetViewSchema>;
-export const datasetDetailSchema = datasetViewSchema.extend({ manifest: datasetManifestSchema });
+export const datasetDetailSchema = datasetViewSchema.extend({
+  manifest: datasetManifestSchema,
+  attestation: envelopeSchema.optional(),
+});
 export type DatasetDetail = z.infer<typeof datasetDetailSchema>;

@@ -3,6 +3,7 @@ import { digestSchema, peerIdSchema } from "../ids.ts";
 import { algorithmSchema, jobSpecSchema } from "../job-spec.ts";
 import { limits } from "../limits.ts";
 import type { Conversation } from "../ports.ts";
+import { envelopeSchema } from "./attestation.ts";
 import { metricsSchema, modelDescriptionSchema } from "./model.ts";
 
 export const jobIdSchema = z.string().regex(/^job-[0-9]{1,12}$/);
@@ -276,6 +277,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     stoppedEarly: z.boolean().optional(),
     /** `point`, `weights` and `evaluation` are of an earlier state than the last, as the held-out set found it better. */
     isBest: z.boolean().optional(),
+    /** Its agent's signature under all of this; none of an earlier release. */
+    attestation: envelopeSchema.optional(),
   }),
   /** This trainer cannot go on by itself. */
   z.object({

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { limits } from "../limits.ts";
 import type { Conversation, Topic } from "../ports.ts";
+import { holdingsSchema } from "./artefact.ts";
 import { linkSchema } from "./link.ts";
 
 /** Peers speak with each other when their ranges overlap. Raised when a message changes its meaning. */
@@ -93,8 +94,8 @@ export const presenceSchema = z.object({
     /** Of the agent process. */
     residentBytes: z.number().nonnegative(),
   }),
-  /** Digests of the artefacts that this peer can hand out. */
-  artefacts: z.array(z.string()).max(512),
+  /** Artefacts that this peer can hand out. */
+  holdings: holdingsSchema,
   /** Links of this peer as it measured them. */
   links: z.array(linkSchema).max(limits.linksTold),
 });

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { nameSchema, peerIdSchema } from "../ids.ts";
 import { limits } from "../limits.ts";
 import type { Conversation } from "../ports.ts";
+import { envelopeSchema } from "./attestation.ts";
 import { versionManifestSchema } from "./model.ts";
 
 /** One contiguous run of layers `[fromLayer, toLayer)` of a version. */
@@ -23,6 +24,8 @@ export const placementSchema = z.object({
   /** Grows with every change of this deployment; agents keep the newest. */
   revision: z.number().int().positive(),
   manifest: versionManifestSchema,
+  /** Signatures under the manifest; none of versions of earlier releases. */
+  attestation: envelopeSchema.optional(),
   shards: z.array(shardSchema).min(1).max(64),
   /** Requests go to the live deployment of a name; one that is not live yet only loads. */
   live: z.boolean(),

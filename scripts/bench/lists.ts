@@ -170,7 +170,13 @@ function versionRecord(name: string, version: number): VersionRecord {
     },
     metrics: { accuracy: 0.97, loss: 0.1, further: {}, testExamples: 10_000 },
   };
-  return { version, digest: digestOf(JSON.stringify(manifest)), manifest, removedAtMs: null };
+  return {
+    version,
+    digest: digestOf(JSON.stringify(manifest)),
+    manifest,
+    removedAtMs: null,
+    deployments: [],
+  };
 }
 
 /** With 20 evaluations on the way. */

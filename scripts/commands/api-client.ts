@@ -32,6 +32,7 @@ import {
 import type { AuditEntry } from "../../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../../protocol/messages/dataset.ts";
 import type { JobLogs, JobLogsQuery } from "../../protocol/messages/job-log.ts";
+import type { Lineage } from "../../protocol/messages/lineage.ts";
 import type { SweepSummary, SweepView } from "../../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../../protocol/sweep-spec.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
@@ -73,6 +74,7 @@ export interface ApiClient {
   version(name: string, selector: Selector): Promise<VersionDetail>;
   /** @param other `name@3` or `name@alias` */
   versionDiff(name: string, selector: Selector, other: string): Promise<VersionDifference[]>;
+  lineage(name: string, selector: Selector): Promise<Lineage>;
   removeVersion(name: string, version: number): Promise<void>;
   pruneVersions(name: string, request: PruneRequest): Promise<PruneAnswer>;
   moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
@@ -153,6 +155,7 @@ export function createApiClient(options: ApiConnection): ApiClient {
     version: (name, selector) => callRoute(options, "model", { name, selector }),
     versionDiff: async (name, selector, other) =>
       (await callRoute(options, "versionDiff", { name, selector, query: { with: other } })).differences,
+    lineage: (name, selector) => callRoute(options, "lineage", { name, selector }),
     async removeVersion(name, version) {
       await callRoute(options, "removeVersion", { name, version });
     },

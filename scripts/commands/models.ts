@@ -15,10 +15,12 @@ import {
   versionSelector,
 } from "./arguments.ts";
 import { type CommandIo, runCommand } from "./command.ts";
+import { registerProvenance } from "./provenance.ts";
 
 export function register(program: Command, io: CommandIo): void {
   const models = program
     .command("models")
+    .alias("versions")
     .description("list the registered versions of all models; show one")
     // runCommand refuses them, and says which commands there are.
     .allowExcessArguments()
@@ -59,6 +61,7 @@ export function register(program: Command, io: CommandIo): void {
       }),
     );
 
+  registerProvenance(models, io);
   registerAlias(models, io);
   registerRemoval(models, io);
 }
@@ -194,6 +197,7 @@ async function versionText(detail: VersionDetail): Promise<string> {
     ["version", `${detail.name}@${detail.version}`],
     ["aliases", detail.aliases.join(" ") || "none"],
     ["manifest", detail.digest],
+    ["signed by", detail.signers.map(shortPeer).join(" ") || "nobody: it is of an earlier release"],
     ["weights", `${formatBytes(detail.weightsBytes)}, ${detail.weightsDigest}`],
     ["parameters", formatCount(detail.parameterCount)],
     ["input", manifest.model.inputShape.join("x")],

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { createApi } from "../../coordinator/api/app.ts";
 import { problemSchema } from "../../protocol/messages/api.ts";
+import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 import { CoordinatorBench, trainThrough } from "../fixtures/coordinator-bench.ts";
 import { describedApi } from "../fixtures/described-api.ts";
 import { exampleSpec } from "../fixtures/messages.ts";
@@ -96,6 +97,42 @@ describe("If-Match", () => {
     bench.crash();
     await start();
     expect((await tagOf("/api/jobs/job-1")).split(".")[0]).toBe(seen.split(".")[0]);
+  });
+
+  test("what is served is replaced by who has seen it last, also while replicas load", async () => {
+    const worker = await bench.worker(1);
+    await bench.clock.advance(1_000);
+    await trainThrough(worker, "job-1");
+    const headers = { authorization: "Bearer token", "content-type": "application/json" };
+    const change = (method: string, body: object | undefined, ifMatch: string) =>
+      request("/api/deployments/digits", {
+        ...{ method, headers: { ...headers, "if-match": ifMatch } },
+        ...(body && { body: JSON.stringify(body) }),
+      });
+    expect((await request("/api/deployments/digits")).status).toBe(404);
+    expect((await change("PUT", { version: 1 }, "*")).status).toBe(412);
+    await bench.coordinator.deploy("digits", { version: 1, shards: 1, replicas: 1 });
+    const seen = await tagOf("/api/deployments/digits");
+    await bench.settle();
+    await worker.loadShards();
+    expect(await tagOf("/api/deployments/digits")).not.toBe(seen);
+    expect((await change("PUT", { version: 1, shards: 2 }, seen)).status).toBe(200);
+    expect((await change("DELETE", undefined, seen)).status).toBe(412);
+    expect((await change("DELETE", undefined, await tagOf("/api/deployments/digits"))).status).toBe(200);
+    expect(bench.coordinator.deployments()).toEqual([]);
+  });
+
+  test("a sweep is cancelled by who has seen it last", async () => {
+    const { workers: _, ...job } = spec;
+    const search = { method: "grid", space: { "optimizer.learningRate": { values: [0.1, 0.2] } } };
+    await bench.coordinator.submitSweep(sweepSpecSchema.parse({ ...job, search }));
+    const cancel = (ifMatch: string) =>
+      request("/api/sweeps/sweep-1/cancel", {
+        ...{ method: "POST", headers: { authorization: "Bearer token", "if-match": ifMatch } },
+      });
+    expect((await cancel('"other"')).status).toBe(412);
+    expect((await cancel(await tagOf("/api/sweeps/sweep-1"))).status).toBe(200);
+    expect(bench.coordinator.sweep("sweep-1").state).toBe("cancelled");
   });
 
   test("any state will do for *, none for a weak or a foreign tag", async () => {

@@ -137,7 +137,8 @@ describe("reading", () => {
     const worker = await trained();
     const holders = async () => (await read(request("/api/models"), itemsOf(versionViewSchema)))[0]!.holders;
     expect(await holders()).toEqual([]);
-    await worker.beat({ artefacts: ["f".repeat(64)] });
+    worker.hold("f".repeat(64));
+    await worker.beat();
     expect(await holders()).toEqual([worker.peerId]);
     worker.crash();
     await bench.settle();
@@ -163,7 +164,7 @@ describe("reading", () => {
     ["DELETE", "/api/jobs", "GET, POST"],
     ["PATCH", "/api/jobs/job-1", "GET"],
     ["PUT", "/api/jobs/job-1/pause", "POST"],
-    ["OPTIONS", "/api/deployments/digits", "PUT, DELETE"],
+    ["OPTIONS", "/api/deployments/digits", "GET, PUT, DELETE"],
     ["POST", "/healthz", "GET"],
   ])("%s %s is answered with what is allowed", async (method, path, allowed) => {
     const answer = await request(path, { method, headers: authorized });

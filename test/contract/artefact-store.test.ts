@@ -126,3 +126,36 @@ test("a path that cannot be a store is refused with STORE_FAILED", () => {
     expect.objectContaining({ code: "STORE_FAILED" }),
   );
 });
+
+test("two who write to one store, as an agent and its trainer, keep one journal of the list", async () => {
+  const { store, path } = open();
+  const other = open(path).store;
+  expect(store.holdings()).toMatchObject({ revision: 0, recent: [] });
+  const digests = await Promise.all(
+    Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? store : other).put(Uint8Array.of(i))),
+  );
+  await store.put(Uint8Array.of(99), { listed: false });
+  await other.remove(digests[3]!);
+  await other.remove(digests[3]!);
+  const { store: id, revision, recent } = store.holdings();
+  expect(revision).toBe(21);
+  expect(recent).toHaveLength(limits.changesTold);
+  expect(recent.at(-1)).toEqual({ digest: digests[3], held: false });
+  expect(other.holdings()).toEqual({ store: id, revision, recent });
+  const held = digests.filter((_, i) => i !== 3).toSorted();
+  expect([store.list(), store.lists(digests[0]!), store.lists(digests[3]!)]).toEqual([held, true, false]);
+  const first = store.list({ after: null, max: 7 });
+  expect(first).toEqual(held.slice(0, 7));
+  expect(store.list({ after: first.at(-1)!, max: 100 })).toEqual(held.slice(7));
+});
+
+test("names are found, and removed without what they refer to", async () => {
+  const { store } = open();
+  const digest = await store.put(Uint8Array.of(1));
+  await store.setName("checkpoint/job-1", { digest, step: 3 });
+  await store.setName("checkpoint/job-2/1", { digest, step: 4 });
+  expect([...store.names().keys()]).toEqual(["checkpoint/job-1", "checkpoint/job-2/1"]);
+  await store.removeName("checkpoint/job-1");
+  expect([...store.names()]).toEqual([["checkpoint/job-2/1", { digest, step: 4 }]]);
+  expect(store.lists(digest)).toBe(true);
+});

@@ -4,11 +4,14 @@ import { hostname, userInfo } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { openArtefactStore, sha256 } from "../../../agent/artefact/store.ts";
 import { prepareDataset } from "../../../agent/data/preparation/preparation.ts";
+import { loadIdentity, signerOf } from "../../../agent/network/identity.ts";
+import { attest, type Signer } from "../../../protocol/attestation.ts";
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { nameSchema } from "../../../protocol/ids.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { DatasetDetail } from "../../../protocol/messages/dataset.ts";
 import { type Preparation, preparationSchema } from "../../../protocol/preparation.ts";
+import { datasetStatement } from "../../../protocol/provenance.ts";
 import { readPreparationFile } from "../../preparation-file.ts";
 import { connectApi } from "../api-client.ts";
 import { type CommandContext, type CommandResult, ringfoldHome } from "../command.ts";
@@ -41,7 +44,8 @@ export async function addDataset(
   const name = options.name ?? nameOf(path);
   const api = await connectApi(context);
   await api.datasets(); // a coordinator that cannot be reached is known before the work, not after it
-  const store = openArtefactStore(storePath(context, options.agent));
+  const folder = agentFolder(context, options.agent);
+  const store = openArtefactStore(join(folder, "artefacts"));
   const progress = createPreparationProgress(context);
   const added: string[] = [];
   try {
@@ -54,7 +58,12 @@ export async function addDataset(
     const digest = await store.put(bytes);
     progress.close();
     const addedBy = `${userInfo().username} on ${hostname()}`;
-    const detail = await api.addDataset({ name, manifest, digest, addedBy });
+    const signer = await agentSigner(folder);
+    const attestation = signer && (await attest(datasetStatement(name, manifest, digest), signer));
+    const detail = await api.addDataset({
+      ...{ name, manifest, digest, addedBy },
+      ...(attestation && { attestation }),
+    });
     return { json: detail, text: `${datasetText(detail)}\n\n${nextStep(detail)}` };
   } catch (cause) {
     // A source that cannot become a data set leaves nothing behind; an interrupted one goes on where it was.
@@ -92,15 +101,20 @@ function nameOf(path: string): string {
   throw new RingfoldError("USAGE", `${path} makes no name for a data set: give --name NAME`);
 }
 
-function storePath({ io }: CommandContext, agent: string | undefined): string {
+function agentFolder({ io }: CommandContext, agent: string | undefined): string {
   const folder = agent ?? join(ringfoldHome(io.env), "agent");
-  const path = join(folder, "artefacts");
-  if (existsSync(path)) return path;
+  if (existsSync(join(folder, "artefacts"))) return folder;
   throw new RingfoldError("CONFIG_INVALID", `there is no agent's data in ${folder}`, {
     path: folder,
     remedy:
       "Run this on a machine with an agent (`ringfold up` or `ringfold agent`), or name its data folder with --agent.",
   });
+}
+
+/** The agent whose store it is vouches for what was prepared there. Undefined where the folder never was an agent's. */
+async function agentSigner(folder: string): Promise<Signer | undefined> {
+  const path = join(folder, "identity.key");
+  return existsSync(path) ? signerOf(await loadIdentity(path)) : undefined;
 }
 
 const manifestTooLarge = (bytes: number): RingfoldError =>

@@ -40,6 +40,7 @@ export function datasetText(detail: DatasetDetail): string {
     ["input", `${shape.inputShape.join("x")} from ${fitted.encoders.length} columns`],
     ["target", targetText(shape.target)],
     ["added", `${new Date(detail.createdAtMs).toISOString()} by ${detail.addedBy}`],
+    ["signed by", detail.signers.map(shortPeer).join(" ") || "nobody"],
     ["held by", detail.holders.map(shortPeer).join(" ") || "no live peer yet"],
   ]);
   const parts = [

@@ -1,3 +1,4 @@
+import { serveArtefacts } from "../../../agent/artefact/transfer.ts";
 import type { AgentCredentials } from "../../../agent/membership/credentials-file.ts";
 import { Membership } from "../../../agent/membership/membership.ts";
 import { TermFence } from "../../../agent/membership/term-fence.ts";
@@ -8,7 +9,7 @@ import { protocolRange } from "../../../protocol/messages/membership.ts";
 import { placeShards } from "../../../protocol/messages/serving.ts";
 import type { SimulatedNode } from "../world/node.ts";
 import type { Life } from "../world/scheduler.ts";
-import { simulatedClaims, simulatedToken } from "./notary.ts";
+import { simulatedClaims, simulatedSigner, simulatedToken } from "./notary.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { asChild, TrainerProgram } from "./trainer-program.ts";
 
@@ -91,12 +92,14 @@ export class Machine {
       fetchArtefact: async () => {
         throw new RingfoldError("ARTEFACT_MISSING", "no job of the simulation begins with a version");
       },
+      signer: simulatedSigner(peerId),
       fork: () => {
         const program = new TrainerProgram(this.surroundings, life, 100 * this.#starts + this.#pids++);
         trainers.push(program);
         return asChild(program);
       },
     });
+    serveArtefacts(node, this.surroundings.disk.open(life));
     node.handle(placeShards, async ({ term }, { from }) => {
       fence.check(term, from);
       return { ok: true };
@@ -182,7 +185,7 @@ export class Machine {
           ...{ gflops: 1, scripts: false },
         },
       }),
-      artefacts: () => disk.open(life).list().slice(0, 512),
+      holdings: () => disk.open(life).holdings(),
       links: () => [],
       measureLoad: () => ({ cpu: 0, residentBytes: 0 }),
       onReached: async () => {},

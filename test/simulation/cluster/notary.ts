@@ -1,4 +1,6 @@
+import { createHash } from "node:crypto";
 import type { Notary } from "../../../coordinator/credentials.ts";
+import type { Signer } from "../../../protocol/attestation.ts";
 import type { ClusterAuthority, TokenClaims } from "../../../protocol/credentials.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 
@@ -15,7 +17,16 @@ export const simulatedClaims = (coordinator: string): TokenClaims => ({
   authority: publicJwk,
 });
 
+export const simulatedSigner = (peerId: string): Signer => ({
+  peerId,
+  sign: (bytes) => signatureOf(peerId, bytes),
+});
+
+const signatureOf = (peerId: string, bytes: Uint8Array): Uint8Array =>
+  createHash("sha512").update(peerId).update(bytes).digest();
+
 export const simulatedNotary: Notary = {
+  isSignedBy: async (peerId, bytes, signature) => Buffer.from(signatureOf(peerId, bytes)).equals(signature),
   verifyToken: async (_publicJwk, token) => {
     if (token !== simulatedToken) throw new RingfoldError("TOKEN_INVALID", "not signed by this cluster");
     return simulatedClaims("");

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { holdArtefacts } from "../../../protocol/messages/artefact.ts";
+import { limits } from "../../../protocol/limits.ts";
+import { holdArtefacts, listArtefacts } from "../../../protocol/messages/artefact.ts";
 import {
   type JobReport,
   prepareJob,
@@ -29,6 +30,9 @@ export class ScaleAgent {
   #life = 0;
   #beats = 0;
   #reports = 0;
+  #held: string[] = [];
+  /** Its whole list was read. */
+  isKnown = false;
 
   constructor(star: Star, index: number, token: string) {
     this.#star = star;
@@ -48,8 +52,18 @@ export class ScaleAgent {
     if (this.#membership === null) return;
     await this.#network.publish(presenceTopic, {
       ...{ hello: this.#hello(), membership: this.#membership, sequence: this.#beats++ },
-      ...{ load: { cpu: 1, residentBytes: 1e8 }, artefacts: [], links: [] },
+      ...{ load: { cpu: 1, residentBytes: 1e8 }, holdings: this.#holdings(), links: [] },
     });
+  }
+
+  /** Has so many artefacts from now on, of which it tells no single one, as after a restart of the coordinator. */
+  hold(count: number): void {
+    const digest = (i: number) => `${this.#index}f${i}`.padStart(64, "0");
+    this.#held = Array.from({ length: count }, (_, i) => digest(i)).toSorted();
+  }
+
+  #holdings() {
+    return { store: this.peerId, revision: this.#held.length, recent: [] };
   }
 
   crash(): void {
@@ -75,6 +89,13 @@ export class ScaleAgent {
   #open() {
     const network = this.#star.open(this.peerId);
     const obey = async () => ok;
+    network.handle(listArtefacts, async ({ after }) => {
+      const rest = this.#held.filter((digest) => after === null || digest > after);
+      const digests = rest.slice(0, limits.artefactsListed);
+      this.isKnown = digests.length === rest.length;
+      const { store, revision } = this.#holdings();
+      return { store, revision, digests, isLast: this.isKnown };
+    });
     network.handle(prepareJob, async ({ jobId }) => {
       setImmediate(() => void this.#report({ ...ready, jobId }).catch(() => undefined));
       return ok;

@@ -15,13 +15,14 @@ import { ScaleAgent } from "./agent.ts";
 import { Star } from "./star.ts";
 
 /**
- * What a large cluster costs its coordinator: `npm run scale -- --agents 100,300,1000 [--json]`. The coordinator is the real
+ * What a large cluster costs its coordinator: `npm run scale -- --agents 100,300,1000 [--artefacts 10000] [--json]`. The coordinator is the real
  * one, with its real store (each decision is on disk before it is answered) and clock; agents are a few lines each, and the
  * network between them passes bytes on. Processor time is of both, so the coordinator's own is less.
  */
 const { values } = parseArgs({
   options: {
     agents: { type: "string", default: "100,300,1000" },
+    artefacts: { type: "string", default: "10000" },
     json: { type: "boolean", default: false },
   },
 });
@@ -40,6 +41,8 @@ interface Row {
 /** Of the phase in which nothing happens. */
 const steadyMs = 5_000;
 const restartedAtOnce = 20;
+/** Agents that have very many artefacts. */
+const richAgents = 10;
 const waitMsMax = 120_000;
 
 const rows: Row[] = [];
@@ -77,6 +80,12 @@ async function measure(count: number): Promise<Row[]> {
   const jobCount = Math.ceil(count / 10);
   await phase("join storm", () => Promise.all(agents.map((agent) => agent.join())));
   await phase("steady", () => delay(steadyMs));
+  const rich = agents.slice(0, richAgents);
+  await phase(`${values.artefacts} artefacts on ${rich.length}`, async () => {
+    for (const agent of rich) agent.hold(Number(values.artefacts));
+    await until(() => rich.every(({ isKnown }) => isKnown));
+  });
+  await phase("steady with artefacts", () => delay(steadyMs));
   await phase(`${jobCount} jobs of 2`, async () => {
     for (let i = 0; i < jobCount; i++)
       await coordinator.submitJob(exampleSpec({ workers: { min: 2, max: 2, spares: 0 } }));
@@ -119,5 +128,5 @@ function lineOf({ agents, phase, seconds, cpuSeconds, decisions, requests, facts
   const rate = decisions === 0 ? "" : `  ${(decisions / seconds).toFixed(0)} decisions/s`;
   const messages = `${requests} requests, ${facts} facts`;
   const cost = `${seconds.toFixed(2)} s, cpu ${cpuSeconds.toFixed(2)} s, heap ${heapMB.toFixed(0)} MB`;
-  return `${String(agents).padStart(5)} agents  ${phase.padEnd(18)} ${cost}, ${decisions} decisions, ${messages}${rate}`;
+  return `${String(agents).padStart(5)} agents  ${phase.padEnd(24)} ${cost}, ${decisions} decisions, ${messages}${rate}`;
 }

@@ -82,6 +82,7 @@ export class ArtefactDisk {
   readonly #world: World;
   readonly #artefacts = new Map<string, Uint8Array>();
   readonly #names = new Map<string, NamedReference>();
+  readonly #changes: { digest: string; held: boolean }[] = [];
 
   constructor(world: World) {
     this.#world = world;
@@ -108,6 +109,7 @@ export class ArtefactDisk {
         const copy = bytes.slice();
         await flushed();
         const digest = sha256(copy);
+        if (!this.has(digest)) this.#changes.push({ digest, held: true });
         this.#artefacts.set(digest, copy);
         return digest;
       },
@@ -119,14 +121,29 @@ export class ArtefactDisk {
       },
       remove: async (digest) => {
         await flushed();
-        this.#artefacts.delete(digest);
+        if (this.#artefacts.delete(digest)) this.#changes.push({ digest, held: false });
       },
-      list: () => [...this.#artefacts.keys()],
+      list: ({ after, max } = { after: null, max: Number.MAX_SAFE_INTEGER }) =>
+        [...this.#artefacts.keys()]
+          .toSorted()
+          .filter((digest) => after === null || digest > after)
+          .slice(0, max),
+      lists: (digest) => this.has(digest),
+      holdings: () => ({
+        store: "disk",
+        revision: this.#changes.length,
+        recent: this.#changes.slice(-limits.changesTold),
+      }),
       setName: async (name, reference) => {
         await flushed();
         this.#names.set(name, reference);
       },
       resolveName: (name) => this.#names.get(name),
+      names: () => this.#names,
+      removeName: async (name) => {
+        await flushed();
+        this.#names.delete(name);
+      },
       close: async () => {},
     };
   }

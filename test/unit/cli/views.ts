@@ -121,6 +121,7 @@ export const versionView: VersionView = {
   layerCount: 4,
   jobId: "job-1",
   createdAtMs: 1_700_000_000_000,
+  signers: [],
   holders: [...peerIds],
   aliases: ["champion"],
 };
@@ -149,6 +150,7 @@ export const manifest = {
   },
   metrics: { accuracy: 0.9821, loss: 0.0543, further: {}, testExamples: 10_000 },
   createdAtMs: 1_700_000_000_000,
+  signers: [],
 } as const;
 
 export const deploymentView = (changes: Partial<DeploymentView> = {}): DeploymentView => ({

@@ -90,7 +90,7 @@ describe("joining", () => {
   test("presence is believed of its author only", async () => {
     const worker = await bench.worker(1);
     const impostor = await bench.worker(2);
-    await impostor.beat({ hello: exampleHello(1), artefacts: [digestOf("f")] });
+    await impostor.beat({ hello: exampleHello(1) });
     await impostor.beat({ membership: "forged", load: { cpu: 9, residentBytes: 9 } });
     await worker.beat({ load: { cpu: 2, residentBytes: 7 } });
     expect(bench.coordinator.view().peers.map(({ load }) => load.cpu)).toEqual([2, 0]);

@@ -91,10 +91,11 @@ test("a leaver gets no more work, and has left once it is released", () => {
 });
 
 test("presence is taken in order, once", () => {
-  expect(table.hear(presence({ sequence: 3, artefacts: ["new"] }), 100)).toBe(true);
-  expect(table.hear(presence({ sequence: 3, artefacts: ["again"] }), 200)).toBe(false);
-  expect(table.hear(presence({ sequence: 2, artefacts: ["old"] }), 300)).toBe(false);
-  expect(peer()).toMatchObject({ artefacts: ["new"], lastSeenMs: 100 });
+  const load = (cpu: number) => ({ cpu, residentBytes: 1 });
+  expect(table.hear(presence({ sequence: 3, load: load(3) }), 100)).toBe(true);
+  expect(table.hear(presence({ sequence: 3, load: load(4) }), 200)).toBe(false);
+  expect(table.hear(presence({ sequence: 2, load: load(5) }), 300)).toBe(false);
+  expect(peer()).toMatchObject({ load: load(3), lastSeenMs: 100 });
 });
 
 test("presence of a stranger, of an earlier life, or after leaving is dropped", () => {
@@ -116,8 +117,8 @@ test("a return in the same life keeps the sequence and the wish to leave; a new 
 test("who is gone for long is forgotten; who is connected never is", () => {
   table.admit(exampleHello(2), ["worker"], 0);
   table.setConnected(peerId, false, 0);
-  expect(table.sweep(limits.peerForgetMs - 1)).toBe(false);
-  expect(table.sweep(limits.peerForgetMs)).toBe(true);
+  expect(table.sweep(limits.peerForgetMs - 1)).toEqual([]);
+  expect(table.sweep(limits.peerForgetMs)).toEqual([peerId]);
   expect(table.all().map((known) => known.hello.peerId)).toEqual([exampleHello(2).peerId]);
 });
 

@@ -88,7 +88,7 @@ test("cancelled, it ends its trials and leaves other jobs alone", async () => {
   const { bench } = await lab(2);
   await bench.coordinator.submitJob(exampleSpec({ workers: { min: 1, max: 1, spares: 0 } }));
   await bench.coordinator.submitSweep(sweepOf({ method: "grid", space: values(1, 2, 3) }));
-  await bench.coordinator.cancelSweep("sweep-1", "");
+  await bench.coordinator.cancelSweep("sweep-1");
   await bench.clock.advance(lookAroundMs);
   expect(bench.coordinator.view().jobs.map(({ state }) => state)).toEqual(["preparing", "cancelled"]);
 });

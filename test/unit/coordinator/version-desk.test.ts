@@ -76,11 +76,13 @@ test("retention keeps what an alias points to; a removed number is not given aga
 test("weights that one agent holds go to another one, and again after a loss", async () => {
   const [one, two, three] = workers as [BenchWorker, BenchWorker, BenchWorker];
   await register();
-  await one.beat({ artefacts: [weights] });
+  one.hold(weights);
+  await one.beat();
   await bench.clock.advance(1_000);
   expect(asked()).toHaveLength(1);
   const second = asked()[0]!;
-  await second.beat({ artefacts: [weights] });
+  second.hold(weights);
+  await second.beat();
   told.clear();
   await bench.clock.advance(1_000);
   expect(asked()).toEqual([]);
@@ -93,11 +95,32 @@ test("what was removed may go where it is held, unless another version has the s
   await register();
   await register();
   const [one] = workers as [BenchWorker];
-  await one.beat({ artefacts: [weights] });
+  one.hold(weights);
+  await one.beat();
   await bench.coordinator.removeVersion("digits", 1);
   await bench.clock.advance(1_000);
   expect(told.get(one)?.weights.forget ?? []).toEqual([]);
   await bench.coordinator.removeVersion("digits", 2);
   await bench.clock.advance(1_000);
   expect(told.get(one)?.weights).toEqual({ hold: [], forget: [weights] });
+});
+
+test("ten thousand artefacts of one agent are known after one request, and each change after that with its beat", async () => {
+  const [one, two] = workers as [BenchWorker, BenchWorker];
+  await register();
+  const many = Array.from({ length: 10_000 }, (_, i) => i.toString(16).padStart(64, "0"));
+  one.hold(...many, weights); // stands behind all the others
+  two.hold(weights);
+  for (const worker of [one, two]) await worker.beat();
+  await bench.clock.advance(1_000);
+  const holders = () => bench.coordinator.version("digits", 1).holders.toSorted();
+  expect(holders()).toEqual([one.peerId, two.peerId].toSorted());
+  expect(asked()).toEqual([]);
+  expect([one.listsGiven, two.listsGiven]).toEqual([2, 0]); // two pages
+  one.hold(...many);
+  await one.beat();
+  await bench.clock.advance(1_000);
+  expect(holders()).toEqual([two.peerId]);
+  expect(asked()).toHaveLength(1);
+  expect(one.listsGiven).toBe(2);
 });

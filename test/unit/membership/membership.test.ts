@@ -44,7 +44,12 @@ test.each([
   };
   const membership = new Membership({
     ...{ network, clock, log: silentLog, hello: () => ({}), onReached: async () => {} },
-    ...{ onJoined: async () => {}, measureLoad: () => ({}), artefacts: () => [], links: () => [] },
+    ...{
+      onJoined: async () => {},
+      measureLoad: () => ({}),
+      holdings: () => ({ store: "", revision: 0, recent: [] }),
+      links: () => [],
+    },
     credentials: { membership: null, token: "", claims: { coordinator, addresses: [] } },
   } as unknown as MembershipModules);
   const joined = membership.join(new AbortController().signal).then(

@@ -3,9 +3,12 @@ import type { ShardToLoad } from "../../../agent/serving/host/shard-host.ts";
 import { PlacementTable } from "../../../agent/serving/placement-table.ts";
 import { ShardKeeper } from "../../../agent/serving/shard-keeper.ts";
 import { shardKey } from "../../../agent/serving/shard-key.ts";
+import { attest } from "../../../protocol/attestation.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import { inferShard, placeShards, type ShardReport } from "../../../protocol/messages/serving.ts";
+import { versionStatement } from "../../../protocol/provenance.ts";
+import { identity } from "../../fixtures/identities.ts";
 import { manifestOf, placementOf } from "../../fixtures/serving.ts";
 import { silentLog } from "../../fixtures/silent-log.ts";
 import { FakeClock, settle } from "../../simulation/fake-clock.ts";
@@ -118,6 +121,21 @@ describe("ShardKeeper", () => {
     expect(reports).toEqual(["digits@1#1/0 failed"]);
     await clock.advance(1_000);
     expect(reports).toEqual(["digits@1#1/0 failed", "digits@1#1/0 ready"]);
+  });
+
+  test("loads nothing of a version whose manifest is not what its makers have signed", async () => {
+    const { send, host, reports, fetched } = openKeeper();
+    const signer = await identity(1);
+    const lineage = { ...manifest.lineage, peers: [signer.peerId] };
+    const signed = { ...manifest, lineage };
+    const asked = { generation: 1, configuration: "c".repeat(64) };
+    const attestation = await attest(versionStatement(signed, asked), signer);
+    const altered = { ...signed, weights: { ...manifest.weights, digest: "9".repeat(64) } };
+    await send(1, { ...place(1, [3]), manifest: altered, attestation });
+    expect(reports).toEqual(["digits@1#1/0 failed"]);
+    expect([host.shards.size, fetched]).toEqual([0, []]);
+    await send(2, { ...place(2, [3]), manifest: signed, attestation });
+    expect(reports.at(-1)).toBe("digits@2#2/0 ready");
   });
 
   test("reports a shard that the host gave up, and tries again", async () => {
