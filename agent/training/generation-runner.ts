@@ -7,6 +7,7 @@ import type { TrainableModel } from "../engine/port.ts";
 import type { RingPort } from "../ring/port.ts";
 import type { Bound } from "./bound.ts";
 import type { Checkpointer } from "./checkpointer.ts";
+import { reportOfFailure } from "./failure-report.ts";
 import type { Entry } from "./healing/entry.ts";
 import type { StateThread } from "./healing/state-thread.ts";
 import { ProgressMeter } from "./progress-meter.ts";
@@ -285,26 +286,10 @@ export class GenerationRunner implements TrainerSession {
 
   #reportFailure(plan: GenerationPlan, error: RingfoldError): void {
     const { setup, send, log, trainer } = this.#parts;
-    const at = { jobId: setup.jobId, generation: plan.generation };
-    log.warn({ err: error, ...at, step: trainer.point().step }, "Generation ended");
+    const { jobId } = setup;
+    const step = trainer.point().step;
+    log.warn({ err: error, jobId, generation: plan.generation, step }, "Generation ended");
     if (isEndOfScript(error)) return; // its session has told the coordinator
-    if (error.code === "NOT_FINITE" || error.code === "DATA_INVALID") {
-      // Another ring would meet the same data. Of numbers that are not finite every rank knows whose they were.
-      const culprit = plan.ranks.find(({ rank }) => rank === error.data.rank)?.peerId;
-      const { code, message } = error;
-      const failed = { kind: "failed", jobId: setup.jobId, code, message, fatal: true } as const;
-      send(culprit === undefined ? failed : { ...failed, suspect: culprit });
-      return;
-    }
-    if (error.code === "ARTEFACT_MISSING") {
-      const { code, message } = error; // of the data: another rank may have what this one cannot get
-      return send({ kind: "failed", jobId: setup.jobId, code, message, fatal: false });
-    }
-    const suspect = typeof error.data.peer === "string" ? error.data.peer : null;
-    const detail = `${error.code}: ${error.message}`.slice(0, 2_000);
-    send({
-      ...{ kind: "ended", ...at, cause: "broken", stepMs: trainer.stall.stepMs },
-      ...{ point: trainer.point(), suspect, detail },
-    });
+    send(reportOfFailure(error, { jobId, plan, trainer }));
   }
 }

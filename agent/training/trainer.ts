@@ -1,5 +1,4 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import { limits } from "../../protocol/limits.ts";
 import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import type { Dataset } from "../data/dataset.ts";
@@ -7,24 +6,24 @@ import type { TrainableModel } from "../engine/port.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { RingPort } from "../ring/port.ts";
 import { BatchShares } from "./batch-shares.ts";
-import { BestState, type Settled } from "./best-state.ts";
+import type { Settled } from "./best-state.ts";
 import { DataAhead } from "./data-ahead.ts";
 import { EarlyStopping } from "./early-stopping.ts";
-import { evaluateShare, evaluationOf, type HeldOut } from "./evaluation.ts";
+import { evaluationOf } from "./evaluation.ts";
 import { FiniteGuard } from "./finite-guard.ts";
 import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { waitForHealing } from "./healing/final-wait.ts";
-import { RankSteps } from "./rank-steps.ts";
+import { Outcome } from "./outcome.ts";
+import { RankRound } from "./rank-round.ts";
 import { learningRate } from "./schedule.ts";
 import { StallBound } from "./stall-bound.ts";
 import type { BucketRule } from "./synchronization/buckets.ts";
-import { Exchange, tail } from "./synchronization/exchange.ts";
+import { Exchange, meansOf, tail } from "./synchronization/exchange.ts";
 import { createSynchronization, type Synchronization } from "./synchronization/synchronization.ts";
 import type { StepReport, Trainee } from "./trainee.ts";
 import {
   encodeState,
-  encodeWeights,
   initialState,
   parameterCountOf,
   restoreState,
@@ -71,12 +70,9 @@ export class Trainer implements Trainee {
   /** How the ranks of the ring share the global batch. */
   readonly #shares: BatchShares;
   readonly #stopping: EarlyStopping;
-  readonly #best: BestState;
-  /** What the version is to hold, once that is settled. */
-  #settled: Settled | undefined;
+  readonly #outcome: Outcome;
   readonly #dataAhead: DataAhead;
-  readonly #heldOut: HeldOut;
-  readonly #steps: RankSteps;
+  readonly #rank: RankRound;
   readonly stall = new StallBound();
   readonly #guard: FiniteGuard;
   #pauseWanted = false;
@@ -108,12 +104,12 @@ export class Trainer implements Trainee {
     });
     const allScalars = { ...scalars, ...this.#stopping.scalars };
     this.state = initialState(parameterCount, { ...this.#synchronization, scalars: allScalars });
-    this.#best = new BestState(spec, this.state);
-    this.#heldOut = { ...workload.heldOut, nextTurn };
-    this.#steps = new RankSteps({
-      ...{ workload, heldOut: this.#heldOut, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },
+    const heldOut = { ...workload.heldOut, nextTurn };
+    this.#outcome = new Outcome(spec, { state: this.state, model, whole: options.whole, heldOut });
+    this.#rank = new RankRound({
+      ...{ workload, heldOut, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },
       ...{ stopping: this.#stopping, synchronization: this.#synchronization, exchange: this.#exchange },
-      dataAhead: this.#dataAhead,
+      ...{ dataAhead: this.#dataAhead, stall: this.stall },
       learningRate: (step) => this.#learningRate(step),
       tellModel: (parameters) => this.#tellModel(parameters),
     });
@@ -149,20 +145,13 @@ export class Trainer implements Trainee {
     this.#options.model.writeParameters(this.state.parameters);
   }
 
-  async encodeWeights(): Promise<Uint8Array> {
-    const { model, whole = model } = this.#options;
-    const trained = this.#settled ?? this.state;
-    if (whole.layout.length === model.layout.length) return encodeWeights(trained, model.layout);
-    const parameters = new Float32Array(whole.description.parameterCount);
-    model.writeParameters(trained.parameters);
-    await whole.readParameters(parameters);
-    this.adoptState();
-    return encodeWeights({ parameters }, whole.layout);
+  encodeWeights(): Promise<Uint8Array> {
+    return this.#outcome.encodeWeights();
   }
 
   async run(ring: RingPort, signal: AbortSignal, entry?: Entry): Promise<"done" | "paused"> {
     this.#pauseWanted = false;
-    this.#settled = undefined;
+    this.#outcome.reopen();
     this.#exchange.begin();
     this.#guard.begin();
     this.#shares.begin();
@@ -196,45 +185,20 @@ export class Trainer implements Trainee {
     const stepCount = Math.min(everySteps - (firstStep % everySteps), this.totalSteps - firstStep);
 
     if (ring.isWornOut) this.requestPause();
-    await this.#shares.agree(ring, catchUp === undefined, signal);
-    const place = this.#shares.of(healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize });
-    const lateVotes = totals[tail.lateVotes]!;
-    this.stall.allowWait(this.#dataAhead.turnTo({ step: firstStep, place, lateVotes }), ring);
-    const evaluates = this.#stopping.isDue(firstStep);
-    if (evaluates) ring.hopTimeoutMs = Math.max(limits.firstStepTimeoutMs, this.stall.boundMs);
-    const busyBeforeMs = ring.busyMs;
-    const lastStep = firstStep + stepCount - 1;
-    const exchanging = this.#exchange.open(ring, signal, (bucket) => {
-      this.#guard.inspect(values, lastStep, bucket);
-      this.#guard.takeBack(values, bucket);
-    });
-    totals.fill(0);
-    if (catchUp) values.fill(0);
-    else await this.#steps.contribute({ ring, firstStep, stepCount, place, exchanging }, this.state, signal);
-
-    const communicationStartedAtMs = nowMs();
-    // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
-    const ownMs = communicationStartedAtMs - startedAtMs;
-    const leastMs = evaluates ? limits.firstStepTimeoutMs : this.stall.boundMs;
-    if (stepCount > 1 || evaluates) ring.hopTimeoutMs = Math.max(leastMs, limits.stallSteps * ownMs);
-    await exchanging.complete(() => {
-      this.#guard.vote(totals);
-      totals[tail.pauseVotes] = this.#pauseWanted ? 1 : 0;
-      totals[tail.healedCount] = catchUp?.isCurrent ? 1 : 0;
-    });
-    const communicationMs = nowMs() - communicationStartedAtMs;
-    const hiddenCommunicationMs = Math.max(0, ring.busyMs - busyBeforeMs - communicationMs);
+    const sum = this.#rank.sum(
+      { ring, firstStep, stepCount, healing, wantsPause: () => this.#pauseWanted },
+      this.state,
+      signal,
+    );
+    const { communicationMs, hiddenCommunicationMs, evaluates } = await sum;
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
     if (totals[tail.stopVotes]! > 0) return { stepCount: 0, pauses: false, stops: true, healedCount: 0 };
 
-    const examples = totals[tail.exampleCount]!;
-    // Targets that are all padding teach nothing, and are no division by zero.
-    const targetCount = Math.max(1, totals[tail.targetCount]!);
-    const loss = totals[tail.lossSum]! / targetCount;
+    const { target } = this.#options.data.shape;
+    const { examples, targetCount, loss, accuracy } = meansOf(totals, target);
     const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
     const contributorCount = healing?.place.worldSize ?? ring.worldSize;
     const sums = { firstStep, stepCount, sums: values, targetCount, contributorCount };
-    const { target } = this.#options.data.shape;
     const evaluation = evaluates ? evaluationOf(totals.subarray(tail.heldOutLossSum), target) : undefined;
     const round: KeptRound = { ...sums, isSkipped: fault !== undefined, evaluation };
     const result = {
@@ -243,7 +207,6 @@ export class Trainer implements Trainee {
       stops: false,
       healedCount: totals[tail.healedCount]!,
     };
-    const accuracy = target.kind === "number" ? null : totals[tail.correctCount]! / targetCount;
     if (catchUp && !catchUp.isCurrent) {
       catchUp.keep({ ...round, sums: values.slice() });
       await this.#catchUp(healing, catchUp);
@@ -270,7 +233,7 @@ export class Trainer implements Trainee {
 
   #apply({ firstStep, stepCount, sums, targetCount, contributorCount, ...rest }: KeptRound): void {
     if (rest.evaluation && this.#stopping.note(this.state, firstStep, rest.evaluation))
-      this.#best.keep(this.state);
+      this.#outcome.keepBest();
     const round = { contributorCount, targetCount, learningRate: this.#learningRate(firstStep) };
     if (rest.isSkipped) this.#synchronization.begin(this.state);
     else this.#synchronization.apply(this.state, sums, round);
@@ -296,19 +259,12 @@ export class Trainer implements Trainee {
     entry.onAllHealed();
   }
 
-  /** Evaluates the held-out set, each rank its share. @throws as `evaluateShare` */
   evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation> {
-    return evaluateShare(ring, this.#heldOut, signal);
+    return this.#outcome.evaluate(ring, signal);
   }
 
-  async settle(ring: RingPort, signal: AbortSignal): Promise<Settled> {
-    this.#settled = await this.#best.settle(this.state, async (parameters) => {
-      this.#tellModel(parameters);
-      const evaluation = await this.evaluate(ring, signal);
-      this.adoptState();
-      return evaluation;
-    });
-    return this.#settled;
+  settle(ring: RingPort, signal: AbortSignal): Promise<Settled> {
+    return this.#outcome.settle(ring, signal);
   }
 
   #learningRate(step: number): number {

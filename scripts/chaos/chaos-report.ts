@@ -26,7 +26,7 @@ export interface ChaosReport {
   readonly stallRecoveryMs: Distribution | null;
   /** The recoveries from SIGKILL as the coordinator counted them. */
   readonly coordinatorRecoveryMs: Distribution | null;
-  /** Null when there was no undisturbed run to compare with. */
+  /** Null when there was no calm stretch to compare with. */
   readonly throughputShare: number | null;
   readonly throughput: ThroughputReport | null;
   readonly leaked: { readonly processes: number; readonly descriptors: number };

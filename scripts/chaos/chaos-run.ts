@@ -7,11 +7,10 @@ import { brokenInvariants, type ChaosReport } from "./chaos-report.ts";
 import { collectEvidence, type DisturbedRun, summarize } from "./disturbed-run.ts";
 import { FaultDice, type SignalChoice } from "./fault-dice.ts";
 import { FaultInjector } from "./fault-injector.ts";
-import { strikeAtIntervals, strikeWheneverWhole, untilWhole } from "./fault-schedule.ts";
+import { type Stretch, strikeInTurns, strikeWheneverWhole, turnsMs, untilWhole } from "./fault-schedule.ts";
 import { JobObserver } from "./job-observer.ts";
 import { processesOf } from "./processes.ts";
 import { ResourceMonitor } from "./resource-monitor.ts";
-import type { RingSpeed } from "./throughput.ts";
 import { measureSpeed, openEnded, runUndisturbed } from "./undisturbed.ts";
 
 /** How long the disturbed run lasts. */
@@ -67,13 +66,13 @@ export async function runChaos(options: ChaosOptions, modules: ChaosModules): Pr
   const monitor = new ResourceMonitor(folder);
   try {
     const plan = await planJob(options, { ...modules, api });
-    const baseline = await runBaseline(options, plan, { ...modules, api });
+    const baselineAccuracy = await runBaseline(options, plan, { ...modules, api });
     const run = await runDisturbed(options, plan.spec, { ...modules, api });
     const evidence = await collectEvidence(run, cluster, names);
     await cluster.stop();
     await monitor.close();
     const left = processesOf(folder).map(({ pid }) => pid);
-    const report = summarize({ options, run, evidence, baseline, monitor, left });
+    const report = summarize({ options, run, evidence, baselineAccuracy, monitor, left });
     return { ...report, failures: brokenInvariants(report) };
   } finally {
     await monitor.close();
@@ -88,7 +87,10 @@ interface JobPlan {
 type WithApi = ChaosModules & { readonly api: ApiClient };
 
 /** The job of a timed run has so many epochs that, at the speed of an undisturbed ring, it outlasts the time. */
-async function planJob({ spec, agentCount, length }: ChaosOptions, modules: WithApi): Promise<JobPlan> {
+async function planJob(
+  { spec, agentCount, length, everyMs }: ChaosOptions,
+  modules: WithApi,
+): Promise<JobPlan> {
   if (length.kind === "faults") return { spec: openEnded(spec), estimateMs: jobTimeoutMs };
   if (length.kind === "job") return { spec, estimateMs: jobTimeoutMs };
   modules.note(`measuring an undisturbed ring of ${agentCount} to choose the number of epochs`);
@@ -97,31 +99,23 @@ async function planJob({ spec, agentCount, length }: ChaosOptions, modules: With
     { ...modules, onView: () => {} },
     { spec, worldSize: agentCount, measureMs },
   );
-  const estimateMs = epochsMargin * length.durationMs;
+  const estimateMs = epochsMargin * turnsMs({ everyMs, durationMs: length.durationMs });
   const steps = ((speed.examplesPerSecond / spec.batchSize) * estimateMs) / 1_000;
   const epochs = Math.max(1, Math.ceil(steps / speed.stepsPerEpoch));
   modules.note(`${epochs} epochs; about ${formatDuration(2 * estimateMs)} to go`);
   return { spec: { ...spec, epochs }, estimateMs };
 }
 
-export interface Baseline {
-  readonly accuracy: number;
-  readonly speed: RingSpeed;
-}
-
-/** The same job, undisturbed; nothing when there will be nothing to compare. */
+/** The accuracy of the same job, undisturbed; null when there will be nothing to compare. */
 async function runBaseline(
-  { agentCount, length }: ChaosOptions,
+  { length }: ChaosOptions,
   { spec, estimateMs }: JobPlan,
   modules: WithApi,
-): Promise<Baseline | null> {
+): Promise<number | null> {
   if (length.kind === "faults") return null;
   modules.note(`the undisturbed run: ${spec.epochs} epochs`);
-  const { job, examplesPerSecond } = await runUndisturbed(modules, {
-    spec,
-    timeoutMs: patience * estimateMs,
-  });
-  return { accuracy: job.evaluation!.accuracy!, speed: { worldSize: agentCount, examplesPerSecond } };
+  const job = await runUndisturbed(modules, { spec, timeoutMs: patience * estimateMs });
+  return job.evaluation!.accuracy!;
 }
 
 async function runDisturbed(options: ChaosOptions, spec: JobSpec, modules: WithApi): Promise<DisturbedRun> {
@@ -136,11 +130,10 @@ async function runDisturbed(options: ChaosOptions, spec: JobSpec, modules: WithA
   const injector = new FaultInjector({ cluster, folder, observer, signal });
   try {
     await untilWhole(observer, options.agentCount);
-    const fromMs = Date.now();
-    const { leftOut, toMs } = await strikeAndFinish(options, { ...modules, observer, injector });
+    const { leftOut, stretches } = await strikeAndFinish(options, { ...modules, observer, injector });
     const { job } = observer;
     if (isEndless && job.state === "running") await api.cancelJob(job.id);
-    return { observer, injector, job, leftOut, window: { fromMs, toMs } };
+    return { observer, injector, job, leftOut, stretches };
   } finally {
     injector.endStalls();
     await observer.close();
@@ -151,24 +144,25 @@ async function runDisturbed(options: ChaosOptions, spec: JobSpec, modules: WithA
 async function strikeAndFinish(
   options: ChaosOptions,
   modules: WithApi & { readonly observer: JobObserver; readonly injector: FaultInjector },
-): Promise<{ readonly leftOut: number; readonly toMs: number }> {
+): Promise<Pick<DisturbedRun, "leftOut" | "stretches">> {
   const { length, everyMs } = options;
   const { observer } = modules;
   const schedule = { ...modules, dice: new FaultDice(options), agentCount: options.agentCount };
+  const fromMs = Date.now();
+  const struck = (): Stretch => ({ kind: "struck", fromMs, toMs: Date.now() });
   try {
     if (length.kind === "faults") {
       await strikeWheneverWhole(schedule, { count: length.count });
-      return { leftOut: 0, toMs: Date.now() };
+      return { leftOut: 0, stretches: [struck()] };
     }
     const durationMs = length.kind === "time" ? length.durationMs : undefined;
-    const { leftOut } = await strikeAtIntervals(schedule, { everyMs, durationMs });
-    const toMs = Date.now();
+    const turns = await strikeInTurns(schedule, { everyMs, durationMs });
     const what = "the end of the disturbed job";
     await observer.until(({ state }) => state === "succeeded", { timeoutMs: jobTimeoutMs, what });
-    return { leftOut, toMs };
+    return turns;
   } catch (cause) {
     if (observer.job.state !== "failed") throw cause;
-    return { leftOut: 0, toMs: Date.now() };
+    return { leftOut: 0, stretches: [struck()] };
   }
 }
 
@@ -176,5 +170,5 @@ function describeLength({ length, everyMs, signal }: ChaosOptions): string {
   const signals = { kill: "SIGKILL", stop: "SIGSTOP", mixed: "SIGKILL or SIGSTOP" }[signal];
   if (length.kind === "faults") return `${signals} ${length.count} times, whenever the ring is whole`;
   const until = length.kind === "job" ? "until the job ends" : `for ${length.durationMs / 60_000} min`;
-  return `${signals} every ${everyMs / 1_000} s ${until}`;
+  return `${signals} every ${everyMs / 1_000} s ${until}, with calm stretches between to compare with`;
 }

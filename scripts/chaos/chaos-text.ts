@@ -31,10 +31,11 @@ export function chaosText(report: ChaosReport): string {
     ]);
   }
   facts.push(["left behind", `${leaked.processes} processes, ${leaked.descriptors} descriptors`]);
-  if (report.rssGrowthMB !== null)
+  const { liveGrowthMB, rssGrowthMB } = report;
+  if (liveGrowthMB !== null && rssGrowthMB !== null)
     facts.push([
       "memory growth",
-      `${report.rssGrowthMB.toFixed(1)} MB of live memory at most, after the first minute`,
+      `${liveGrowthMB.toFixed(1)} MB live, ${rssGrowthMB.toFixed(1)} MB resident at most, after the first minute`,
     ]);
   const verdict =
     failures.length === 0

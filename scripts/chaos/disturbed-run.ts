@@ -3,9 +3,10 @@ import type { JobView } from "../../protocol/messages/api.ts";
 import type { LocalCluster } from "../local-cluster/local-cluster.ts";
 import { readLogEvidence } from "./agent-logs.ts";
 import type { ChaosReport } from "./chaos-report.ts";
-import type { Baseline, ChaosOptions } from "./chaos-run.ts";
+import type { ChaosOptions } from "./chaos-run.ts";
 import { distributionOf } from "./distribution.ts";
 import type { FaultInjector, FaultRecord } from "./fault-injector.ts";
+import type { Stretch } from "./fault-schedule.ts";
 import type { JobObserver } from "./job-observer.ts";
 import { lostSteps, type StepEvidence } from "./lost-steps.ts";
 import { growthOf } from "./resource-growth.ts";
@@ -19,8 +20,8 @@ export interface DisturbedRun {
   /** As it ended, or as it was when enough agents had been struck. */
   readonly job: JobView;
   readonly leftOut: number;
-  /** The time in which agents were struck, ms since 1970. */
-  readonly window: { readonly fromMs: number; readonly toMs: number };
+  /** Not empty. */
+  readonly stretches: readonly Stretch[];
 }
 
 /** Of a generation in which an outlier heals (coordinator/decide/divergence.ts). */
@@ -73,17 +74,17 @@ export function summarize(parts: {
   readonly options: ChaosOptions;
   readonly run: DisturbedRun;
   readonly evidence: Evidence;
-  readonly baseline: Baseline | null;
+  readonly baselineAccuracy: number | null;
   readonly monitor: ResourceMonitor;
   readonly left: readonly number[];
 }): Omit<ChaosReport, "failures"> {
-  const { options, run, evidence, baseline, monitor, left } = parts;
-  const { job, injector, observer, window } = run;
+  const { options, run, evidence, baselineAccuracy, monitor, left } = parts;
+  const { job, injector, observer, stretches } = run;
   const faults = injector.records;
   const ofKind = (kind: FaultRecord["fault"]["kind"]) => faults.filter(({ fault }) => fault.kind === kind);
   const timesOf = (records: readonly FaultRecord[], time: "recoveryMs" | "coordinatorMs") =>
     distributionOf(records.flatMap((record) => record[time] ?? []));
-  const throughput = baseline && throughputIn(run, baseline);
+  const throughput = throughputIn(run, options.agentCount);
   const growth = growthOf(monitor.lives.values());
   const most = (values: readonly (number | null)[]): number | null => {
     const known = values.filter((value) => value !== null);
@@ -96,8 +97,8 @@ export function summarize(parts: {
     stalls: ofKind("stall").length,
     leftOut: run.leftOut,
     steps: observer.sightings.at(-1)?.step ?? 0,
-    accuracy: baseline ? (job.evaluation?.accuracy ?? null) : null,
-    baselineAccuracy: baseline?.accuracy ?? null,
+    accuracy: baselineAccuracy === null ? null : (job.evaluation?.accuracy ?? null),
+    baselineAccuracy,
     hashMismatches: evidence.hashMismatches,
     lostSteps: lostSteps(job.generations, evidence.steps, faults),
     recoveryMs: timesOf(ofKind("kill"), "recoveryMs"),
@@ -113,7 +114,7 @@ export function summarize(parts: {
     rssGrowthMB: most(growth.map(({ residentMB }) => residentMB)),
     growth,
     generations: job.generationCount,
-    seconds: (window.toMs - window.fromMs) / 1_000,
+    seconds: (stretches.at(-1)!.toMs - stretches[0]!.fromMs) / 1_000,
     agents: options.agentCount,
     signal: options.signal,
     seed: options.seed,
@@ -121,16 +122,22 @@ export function summarize(parts: {
   };
 }
 
+/** Null where there is no calm stretch to compare with. */
 function throughputIn(
-  { observer, job, injector, window }: DisturbedRun,
-  baseline: Baseline,
-): ThroughputReport {
-  const inWindow = observer.sightings.filter(({ atMs }) => atMs >= window.fromMs && atMs <= window.toMs);
+  { observer, job, injector, stretches }: DisturbedRun,
+  worldSize: number,
+): ThroughputReport | null {
+  const sighted = stretches.map(({ kind, fromMs, toMs }) => {
+    const seen = observer.sightings.filter(({ atMs }) => atMs >= fromMs && atMs <= toMs);
+    return seen.length > 1 ? { kind, from: seen[0]!, to: seen.at(-1)! } : undefined;
+  });
+  const compared = sighted.flatMap((struck, i) => {
+    const calm = [sighted[i - 1], sighted[i + 1]].filter((span) => span?.kind === "calm");
+    return struck?.kind === "struck" && calm.length > 0 ? [{ struck, calm: calm.map((span) => span!) }] : [];
+  });
+  if (compared.length === 0) return null;
   return throughputOf({
-    window: { from: inWindow[0]!, to: inWindow.at(-1)! },
-    batchSize: job.spec.batchSize,
+    ...{ compared, worldSize, batchSize: job.spec.batchSize, cores: availableParallelism() },
     spans: liveSpans(job.generations, injector.records),
-    baseline: baseline.speed,
-    cores: availableParallelism(),
   });
 }

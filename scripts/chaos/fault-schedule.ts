@@ -35,26 +35,78 @@ export const untilWhole = (observer: JobObserver, agentCount: number): Promise<J
     what: `a ring of all ${agentCount} agents`,
   });
 
+/** A part of a disturbed run, ms since 1970. */
+export interface Stretch {
+  readonly kind: "calm" | "struck";
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** Faults between two calm stretches. */
+const faultsAStretch = 4;
+
+interface Pace {
+  readonly everyMs: number;
+  /** In which agents are struck; undefined: until the job ends. */
+  readonly durationMs: number | undefined;
+}
+
+/** How long `strikeInTurns` takes at least. */
+export const turnsMs = ({ everyMs, durationMs }: Pace & { readonly durationMs: number }): number =>
+  durationMs + everyMs * (1 + Math.ceil(durationMs / (faultsAStretch * everyMs)));
+
 /**
- * A fault every `everyMs` until `durationMs` have passed (undefined: until the job ends), whatever the cluster is doing
- * then. A fault that would leave fewer ranks than the job needs, or that comes before the ring has recovered from the
- * one before, is left out.
+ * A fault every `everyMs`, four in turn, between calm stretches as long as one interval: how fast the undisturbed ring is on
+ * a machine that others use too is known only beside the moment in which it is compared. A struck stretch ends when the ring
+ * is whole again.
  *
- * @returns how many were left out
+ * @returns the stretches in their order, and how many faults were left out
  * @throws RingfoldError what made an agent not come back, or the ring not recover
  */
-export async function strikeAtIntervals(
+export async function strikeInTurns(
+  modules: Modules,
+  { everyMs, durationMs = Number.POSITIVE_INFINITY }: Pace,
+): Promise<{ readonly leftOut: number; readonly stretches: readonly Stretch[] }> {
+  const { observer, agentCount, signal } = modules;
+  const stretches: Stretch[] = [];
+  const stretch = async (kind: Stretch["kind"], run: () => Promise<void>) => {
+    const fromMs = Date.now();
+    await run();
+    stretches.push({ kind, fromMs, toMs: Date.now() });
+  };
+  const calm = () => stretch("calm", () => pauseUntil(performance.now() + everyMs, observer, signal));
+  let leftOut = 0;
+  await calm();
+  for (let left = Math.ceil(durationMs / everyMs); left > 0; left -= faultsAStretch) {
+    if (signal.aborted || hasEnded(observer.job)) break;
+    await stretch("struck", async () => {
+      leftOut += await strikeAtIntervals(modules, { everyMs, count: Math.min(left, faultsAStretch) });
+      if (!hasEnded(observer.job)) await untilWhole(observer, agentCount);
+    });
+    await calm();
+  }
+  signal.throwIfAborted();
+  return { leftOut, stretches };
+}
+
+/**
+ * `count` faults, one every `everyMs`, whatever the cluster is doing then. One that would leave fewer ranks than the job
+ * needs, or that comes before the ring has recovered from the one before, is left out.
+ *
+ * @returns how many were left out
+ */
+async function strikeAtIntervals(
   { cluster, observer, injector, dice, signal }: Modules,
-  { everyMs, durationMs }: { readonly everyMs: number; readonly durationMs: number | undefined },
-): Promise<{ leftOut: number }> {
+  { everyMs, count }: { readonly everyMs: number; readonly count: number },
+): Promise<number> {
   const failed = new AbortController();
   const stopped = AbortSignal.any([signal, failed.signal]);
   const pending = new Set<Promise<void>>();
   const startedAt = performance.now();
   let recovering = false;
   let leftOut = 0;
-  for (let tick = 1; durationMs === undefined || tick * everyMs <= durationMs; tick++) {
-    await pauseUntil(startedAt + tick * everyMs, observer, stopped);
+  for (let i = 0; i < count; i++) {
+    await pauseUntil(startedAt + i * everyMs, observer, stopped);
     if (stopped.aborted || hasEnded(observer.job)) break;
     const candidates = expendable(cluster, observer.job);
     if (recovering || candidates.length === 0) {
@@ -70,10 +122,10 @@ export async function strikeAtIntervals(
       .finally(() => pending.delete(done));
     pending.add(done);
   }
-  if (durationMs !== undefined) await pauseUntil(startedAt + durationMs, observer, stopped);
+  await pauseUntil(startedAt + count * everyMs, observer, stopped);
   await Promise.all(pending);
   stopped.throwIfAborted();
-  return { leftOut };
+  return leftOut;
 }
 
 /**

@@ -1,13 +1,20 @@
 import type { FaultRecord } from "./fault-injector.ts";
 import type { StepSighting } from "./job-observer.ts";
 
-/** How fast the undisturbed ring of all agents was on this machine. */
-export interface RingSpeed {
-  readonly worldSize: number;
-  readonly examplesPerSecond: number;
+/** Two sightings of the ring; not the same moment. */
+export interface SightedSpan {
+  readonly from: StepSighting;
+  readonly to: StepSighting;
+}
+
+/** A time in which agents were struck, and the undisturbed ring right before it and after. */
+export interface ComparedSpan {
+  readonly struck: SightedSpan;
+  readonly calm: readonly SightedSpan[];
 }
 
 export interface ThroughputReport {
+  /** Of the undisturbed ring, in the calm stretches. */
   readonly baselineExamplesPerSecond: number;
   readonly examplesPerSecond: number;
   /** Examples a second against the baseline: the missing work of dead agents counts as lost. */
@@ -56,34 +63,51 @@ export function liveSpans(
  * Ranks with a core each add up. Ranks beyond the cores of the machine only divide them, so the death of one of four on
  * two cores frees no work and excuses no slowness: there a live rank is worth `min(ranks, cores) / ranks` cores.
  *
- * @param window first and last sighting that count; not the same moment
+ * @param compared at least one; each is held against the mean of its own calm spans
  */
 export function throughputOf(options: {
-  readonly window: { readonly from: StepSighting; readonly to: StepSighting };
+  readonly compared: readonly ComparedSpan[];
   readonly batchSize: number;
   readonly spans: readonly LiveSpan[];
-  readonly baseline: RingSpeed;
+  /** Ranks of the undisturbed ring. */
+  readonly worldSize: number;
   readonly cores: number;
 }): ThroughputReport {
-  const { window, batchSize, spans, baseline, cores } = options;
-  const seconds = (window.to.atMs - window.from.atMs) / 1_000;
-  const examplesPerSecond = ((window.to.step - window.from.step) * batchSize) / seconds;
+  const { compared, batchSize, spans, worldSize, cores } = options;
+  const sum = (of: (span: ComparedSpan) => number) => compared.reduce((all, span) => all + of(span), 0);
+  const seconds = sum(({ struck }) => secondsOf(struck));
   const meanOver = (weight: (ranks: number) => number) =>
-    spans.reduce((sum, { atMs, ranks }, i) => {
-      const fromMs = Math.max(atMs, window.from.atMs);
-      const toMs = Math.min(spans[i + 1]?.atMs ?? Number.POSITIVE_INFINITY, window.to.atMs);
-      return sum + (weight(ranks) * Math.max(0, toMs - fromMs)) / 1_000;
-    }, 0) / seconds;
+    sum(({ struck }) => weighted(spans, struck, weight)) / seconds;
   const liveRanks = meanOver((ranks) => ranks);
   const liveCores = meanOver((ranks) => Math.min(ranks, cores));
-  const rawShare = examplesPerSecond / baseline.examplesPerSecond;
+  const steps = sum(({ struck }) => struck.to.step - struck.from.step);
+  const undisturbed = sum(({ struck, calm }) => meanSpeed(calm) * secondsOf(struck));
+  const rawShare = steps / undisturbed;
   return {
-    baselineExamplesPerSecond: baseline.examplesPerSecond,
-    examplesPerSecond,
+    baselineExamplesPerSecond: (undisturbed * batchSize) / seconds,
+    examplesPerSecond: (steps * batchSize) / seconds,
     rawShare,
-    perRankShare: rawShare * (baseline.worldSize / liveRanks),
-    share: rawShare * (Math.min(baseline.worldSize, cores) / liveCores),
+    perRankShare: rawShare * (worldSize / liveRanks),
+    share: rawShare * (Math.min(worldSize, cores) / liveCores),
     cores,
     liveRanks,
   };
 }
+
+const secondsOf = ({ from, to }: SightedSpan): number => (to.atMs - from.atMs) / 1_000;
+
+/** Steps a second. */
+const meanSpeed = (calm: readonly SightedSpan[]): number =>
+  calm.reduce((sum, span) => sum + (span.to.step - span.from.step) / secondsOf(span), 0) / calm.length;
+
+/** The integral over a time, in seconds, of what so many live ranks weigh. */
+const weighted = (
+  spans: readonly LiveSpan[],
+  { from, to }: SightedSpan,
+  weight: (ranks: number) => number,
+): number =>
+  spans.reduce((sum, { atMs, ranks }, i) => {
+    const fromMs = Math.max(atMs, from.atMs);
+    const toMs = Math.min(spans[i + 1]?.atMs ?? Number.POSITIVE_INFINITY, to.atMs);
+    return sum + (weight(ranks) * Math.max(0, toMs - fromMs)) / 1_000;
+  }, 0);

@@ -2,7 +2,6 @@ import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
 import type { ApiClient } from "../commands/api-client.ts";
 import { JobObserver, type StepSighting } from "./job-observer.ts";
-import type { RingSpeed } from "./throughput.ts";
 
 const startTimeoutMs = 120_000;
 /** V8 compiles the first steps: so much of the measuring time passes before it begins. */
@@ -25,7 +24,7 @@ export const openEnded = (spec: JobSpec): JobSpec => ({ ...spec, epochs: openEnd
 export async function measureSpeed(
   { api, signal, onView }: Modules,
   options: { readonly spec: JobSpec; readonly worldSize: number; readonly measureMs: number },
-): Promise<RingSpeed & { readonly stepsPerEpoch: number }> {
+): Promise<{ readonly examplesPerSecond: number; readonly stepsPerEpoch: number }> {
   const { spec, worldSize, measureMs } = options;
   const workers = { min: worldSize, max: worldSize, spares: 0 };
   const job = await api.submitJob({ ...openEnded(spec), workers });
@@ -46,7 +45,6 @@ export async function measureSpeed(
       what: `${measureMs / 1_000} s of undisturbed training`,
     });
     return {
-      worldSize,
       examplesPerSecond: speedOf(measured()!, spec.batchSize),
       stepsPerEpoch: progress!.totalSteps / openEndedEpochs,
     };
@@ -60,16 +58,13 @@ export async function measureSpeed(
 export async function runUndisturbed(
   { api, signal, onView }: Modules,
   { spec, timeoutMs }: { readonly spec: JobSpec; readonly timeoutMs: number },
-): Promise<{ readonly job: JobView; readonly examplesPerSecond: number }> {
+): Promise<JobView> {
   const observer = new JobObserver({ api, job: await api.submitJob(spec), signal, onView });
   try {
-    const job = await observer.until(({ state }) => state === "succeeded", {
+    return await observer.until(({ state }) => state === "succeeded", {
       timeoutMs,
       what: "the undisturbed job",
     });
-    const { sightings } = observer;
-    const window = { from: sightings[0]!, to: sightings.at(-1)! };
-    return { job, examplesPerSecond: speedOf(window, spec.batchSize) };
   } finally {
     await observer.close();
   }

@@ -1,20 +1,19 @@
 import { existsSync } from "node:fs";
 import { type Browser, chromium, type Page } from "playwright-core";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 const chromiumPath = process.env.RINGFOLD_CHROMIUM ?? "/usr/bin/chromium";
 const names = ["agent-1", "agent-2", "agent-3"];
 
 /** The real page, in a real browser, of a real cluster at work. */
 describe.skipIf(!existsSync(chromiumPath))("dashboard", () => {
-  let cluster: TestCluster;
+  const cluster = useTestCluster(names);
   let browser: Browser;
   let page: Page;
   const troubles: string[] = [];
   beforeAll(async () => {
-    cluster = await openTestCluster(names);
     browser = await chromium.launch({
       executablePath: chromiumPath,
       args: [
@@ -34,11 +33,7 @@ describe.skipIf(!existsSync(chromiumPath))("dashboard", () => {
     page.on("pageerror", (error) => troubles.push(error.message));
     await page.goto(cluster.processes.coordinator.ready.httpUrl);
   }, 90_000);
-  afterAll(async () => {
-    await browser.close();
-    await cluster.close();
-  }, 60_000);
-  beforeEach(() => showLogsOnFailure(cluster, names));
+  afterAll(() => browser.close());
 
   const byId = (id: string) => page.getByTestId(id);
   const number = async (id: string) => Number(await byId(id).first().getAttribute("data-value"));

@@ -10,22 +10,18 @@ import { yamux } from "@libp2p/yamux";
 import { multiaddr } from "@multiformats/multiaddr";
 import { decodeJwt } from "jose";
 import { createLibp2p } from "libp2p";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { LocalCluster } from "../../scripts/local-cluster/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
 const names = ["agent-1", "agent-2"];
-let cluster: TestCluster;
+const cluster = useTestCluster(names);
 let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "ringfold-bad-"));
-  cluster = await openTestCluster(names);
-}, 60_000);
-afterAll(async () => {
-  await cluster.close();
-  await rm(folder, { recursive: true, force: true });
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const env = () => ({
   RINGFOLD_HOME: folder,
@@ -68,9 +64,10 @@ describe("the command line", () => {
     const token = await cluster.api().createToken({ role: "worker", expiresInSeconds: 60, addresses: true });
     const { addresses } = decodeJwt<{ addresses: string[] }>(token);
     expect(addresses.length).toBeGreaterThan(0);
-    const lonely = await openTestCluster([]);
-    const stale = lonely.processes.coordinator.ready.joinToken;
-    await lonely.close();
+    const { signal } = new AbortController();
+    const gone = new LocalCluster({ folder: join(folder, "gone"), signal });
+    const stale = (await gone.startCoordinator()).ready.joinToken;
+    await gone.stop();
     const parameters = [
       "agent",
       "--data",

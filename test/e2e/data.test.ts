@@ -1,22 +1,15 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { openArtefactStore } from "../../agent/artefact/store.ts";
 import type { DatasetDetail } from "../../protocol/messages/dataset.ts";
 import { loansCsv } from "../fixtures/loans.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 import { readSplit } from "../fixtures/prepared-data.ts";
 import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
 const names = ["agent-1", "agent-2", "agent-3"];
-let cluster: TestCluster;
-beforeAll(async () => {
-  cluster = await openTestCluster(names.slice(0, 1));
-}, 60_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
+const cluster = useTestCluster(names, { first: ["agent-1"] });
 
 const pipeline = `
 kind: table

@@ -1,23 +1,18 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { infer } from "../../scripts/commands/inference/open-inference.ts";
 import { readMnistTestImages } from "../../scripts/commands/inference/prediction-input.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 const names = ["agent-1", "agent-2", "agent-3", "agent-4"];
 const never = new AbortController().signal;
-let cluster: TestCluster;
+const cluster = useTestCluster(names);
 let images: Awaited<ReturnType<typeof readMnistTestImages>>;
 beforeAll(async () => {
   images = await readMnistTestImages({ first: 0, last: 3 });
-  cluster = await openTestCluster(names);
   const model = { architecture: "cnn", filters: [8], hidden: [16] };
   const { id } = await cluster.api().submitJob(smallJob({ model, epochs: 1 }));
   await cluster.untilJob(id, ({ state }) => state === "succeeded");
 }, 90_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
 
 const gatewayOf = (name: string) => cluster.processes.agent(name).ready.gatewayUrl;
 const peerIdOf = (name: string) => cluster.processes.agent(name).ready.peerId;

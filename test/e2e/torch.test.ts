@@ -2,11 +2,11 @@ import { spawnSync } from "node:child_process";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
 import { readScript } from "../../scripts/script-file.ts";
-import { openTestCluster, showLogsOnFailure, type TestCluster } from "../fixtures/local-cluster.ts";
+import { useTestCluster } from "../fixtures/local-cluster.ts";
 import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
 const python = "/usr/bin/python3";
@@ -15,16 +15,9 @@ if (!hasTorch) console.warn("test/e2e/torch.test.ts is skipped: apt-get install 
 
 const names = ["agent-1", "agent-2"];
 const scriptPath = fileURLToPath(new URL("../fixtures/torch-script.py", import.meta.url));
-let cluster: TestCluster;
 
 describe.skipIf(!hasTorch)("a PyTorch script on real agents", () => {
-  beforeAll(async () => {
-    cluster = await openTestCluster(names, { engine: "cpu", python });
-  }, 60_000);
-  afterAll(async () => {
-    await cluster?.close();
-  }, 60_000);
-  beforeEach(() => showLogsOnFailure(cluster, names));
+  const cluster = useTestCluster(names, { engine: "cpu", python });
 
   async function submit(args: readonly string[], workers: { min: number; max: number }): Promise<string> {
     const { id } = await cluster.api().submitJob(
@@ -108,7 +101,7 @@ describe.skipIf(!hasTorch)("a PyTorch script on real agents", () => {
   test("a script that is killed with SIGKILL comes back, heals, and both ranks end with the same bits", async () => {
     const id = await submit(["300", "0.03"], { min: 1, max: 2 });
     await cluster.untilJob(id, (job) => (job.progress?.step ?? 0) >= 30);
-    process.kill(await scriptPidOf(id), "SIGKILL");
+    process.kill(await scriptPidOf(cluster.folder, id), "SIGKILL");
     const job = await cluster.untilJob(id, over);
     expect(job.state).toBe("succeeded");
     expect(job.generations.map(({ ranks }) => ranks.length)).toEqual([2, 1, 2]);
@@ -132,15 +125,11 @@ describe.skipIf(!hasTorch)("a PyTorch script on real agents", () => {
   }, 120_000);
 });
 
-/** The Python process of a job on any agent of this machine. */
-async function scriptPidOf(jobId: string): Promise<number> {
+/** The Python process of a job on any agent of a cluster. */
+async function scriptPidOf(folder: string, jobId: string): Promise<number> {
   for (const entry of await readdir("/proc")) {
     const command = await readFile(`/proc/${entry}/cmdline`, "utf8").catch(() => "");
-    if (
-      command.includes("ringfold") &&
-      command.includes(`${cluster.folder}/`) &&
-      command.includes(`/${jobId}/`)
-    )
+    if (command.includes("ringfold") && command.includes(`${folder}/`) && command.includes(`/${jobId}/`))
       return Number(entry);
   }
   throw new Error(`no script of ${jobId} runs`);

@@ -1,17 +1,10 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 const names = ["agent-1", "agent-2", "agent-3"];
 const totalSteps = 3_000;
-let cluster: TestCluster;
-beforeAll(async () => {
-  cluster = await openTestCluster(names);
-}, 60_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
+const cluster = useTestCluster(names);
 
 const succeeded = (job: JobView) => job.state === "succeeded";
 const lastRanks = (job: JobView) => job.generations.at(-1)?.ranks ?? [];

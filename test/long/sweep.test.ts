@@ -1,16 +1,9 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
-import { openTestCluster, showLogsOnFailure, type TestCluster } from "../fixtures/local-cluster.ts";
+import { useTestCluster } from "../fixtures/local-cluster.ts";
 
 const names = ["agent-1", "agent-2"];
-let cluster: TestCluster;
-beforeAll(async () => {
-  cluster = await openTestCluster(names);
-}, 60_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
+const cluster = useTestCluster(names);
 
 const sweepOf = (search: object, epochs = 4) =>
   sweepSpecSchema.parse({

@@ -1,16 +1,9 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 const names = ["agent-1", "agent-2", "agent-3"];
-let cluster: TestCluster;
-beforeAll(async () => {
-  cluster = await openTestCluster(names);
-}, 60_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
+const cluster = useTestCluster(names);
 
 /** Three ranks in an order that does not depend on measured links, so that sums have the same bits whenever they are taken. */
 const job = (changes: object = {}) =>

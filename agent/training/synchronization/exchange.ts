@@ -1,3 +1,4 @@
+import type { Target } from "../../../protocol/data-schema.ts";
 import type { JobSpec, Wire } from "../../../protocol/job-spec.ts";
 import type { ElementRange } from "../../ring/chunks.ts";
 import { RingMemory } from "../../ring/memory.ts";
@@ -23,6 +24,16 @@ export const tail = {
   lateVotes: 12,
   length: 13,
 } as const;
+
+/** @param totals f32 [tail.length], summed over the ranks */
+export function meansOf(totals: Float32Array, target: Target) {
+  // Targets that are all padding teach nothing, and are no division by zero.
+  const targetCount = Math.max(1, totals[tail.targetCount]!);
+  return {
+    ...{ examples: totals[tail.exampleCount]!, targetCount, loss: totals[tail.lossSum]! / targetCount },
+    accuracy: target.kind === "number" ? null : totals[tail.correctCount]! / targetCount,
+  };
+}
 
 /** One exchange under way. */
 export interface OpenExchange {

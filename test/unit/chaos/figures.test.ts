@@ -56,18 +56,24 @@ test("a rank counts as live until it is struck, and survivors while the ring re-
 });
 
 test("throughput is held against what the live ranks would have done", () => {
+  const span = (fromMs: number, toMs: number, steps: number) => ({
+    from: { atMs: fromMs, step: 0 },
+    to: { atMs: toMs, step: steps },
+  });
   const halfDead = {
-    window: { from: { atMs: 0, step: 0 }, to: { atMs: 10_000, step: 60 } },
+    // Eight steps a second before, twelve after: the machine is shared.
+    compared: [{ struck: span(0, 10_000, 75), calm: [span(-2_000, 0, 16), span(10_000, 11_000, 12)] }],
     batchSize: 10,
     // Four ranks for half of the time, two for the other half.
     spans: [
-      { atMs: 0, ranks: 4 },
+      { atMs: -2_000, ranks: 4 },
       { atMs: 5_000, ranks: 2 },
     ],
-    baseline: { worldSize: 4, examplesPerSecond: 80 },
+    worldSize: 4,
   };
   expect(throughputOf({ ...halfDead, cores: 8 })).toMatchObject({
-    examplesPerSecond: 60,
+    baselineExamplesPerSecond: 100,
+    examplesPerSecond: 75,
     liveRanks: 3,
     rawShare: 0.75,
     perRankShare: 1,
@@ -75,6 +81,10 @@ test("throughput is held against what the live ranks would have done", () => {
   });
   // Two cores were as busy with two ranks as with four: nothing excuses the missing quarter.
   expect(throughputOf({ ...halfDead, cores: 2 })).toMatchObject({ perRankShare: 1, share: 0.75 });
+  // A second stretch on a machine at half the speed counts against that speed.
+  const slow = { struck: span(20_000, 30_000, 50), calm: [span(30_000, 40_000, 50)] };
+  const twice = { ...halfDead, compared: [...halfDead.compared, slow], spans: [{ atMs: 0, ranks: 4 }] };
+  expect(throughputOf({ ...twice, cores: 2 }).share).toBeCloseTo(125 / 150);
 });
 
 test("growth is found below what a step holds and beside garbage, and not in a warm-up", () => {

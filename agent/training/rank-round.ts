@@ -1,3 +1,4 @@
+import { limits } from "../../protocol/limits.ts";
 import { abortError } from "../deadline.ts";
 import type { RingPort } from "../ring/port.ts";
 import type { BatchShares } from "./batch-shares.ts";
@@ -5,17 +6,26 @@ import type { DataAhead } from "./data-ahead.ts";
 import type { EarlyStopping } from "./early-stopping.ts";
 import { evaluateLocally, type HeldOut } from "./evaluation.ts";
 import type { FiniteGuard } from "./finite-guard.ts";
+import type { Entry } from "./healing/entry.ts";
 import type { Place } from "./sampler.ts";
+import type { StallBound } from "./stall-bound.ts";
 import { type Exchange, type OpenExchange, tail } from "./synchronization/exchange.ts";
 import type { Synchronization } from "./synchronization/synchronization.ts";
 import type { TrainingState } from "./training-state.ts";
 import type { Workload } from "./workload.ts";
 
-/** The steps of one rank from one synchronization point to the next. */
-interface StepsOfRank {
+/** From one synchronization point to the next. */
+interface RoundOfRank {
   readonly ring: RingPort;
   readonly firstStep: number;
   readonly stepCount: number;
+  /** Until all have healed. */
+  readonly healing: Entry | undefined;
+  /** Asked when the rank has done its part. */
+  readonly wantsPause: () => boolean;
+}
+
+interface StepsOfRank extends Pick<RoundOfRank, "ring" | "firstStep" | "stepCount"> {
   /** Among those who share the global batch. */
   readonly place: Place;
   /** Takes what is final of the last gradient while the rest is computed. */
@@ -25,6 +35,7 @@ interface StepsOfRank {
 interface Tools {
   readonly workload: Workload;
   readonly dataAhead: DataAhead;
+  readonly stall: StallBound;
   readonly heldOut: HeldOut;
   readonly shares: BatchShares;
   readonly guard: FiniteGuard;
@@ -37,8 +48,16 @@ interface Tools {
   readonly nextTurn: () => Promise<void>;
 }
 
-/** What a rank brings to the sum of a round, left in the vector of the exchange. */
-export class RankSteps {
+interface RoundTimes {
+  /** Nothing was computed meanwhile. */
+  readonly communicationMs: number;
+  readonly hiddenCommunicationMs: number;
+  /** The held-out set was evaluated ahead of the steps. */
+  readonly evaluates: boolean;
+}
+
+/** A round as far as the sum over all ranks: what this one brings to it, and how long neighbours may take. */
+export class RankRound {
   readonly #tools: Tools;
 
   constructor(tools: Tools) {
@@ -46,11 +65,53 @@ export class RankSteps {
   }
 
   /**
+   * Leaves sums and totals in the exchange.
+   * @throws RingfoldError CANCELLED | RING_BROKEN | HOP_TIMEOUT | ARTEFACT_MISSING
+   */
+  async sum(of: RoundOfRank, state: TrainingState, signal: AbortSignal): Promise<RoundTimes> {
+    const { shares, stall, dataAhead, stopping, exchange, guard, nowMs } = this.#tools;
+    const { ring, firstStep, stepCount, healing } = of;
+    const { values, totals } = exchange;
+    const catchUp = healing?.catchUp;
+    const startedAtMs = nowMs();
+    await shares.agree(ring, catchUp === undefined, signal);
+    const place = shares.of(healing?.place ?? { rank: ring.rank, worldSize: ring.worldSize });
+    const lateVotes = totals[tail.lateVotes]!;
+    stall.allowWait(dataAhead.turnTo({ step: firstStep, place, lateVotes }), ring);
+    const evaluates = stopping.isDue(firstStep);
+    const leastMs = evaluates ? limits.firstStepTimeoutMs : 0;
+    if (evaluates) ring.hopTimeoutMs = Math.max(leastMs, stall.boundMs);
+    const busyBeforeMs = ring.busyMs;
+    const lastStep = firstStep + stepCount - 1;
+    const exchanging = exchange.open(ring, signal, (bucket) => {
+      guard.inspect(values, lastStep, bucket);
+      guard.takeBack(values, bucket);
+    });
+    totals.fill(0);
+    if (catchUp) values.fill(0);
+    else await this.#contribute({ ring, firstStep, stepCount, place, exchanging }, state, signal);
+
+    const communicationStartedAtMs = nowMs();
+    // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
+    const ownMs = communicationStartedAtMs - startedAtMs;
+    if (stepCount > 1 || evaluates)
+      ring.hopTimeoutMs = Math.max(leastMs, stall.boundMs, limits.stallSteps * ownMs);
+    await exchanging.complete(() => {
+      guard.vote(totals);
+      totals[tail.pauseVotes] = of.wantsPause() ? 1 : 0;
+      totals[tail.healedCount] = catchUp?.isCurrent ? 1 : 0;
+    });
+    const communicationMs = nowMs() - communicationStartedAtMs;
+    const hiddenCommunicationMs = Math.max(0, ring.busyMs - busyBeforeMs - communicationMs);
+    return { communicationMs, hiddenCommunicationMs, evaluates };
+  }
+
+  /**
    * Its steps, and ahead of them its share of the held-out set where that is due; a vote to stop where the state says so.
    * @param state of all ranks, before these steps
    * @throws RingfoldError CANCELLED | RING_BROKEN
    */
-  async contribute(of: StepsOfRank, state: TrainingState, signal: AbortSignal): Promise<void> {
+  async #contribute(of: StepsOfRank, state: TrainingState, signal: AbortSignal): Promise<void> {
     const { stopping, synchronization } = this.#tools;
     const { values, totals } = this.#tools.exchange;
     if (stopping.isStopped(state)) {

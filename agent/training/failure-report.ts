@@ -1,0 +1,34 @@
+import type { RingfoldError } from "../../protocol/errors.ts";
+import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
+import type { Trainee } from "./trainee.ts";
+
+/** What the coordinator hears of a generation that has failed: whether another ring may do better, and who is to blame. */
+export function reportOfFailure(
+  error: RingfoldError,
+  of: {
+    readonly jobId: string;
+    readonly plan: Pick<GenerationPlan, "generation" | "ranks">;
+    readonly trainer: Pick<Trainee, "stall" | "point">;
+  },
+): JobReport {
+  const { jobId, plan, trainer } = of;
+  const { code, message, data } = error;
+  switch (code) {
+    case "NOT_FINITE":
+    case "DATA_INVALID": {
+      // Another ring would meet the same data. Of numbers that are not finite every rank knows whose they were.
+      const culprit = plan.ranks.find(({ rank }) => rank === data.rank)?.peerId;
+      const suspect = culprit === undefined ? {} : { suspect: culprit };
+      return { kind: "failed", jobId, code, message, fatal: true, ...suspect };
+    }
+    case "ARTEFACT_MISSING": // of the data: another rank may have what this one cannot get
+      return { kind: "failed", jobId, code, message, fatal: false };
+    default:
+      return {
+        ...{ kind: "ended", jobId, generation: plan.generation, cause: "broken" },
+        ...{ stepMs: trainer.stall.stepMs, point: trainer.point() },
+        suspect: typeof data.peer === "string" ? data.peer : null,
+        detail: `${code}: ${message}`.slice(0, 2_000),
+      };
+  }
+}
