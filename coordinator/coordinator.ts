@@ -108,7 +108,8 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const inTurn = (work: () => Promise<void>): Promise<void> =>
     queue.run(work).catch((cause) => {
       const error = toRingfoldError(cause);
-      if (error.code !== "CANCELLED") log.error({ err: error }, "A decision failed");
+      if (error.code === "STALE_TERM") log.warn({ err: error }, "A decision came too late: another leads");
+      else if (error.code !== "CANCELLED") log.error({ err: error }, "A decision failed");
     });
   const lookAround = async () => {
     await jobs.lookAround();

@@ -14,9 +14,18 @@ export interface EtcdClient {
 }
 
 /** One endpoint gets this long before the next is asked: all three must have had their turn well within a lease. */
-const attemptMs = 800;
+export const attemptMs = 800;
 
-export function createEtcdClient(endpoints: readonly string[]): EtcdClient {
+/** Asks one endpoint. @throws RingfoldError STORE_FAILED with `data.refused` when it answered with a refusal; anything when it did not answer */
+export type AskEndpoint = (
+  endpoint: string,
+  path: string,
+  body: object,
+  signal: AbortSignal | undefined,
+) => Promise<unknown>;
+
+/** @param ask over HTTP, unless told otherwise by the simulator */
+export function createEtcdClient(endpoints: readonly string[], ask: AskEndpoint = askOverHttp): EtcdClient {
   /** The one that answered last. */
   let current = 0;
   return {
@@ -25,7 +34,7 @@ export function createEtcdClient(endpoints: readonly string[]): EtcdClient {
       for (let i = 0; i < endpoints.length; i++) {
         const endpoint = endpoints[(current + i) % endpoints.length]!;
         try {
-          const answer = await ask(endpoint, path, body, schema, signal);
+          const answer = schema.parse(await ask(endpoint, path, body, signal));
           current = (current + i) % endpoints.length;
           return answer;
         } catch (error) {
@@ -40,17 +49,20 @@ export function createEtcdClient(endpoints: readonly string[]): EtcdClient {
   };
 }
 
+/** Whether the same request may go well later. */
+export const saysNobodyAnswers = ({ code, data }: RingfoldError): boolean =>
+  code === "STORE_FAILED" && "endpoints" in data;
+
 const refusalSchema = z.object({ error: z.string(), code: z.number().optional() });
 /** gRPC codes that another endpoint, or the same one later, may answer otherwise: deadline, aborted, unavailable. */
 const passing: ReadonlySet<number> = new Set([4, 10, 14]);
 
-async function ask<T>(
+async function askOverHttp(
   endpoint: string,
   path: string,
   body: object,
-  schema: z.ZodType<T>,
-  signal?: AbortSignal,
-): Promise<T> {
+  signal: AbortSignal | undefined,
+): Promise<unknown> {
   const timeout = AbortSignal.timeout(attemptMs);
   const response = await fetch(`${endpoint}/v3/${path}`, {
     method: "POST",
@@ -58,7 +70,7 @@ async function ask<T>(
     signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
   });
   const answer: unknown = await response.json();
-  if (response.ok) return schema.parse(answer);
+  if (response.ok) return answer;
   const refusal = refusalSchema.safeParse(answer);
   const message = refusal.data?.error ?? `status ${response.status}`;
   const refused = !passing.has(refusal.data?.code ?? 14);

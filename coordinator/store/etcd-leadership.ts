@@ -1,7 +1,8 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
+import { pause } from "../../protocol/pause.ts";
+import { type Clock, systemClock } from "../../protocol/ports.ts";
 import { type EtcdClient, fromBase64, toBase64 } from "./etcd-client.ts";
 
 /** One coordinator's turn: as long as its lease lives, nobody else leads. */
@@ -15,6 +16,15 @@ export interface Leadership {
   resign(): Promise<void>;
 }
 
+/** What a lease is measured by. */
+export interface LeaseTime {
+  readonly clock: Clock;
+  /** Monotonic milliseconds: a clock that is set must not make a lease longer. */
+  readonly nowMs: () => number;
+}
+
+export const systemTime: LeaseTime = { clock: systemClock, nowMs: () => performance.now() };
+
 const grantSchema = z.object({ ID: z.string(), TTL: z.string() });
 const keepAliveSchema = z.object({ result: z.object({ TTL: z.string().default("0") }) });
 const leaderSchema = z.object({
@@ -23,7 +33,15 @@ const leaderSchema = z.object({
   responses: z
     .array(
       z.object({
-        response_range: z.object({ kvs: z.array(z.object({ value: z.string() })).default([]) }).optional(),
+        response_range: z
+          .object({
+            kvs: z
+              .array(
+                z.object({ value: z.string(), create_revision: z.string(), lease: z.string().default("0") }),
+              )
+              .default([]),
+          })
+          .optional(),
       }),
     )
     .default([]),
@@ -42,8 +60,11 @@ export async function campaign(
     readonly self: string;
     readonly signal: AbortSignal;
     readonly onStandby?: (leader: string) => void;
+    /** The simulator has its own. */
+    readonly time?: LeaseTime;
   },
 ): Promise<Leadership> {
+  const { time = systemTime } = options;
   const key = `${options.prefix}leader`;
   let leader: string | undefined;
   let lease: string | undefined;
@@ -56,12 +77,13 @@ export async function campaign(
         return undefined; // etcd is between leaders itself, or our lease has run out
       });
       lease = answer?.lease;
-      if (answer?.revision !== undefined) return holdOn(client, key, answer.revision, answer.lease);
+      if (answer?.revision !== undefined)
+        return holdOn(client, { ...answer, key, revision: answer.revision }, time);
       if (answer?.leader !== undefined && answer.leader !== leader) {
         leader = answer.leader;
         options.onStandby?.(leader);
       }
-      await delay(limits.leaderLookMs, undefined, { signal: options.signal });
+      await pause(time.clock, limits.leaderLookMs, options.signal);
     }
   } catch (cause) {
     if (lease !== undefined) await revoke(client, lease);
@@ -87,26 +109,33 @@ async function tryToLead(
   };
   const answer = await client.call("kv/txn", txn, leaderSchema, signal);
   if (answer.succeeded) return { lease: ID, revision: answer.header.revision };
-  const value = answer.responses[0]?.response_range?.kvs[0]?.value;
-  return { lease: ID, ...(value !== undefined && { leader: Buffer.from(fromBase64(value)).toString() }) };
+  const held = answer.responses[0]?.response_range?.kvs[0];
+  if (!held) return { lease: ID };
+  // An earlier attempt of ours had succeeded, and its answer was lost.
+  if (held.lease === ID) return { lease: ID, revision: held.create_revision };
+  return { lease: ID, leader: Buffer.from(fromBase64(held.value)).toString() };
 }
 
-function holdOn(client: EtcdClient, key: string, revision: string, lease: string): Leadership {
+function holdOn(
+  client: EtcdClient,
+  { key, revision, lease }: { readonly key: string; readonly revision: string; readonly lease: string },
+  { clock, nowMs }: LeaseTime,
+): Leadership {
   const lost = new AbortController();
   const leaseMs = 1_000 * limits.leaseSeconds;
   const keep = async () => {
-    let renewedMs = performance.now();
+    let renewedMs = nowMs();
     while (!lost.signal.aborted) {
-      const isLate = performance.now() - renewedMs > leaseMs / 4; // the last try has failed: etcd may be between leaders
-      await delay(isLate ? limits.leaderLookMs : leaseMs / 5, undefined, { signal: lost.signal, ref: false });
-      const askedMs = performance.now();
+      const isLate = nowMs() - renewedMs > leaseMs / 4; // the last try has failed: etcd may be between leaders
+      await pause(clock, isLate ? limits.leaderLookMs : leaseMs / 5, lost.signal);
+      const askedMs = nowMs();
       const left = await client.call("lease/keepalive", { ID: lease }, keepAliveSchema, lost.signal).then(
         ({ result }) => Number(result.TTL),
         () => undefined,
       );
       if (left !== undefined && left > 0) renewedMs = askedMs;
       // Who cannot renew it must believe that it is gone before others may.
-      if (left === 0 || performance.now() - renewedMs > leaseMs) lost.abort();
+      if (left === 0 || nowMs() - renewedMs > leaseMs) lost.abort();
     }
   };
   keep().catch(() => lost.abort());

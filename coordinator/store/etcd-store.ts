@@ -1,7 +1,7 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import type { Store, StoreWrite } from "../../protocol/ports.ts";
+import { pause } from "../../protocol/pause.ts";
+import { type Clock, type Store, type StoreWrite, systemClock } from "../../protocol/ports.ts";
 import { afterPrefix, type EtcdClient, fromBase64, toBase64 } from "./etcd-client.ts";
 import type { Leadership } from "./etcd-leadership.ts";
 import { adoptStore } from "./format.ts";
@@ -45,7 +45,11 @@ const retryMs = 100;
  */
 export async function openEtcdStore(
   client: EtcdClient,
-  { prefix, leadership }: { readonly prefix: string; readonly leadership: Leadership },
+  {
+    prefix,
+    leadership,
+    clock = systemClock,
+  }: { readonly prefix: string; readonly leadership: Leadership; readonly clock?: Clock },
 ): Promise<Store> {
   const root = `${prefix}state/`;
   const values = await readAll(client, root, leadership.lost);
@@ -53,7 +57,7 @@ export async function openEtcdStore(
   let tail: Promise<unknown> = Promise.resolve();
   let isOpen = true;
   const write = async (writes: readonly StoreWrite[]): Promise<void> => {
-    await commit(client, leadership, { root, last }, lastOfEach(writes));
+    await commit(client, { ...leadership, clock }, { root, last }, lastOfEach(writes));
     for (const { key, value } of writes) {
       if (value === undefined) values.delete(key);
       else values.set(key, value.slice());
@@ -90,7 +94,7 @@ const lastOfEach = (writes: readonly StoreWrite[]): StoreWrite[] =>
 
 async function commit(
   client: EtcdClient,
-  { key, revision, lost }: Leadership,
+  { key, revision, lost, clock }: Leadership & { readonly clock: Clock },
   { root, last }: { readonly root: string; readonly last: LastWrite },
   writes: readonly StoreWrite[],
 ): Promise<void> {
@@ -119,7 +123,8 @@ async function commit(
     } catch (cause) {
       if (lost.aborted) break;
       if (toRingfoldError(cause).data.refused) throw cause;
-      await delay(retryMs); // no endpoint, for now; the lease says for how long that may go on
+      // No endpoint, for now; the lease says for how long that may go on.
+      await pause(clock, retryMs, lost).catch(() => undefined);
     }
   }
   throw new RingfoldError("STALE_TERM", "another coordinator leads by now");

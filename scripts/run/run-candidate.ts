@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { networkInterfaces } from "node:os";
 import { Hono } from "hono";
 import { z } from "zod";
@@ -12,6 +11,7 @@ import {
 } from "../../coordinator/store/etcd-client.ts";
 import { campaign, type Leadership } from "../../coordinator/store/etcd-leadership.ts";
 import { openEtcdStore } from "../../coordinator/store/etcd-store.ts";
+import { leadInTurns } from "../../coordinator/store/turns.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { Log } from "../../protocol/ports.ts";
 import { listenHttp } from "./http-listener.ts";
@@ -42,10 +42,10 @@ export async function runCandidate(
 ): Promise<void> {
   const client = createEtcdClient(etcd.endpoints);
   await tellAddresses(client, etcd.prefix, config);
-  while (!signal.aborted) {
-    const leadership = await standBy(client, { config, prefix: etcd.prefix, signal, ...listeners });
-    if (!leadership) return;
-    try {
+  await leadInTurns({
+    signal,
+    standBy: () => standBy(client, { config, prefix: etcd.prefix, signal, ...listeners }),
+    open: async (leadership) => {
       const running = await assembleCoordinator(config, log, {
         openStore: async () => {
           const store = await openEtcdStore(client, { prefix: etcd.prefix, leadership });
@@ -55,19 +55,10 @@ export async function runCandidate(
         otherAddresses: () => addressesTold(client, etcd.prefix),
       });
       listeners.onLeading(running);
-      const over = AbortSignal.any([leadership.lost, signal]);
-      if (!over.aborted) await once(over, "abort");
-      if (!signal.aborted)
-        log.warn({}, "Another coordinator leads, or etcd is out of reach; this one stands by");
-      await running.close();
-    } catch (cause) {
-      const isDeposed =
-        leadership.lost.aborted && !(cause instanceof RingfoldError && cause.code === "CONFIG_INVALID");
-      if (!isDeposed) throw cause;
-    } finally {
-      await leadership.resign();
-    }
-  }
+      return running;
+    },
+    onDeposed: () => log.warn({}, "Another coordinator leads, or etcd is out of reach; this one stands by"),
+  });
 }
 
 /** Meanwhile whoever asks over HTTP is told who leads. Undefined when `signal` has aborted. */

@@ -1,26 +1,21 @@
 import { cp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { openArtefactStore } from "../../agent/artefact/store.ts";
 import type { VersionDetail } from "../../protocol/messages/api.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
 /** Two agents hold each version (K = 2): whichever one is killed, none is lost. And what they hold can be verified anywhere. */
 const names = ["agent-1", "agent-2", "agent-3"];
-let cluster: TestCluster;
+const cluster = useTestCluster(names);
 beforeAll(async () => {
-  cluster = await openTestCluster(names);
   const job = smallJob({ epochs: 1, workers: { min: 2, max: 2, spares: 0 } });
   for (let i = 0; i < 2; i++) {
     const { id } = await cluster.api().submitJob({ ...job, ...(i === 1 && { from: "digits@1" }) });
     await cluster.untilJob(id, ({ state }) => state === "succeeded");
   }
 }, 120_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
 
 const version = (number: number): Promise<VersionDetail> => cluster.api().version("digits", number);
 const ringfold = (...words: string[]) => {

@@ -169,6 +169,6 @@ export function describeOutcome(outcome: Outcome): string {
     `seed ${seed}: ${violation ?? "all properties held"}`,
     `  ${machineCount} machines, workers ${spec.workers.min}-${spec.workers.max}, ${durationMs.toFixed(0)} ms, trace ${traceHash}`,
     ...faults.map(({ atMs, fault }) => `  ${atMs.toFixed(0).padStart(6)} ms ${JSON.stringify(fault)}`),
-    `  again: npm run simulate -- --seed ${seed} --trace${spec.stages === undefined ? "" : " --stages"}`,
+    `  again: npm run simulate -- ${spec.stages === undefined ? "" : "--what stages "}--seed ${seed} --trace`,
   ].join("\n");
 }

@@ -1,39 +1,69 @@
 import { parseArgs } from "node:util";
+import { describeElection, runElection } from "./election/election.ts";
 import { describeOutcome, runScenario } from "./scenario.ts";
 
 /**
- * Long runs of the simulator: `npm run simulate -- --seeds 10000`, `npm run simulate -- --seed 42 --trace`; with `--stages` of
- * models that are trained by layers.
- * Exits with 1 when a property did not hold.
+ * Long runs of the simulator: `npm run simulate -- --seeds 10000`, `npm run simulate -- --seed 42 --trace`; with `--what stages` of
+ * models that are trained by layers, with `--what election` of several coordinators. Exits with 1 when a property did not hold.
  */
 const { values } = parseArgs({
   options: {
+    what: { type: "string", default: "cluster" },
     seeds: { type: "string", default: "1000" },
     from: { type: "string", default: "1" },
     seed: { type: "string" },
     trace: { type: "boolean", default: false },
-    stages: { type: "boolean", default: false },
   },
 });
 const from = Number(values.seed ?? values.from);
 const count = values.seed === undefined ? Number(values.seeds) : 1;
 const startedMs = performance.now();
-const totals = { violations: 0, events: 0, commits: 0, generations: 0, virtualMs: 0 };
+let violations = 0;
+const totals = new Map<string, number>();
+
+interface Run {
+  readonly violation: string | undefined;
+  readonly lines: readonly string[];
+  readonly description: string;
+  readonly figures: Readonly<Record<string, number>>;
+}
+
+const runOfCluster =
+  (isStaged: boolean) =>
+  async (seed: number): Promise<Run> => {
+    const outcome = await runScenario({ seed, keepsLines: values.trace, isStaged });
+    const { generations, commits, events, durationMs } = outcome;
+    const figures = { generations, commits, events, "s of virtual time": durationMs / 1_000 };
+    return { ...outcome, description: describeOutcome(outcome), figures };
+  };
+let slowestTurnMs = 0;
+const runs: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
+  cluster: runOfCluster(false),
+  stages: runOfCluster(true),
+  election: async (seed) => {
+    const outcome = await runElection({ seed, keepsLines: values.trace });
+    const { turns, acknowledged, leaderlessMs } = outcome;
+    slowestTurnMs = Math.max(slowestTurnMs, ...leaderlessMs);
+    const figures = { turns, acknowledged, "deaths of a leader alone": leaderlessMs.length };
+    return { ...outcome, description: describeElection(outcome), figures };
+  },
+};
+const run = runs[values.what];
+if (!run) {
+  console.error(`--what is one of: ${Object.keys(runs).join(", ")}`);
+  process.exit(64);
+}
 
 for (let seed = from; seed < from + count; seed++) {
-  const outcome = await runScenario({ seed, keepsLines: values.trace, isStaged: values.stages });
-  totals.events += outcome.events;
-  totals.commits += outcome.commits;
-  totals.generations += outcome.generations;
-  totals.virtualMs += outcome.durationMs;
-  if (values.trace) console.log(outcome.lines.join("\n"));
-  if (outcome.violation !== undefined || values.trace) console.log(describeOutcome(outcome));
-  if (outcome.violation !== undefined) totals.violations++;
+  const { violation, lines, description, figures } = await run(seed);
+  for (const [name, value] of Object.entries(figures)) totals.set(name, (totals.get(name) ?? 0) + value);
+  if (values.trace) console.log(lines.join("\n"));
+  if (violation !== undefined || values.trace) console.log(description);
+  if (violation !== undefined) violations++;
 }
 
 const seconds = (performance.now() - startedMs) / 1_000;
-console.log(
-  `${count} seeds in ${seconds.toFixed(1)} s: ${totals.violations} violations; ${totals.generations} generations, ` +
-    `${totals.commits} commits, ${totals.events} events, ${Math.round(totals.virtualMs / 1_000)} s of virtual time`,
-);
-process.exitCode = totals.violations > 0 ? 1 : 0;
+const figures = [...totals].map(([name, value]) => `${Math.round(value)} ${name}`).join(", ");
+const slowest = slowestTurnMs > 0 ? `; the next turn after at most ${Math.round(slowestTurnMs)} ms` : "";
+console.log(`${count} seeds in ${seconds.toFixed(1)} s: ${violations} violations; ${figures}${slowest}`);
+process.exitCode = violations > 0 ? 1 : 0;
