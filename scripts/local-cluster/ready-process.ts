@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { type ErrorCode, isErrorCode, RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
+import { smallHeapOptions } from "../run/small-heap.ts";
 
 const programPath = fileURLToPath(new URL("../ringfold.ts", import.meta.url));
 
@@ -44,6 +45,7 @@ export async function startReadyProcess<Ready>(
   const [command, ...rest] = [
     ...(options.wrapper ?? []),
     process.execPath,
+    ...smallHeapOptions,
     ...(options.nodeOptions ?? []),
     programPath,
     ...parameters,

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import packageJson from "../../../package.json" with { type: "json" };
+import { smallHeapOptions } from "../../../scripts/run/small-heap.ts";
 import { runRingfold } from "./ringfold-process.ts";
 
 vi.setConfig({ testTimeout: 30_000 });
@@ -66,7 +67,9 @@ test.each([
   const { exitCode, stdout } = await runWithNode(version, "train", "a file.yaml", "");
   const script = join(folder, "project", "scripts", "ringfold.ts");
   const strip = asked ? "--experimental-strip-types " : "";
-  expect(stdout).toBe(`--disable-warning=ExperimentalWarning ${strip}${script} train a file.yaml \n`);
+  expect(stdout).toBe(
+    `--disable-warning=ExperimentalWarning ${smallHeapOptions.join(" ")} ${strip}${script} train a file.yaml \n`,
+  );
   expect(exitCode).toBe(0);
 });
 
