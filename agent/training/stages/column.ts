@@ -31,6 +31,7 @@ export class Column {
   readonly #lines: ReadonlyMap<Side, Line>;
   readonly #nowMs: () => number;
   #waitedMs = 0;
+  #isDestroyed = false;
 
   constructor(options: {
     readonly stage: number;
@@ -194,7 +195,13 @@ export class Column {
       if (links.downstream.closed.aborted) throw links.downstream.closed.reason;
   }
 
+  /** By this rank; a neighbour that has gone shows when it is needed. */
+  get isDestroyed(): boolean {
+    return this.#isDestroyed;
+  }
+
   destroy(): void {
+    this.#isDestroyed = true;
     for (const { links } of this.#lines.values()) {
       links.upstream.destroy();
       links.downstream.destroy();

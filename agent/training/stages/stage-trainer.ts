@@ -77,7 +77,7 @@ export class StageTrainer implements Trainee {
   /** f32 [elements of the layout], of one micro-batch. */
   readonly #part: Float32Array;
   #pauseWanted = false;
-  /** While it runs: the stages before and after. */
+  /** The stages before and after, in the newest generation. */
   #column: Column | undefined;
   /** Of the whole model, f32, once all steps are done and they have been gathered. */
   #whole: Float32Array | undefined;
@@ -117,9 +117,9 @@ export class StageTrainer implements Trainee {
     return this.#exchange.memory;
   }
 
-  /** Of the generation that trains now. */
+  /** Of the generation that trains now, or stands at the bound of a trial. */
   get column(): Column | undefined {
-    return this.#column;
+    return this.#column?.isDestroyed ? undefined : this.#column;
   }
 
   get skippedCount(): number {
@@ -178,8 +178,6 @@ export class StageTrainer implements Trainee {
     } catch (cause) {
       ring.destroy();
       throw cause;
-    } finally {
-      this.#column = undefined;
     }
   }
 
