@@ -1,18 +1,11 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
 import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 /** The rest of the life of a job with stages, on two agents that may not hold the model of the first test by themselves. */
 const names = ["agent-1", "agent-2"];
-let cluster: TestCluster;
-beforeAll(async () => {
-  cluster = await openTestCluster(names, { memoryLimitMb: 330 });
-}, 60_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
+const cluster = useTestCluster(names, { memoryLimitMb: 330 });
 
 const model = { architecture: "cnn", filters: [8], hidden: [32] };
 const job = (changes: object = {}) =>
