@@ -28,6 +28,11 @@ export interface Heap {
   at(tensor: TensorInfo): number;
   /** A new tensor, contents undefined. */
   output(shape: readonly number[], dtype?: DataType): TensorInfo;
+  /**
+   * Memory of so many floats that only the gradient of a kernel reads, behind a tensor of one element: TF.js makes zeros for every
+   * output of a kernel that has no gradient, of the shape that it shows.
+   */
+  kept(floats: number): TensorInfo;
   /** A second reference to the data of a tensor, without a copy. */
   share(tensor: TensorInfo): TensorInfo;
   /** A view that is good until the heap grows: use it before the next allocation. */
@@ -51,6 +56,11 @@ export function openHeap(backend: WasmBackend, kernels: KernelExports): Heap {
       return offset >>> 0;
     },
     output: (shape, dtype = "float32") => backend.makeOutput([...shape], dtype),
+    kept: (floats) => ({
+      dataId: backend.makeOutput([floats], "float32").dataId,
+      shape: [1],
+      dtype: "float32",
+    }),
     share(tensor) {
       backend.incRef(tensor.dataId);
       return { dataId: tensor.dataId, shape: tensor.shape, dtype: tensor.dtype };

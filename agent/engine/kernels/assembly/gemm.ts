@@ -1,5 +1,6 @@
 // C[M,N] (+)= A[M,K] * B[K,N] with element strides for A and B, so a transpose costs nothing extra. Blocks of A and B
-// are packed into panels of TILE_ROWS rows and TILE_COLUMNS columns (zero filled), and a register tile runs over them.
+// are packed into panels of TILE_ROWS rows and TILE_COLUMNS columns, and a register tile runs over them; what an incomplete
+// panel holds beyond its rows or columns is anything, and goes nowhere.
 //
 // Source: Goto & van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 
@@ -10,23 +11,29 @@ import { ACCUMULATE, BIAS, loadLanes, Pointer, RELU, splat, storeLanes } from ".
 const BLOCK_K: i32 = 256;
 const BLOCK_M: i32 = 96;
 const BLOCK_N: i32 = 512;
+/** Up to so many rows of A, a B whose columns lie side by side is read in place: a packed panel would be used too rarely. */
+const DIRECT_ROWS: i32 = WIDE ? 64 : 0; // a narrow tile would take half of each cache line
 
 /** Floats of scratch that gemm needs. */
 export function gemmScratch(): i32 {
   return BLOCK_K * (BLOCK_N + BLOCK_M) + TILE_ROWS * TILE_COLUMNS;
 }
 
-/** Four rows (or columns) `step` bytes apart, 4 elements each, transposed to out, `pitch` bytes apart. */
+/** Four rows (or columns) of 4 elements each, transposed to out, `pitch` bytes apart. */
 // @ts-ignore: decorator
-@inline function transpose4(from: Pointer, step: usize, out: Pointer, pitch: usize): void {
-  const r0 = v128.load(from), r1 = v128.load(from + step);
-  const r2 = v128.load(from + 2 * step), r3 = v128.load(from + 3 * step);
+@inline function transpose4(r0: v128, r1: v128, r2: v128, r3: v128, out: Pointer, pitch: usize): void {
   const t0 = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5), t1 = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7);
   const t2 = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5), t3 = v128.shuffle<f32>(r2, r3, 2, 6, 3, 7);
   v128.store(out, v128.shuffle<f64>(t0, t2, 0, 2));
   v128.store(out + pitch, v128.shuffle<f64>(t0, t2, 1, 3));
   v128.store(out + 2 * pitch, v128.shuffle<f64>(t1, t3, 0, 2));
   v128.store(out + 3 * pitch, v128.shuffle<f64>(t1, t3, 1, 3));
+}
+
+/** The byte offset of row (or column) `at` of `count`; the last one again where there are fewer. What comes of those nobody reads. */
+// @ts-ignore: decorator
+@inline function clamped(at: i32, count: i32, stride: usize): usize {
+  return <usize>min(at, count - 1) * stride;
 }
 
 /** Strides in bytes, here and in packB. */
@@ -38,13 +45,17 @@ function packA(a: Pointer, rowStride: usize, columnStride: usize, rows: i32, dep
       for (; k < depth; k++, p += columnStride, out += 16) v128.store(out, v128.load(p));
       continue;
     }
-    if (height == TILE_ROWS && columnStride == 4) {
-      for (; k + 4 <= depth; k += 4, p += 16, out += 64) transpose4(p, rowStride, out, 16);
+    const o1 = clamped(1, height, rowStride), o2 = clamped(2, height, rowStride), o3 = clamped(3, height, rowStride);
+    if (columnStride == 4) {
+      for (; k + 4 <= depth; k += 4, p += 16, out += 64) {
+        transpose4(v128.load(p), v128.load(p + o1), v128.load(p + o2), v128.load(p + o3), out, 16);
+      }
     }
     for (; k < depth; k++, p += columnStride, out += 16) {
-      for (let r = 0; r < TILE_ROWS; r++) {
-        store<f32>(out + (<usize>r << 2), r < height ? load<f32>(p + <usize>r * rowStride) : 0);
-      }
+      store<f32>(out, load<f32>(p));
+      store<f32>(out, load<f32>(p + o1), 4);
+      store<f32>(out, load<f32>(p + o2), 8);
+      store<f32>(out, load<f32>(p + o3), 12);
     }
   }
 }
@@ -53,33 +64,53 @@ function packB(b: Pointer, rowStride: usize, columnStride: usize, depth: i32, co
   for (let j = 0; j < columns; j += TILE_COLUMNS) {
     let p = b + <usize>j * columnStride, k = 0;
     const width = min(TILE_COLUMNS, columns - j);
-    if (width == TILE_COLUMNS && columnStride == 4) {
-      for (; k < depth; k++, p += rowStride, out += TILE_PITCH) {
-        v128.store(out, v128.load(p));
-        v128.store(out, v128.load(p, 16), 16);
-        if (WIDE) {
-          v128.store(out, v128.load(p, 32), 32);
-          v128.store(out, v128.load(p, 48), 48);
+    if (columnStride == 4) {
+      if (width == TILE_COLUMNS) {
+        for (; k < depth; k++, p += rowStride, out += TILE_PITCH) {
+          copyPair(out, p);
+          if (WIDE) copyPair(out + 32, p + 32);
+        }
+      } else {
+        for (; k < depth; k++, p += rowStride, out += TILE_PITCH) {
+          for (let n = width, o: usize = 0; n > 0; n -= 4, o += 16) v128.store(out + o, loadLanes(p + o, n));
         }
       }
       continue;
     }
-    if (width == TILE_COLUMNS && rowStride == 4) {
+    if (rowStride == 4 && width == TILE_COLUMNS) {
       for (; k + 4 <= depth; k += 4, p += 16, out += 4 * TILE_PITCH) {
-        transpose4(p, columnStride, out, TILE_PITCH);
-        transpose4(p + 4 * columnStride, columnStride, out + 16, TILE_PITCH);
+        transposeColumns(p, columnStride, out);
+        transposeColumns(p + 4 * columnStride, columnStride, out + 16);
         if (WIDE) {
-          transpose4(p + 8 * columnStride, columnStride, out + 32, TILE_PITCH);
-          transpose4(p + 12 * columnStride, columnStride, out + 48, TILE_PITCH);
+          transposeColumns(p + 8 * columnStride, columnStride, out + 32);
+          transposeColumns(p + 12 * columnStride, columnStride, out + 48);
+        }
+      }
+    } else if (rowStride == 4) {
+      for (; k + 4 <= depth; k += 4, p += 16, out += 4 * TILE_PITCH) {
+        for (let c = 0, o = out; c < width; c += 4, o += 16) {
+          const r0 = v128.load(p + clamped(c, width, columnStride)), r1 = v128.load(p + clamped(c + 1, width, columnStride));
+          const r2 = v128.load(p + clamped(c + 2, width, columnStride)), r3 = v128.load(p + clamped(c + 3, width, columnStride));
+          transpose4(r0, r1, r2, r3, o, TILE_PITCH);
         }
       }
     }
     for (; k < depth; k++, p += rowStride, out += TILE_PITCH) {
-      for (let c = 0; c < TILE_COLUMNS; c++) {
-        store<f32>(out + (<usize>c << 2), c < width ? load<f32>(p + <usize>c * columnStride) : 0);
-      }
+      for (let c = 0; c < width; c++) store<f32>(out + (<usize>c << 2), load<f32>(p + <usize>c * columnStride));
     }
   }
+}
+
+// @ts-ignore: decorator
+@inline function transposeColumns(from: Pointer, step: usize, out: Pointer): void {
+  transpose4(v128.load(from), v128.load(from + step), v128.load(from + 2 * step), v128.load(from + 3 * step), out, TILE_PITCH);
+}
+
+// @ts-ignore: decorator
+@inline function copyPair(to: Pointer, from: Pointer): void {
+  const x0 = v128.load(from), x1 = v128.load(from, 16);
+  v128.store(to, x0);
+  v128.store(to, x1, 16);
 }
 
 /** Brings a whole tile from `edge` into the part of C that exists. */
@@ -115,20 +146,24 @@ export function gemm(
       const kb = min(BLOCK_K, K - pc);
       // Bias and ReLU only once the sum over K is complete.
       const f = (pc > 0 || flags & ACCUMULATE ? ACCUMULATE : 0) | (pc + kb == K ? flags & (RELU | BIAS) : 0);
-      packB(B + <usize>pc * rowStrideB + <usize>jc * columnStrideB, rowStrideB, columnStrideB, kb, nb, panelB);
+      const from = B + <usize>pc * rowStrideB + <usize>jc * columnStrideB;
+      const direct = M <= DIRECT_ROWS && columnStrideB == 4 ? nb - nb % TILE_COLUMNS : 0;
+      if (direct < nb) packB(from + <usize>direct * columnStrideB, rowStrideB, columnStrideB, kb, nb - direct, panelB);
       for (let ic = 0; ic < M; ic += BLOCK_M) {
         const mb = min(BLOCK_M, M - ic);
         packA(A + <usize>ic * rowStrideA + <usize>pc * columnStrideA, rowStrideA, columnStrideA, mb, kb, panelA);
         for (let j = 0; j < nb; j += TILE_COLUMNS) {
-          const columns = min(TILE_COLUMNS, nb - j), bp = panelB + <usize>(4 * j * kb);
+          const columns = min(TILE_COLUMNS, nb - j);
+          const bp = j < direct ? from + <usize>(4 * j) : panelB + <usize>(4 * (j - direct) * kb);
+          const stepB = j < direct ? rowStrideB : TILE_PITCH;
           const bj = bias + (<usize>(jc + j) << 2);
           for (let i = 0; i < mb; i += TILE_ROWS) {
             const rows = min(TILE_ROWS, mb - i), ap = panelA + <usize>(4 * i * kb);
             const c = C + <usize>(ic + i) * ldc + (<usize>(jc + j) << 2);
             if (rows == TILE_ROWS && columns == TILE_COLUMNS) {
-              tile(kb, ap, bp, c, ldc, f, bj);
+              tile(kb, ap, bp, stepB, c, ldc, f, bj);
             } else {
-              tile(kb, ap, bp, edge, TILE_PITCH, 0, 0);
+              tile(kb, ap, bp, stepB, edge, TILE_PITCH, 0, 0);
               storeEdge(c, ldc, rows, columns, f, bj, edge);
             }
           }

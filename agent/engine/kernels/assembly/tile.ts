@@ -6,7 +6,7 @@ import { ACCUMULATE, BIAS, multiplyAdd, Pointer, RELU, splat } from "./vector";
 export const TILE_ROWS: i32 = 4;
 /** WIDE, 0 or 1, is a constant of the build. */
 export const TILE_COLUMNS: i32 = WIDE ? 16 : 8;
-/** Bytes of a row of a tile, and of a row of a panel of B. */
+/** Bytes of a row of a tile, and of a row of a packed panel of B. */
 export const TILE_PITCH: usize = TILE_COLUMNS << 2;
 
 // @ts-ignore: decorator
@@ -28,19 +28,19 @@ export const TILE_PITCH: usize = TILE_COLUMNS << 2;
 }
 
 /**
- * C[4, TILE_COLUMNS] (+)= A's panel · B's panel. Exported only so that the optimizer leaves it a function of its own: V8 keeps
+ * C[4, TILE_COLUMNS] (+)= A's panel · rows of B, `stepB` bytes apart. Exported only so that the optimizer leaves it a function of its own: V8 keeps
  * the accumulators in registers only in a small function. The rows run backwards because V8 12 schedules the multiply-adds in
  * the reverse of the order in which their results are used after the loop, and the loads in program order. do-while, as V8 12
  * loses a tenth on a loop tested at the top; so `depth` must be at least 1.
  */
-export function tile(depth: i32, a: Pointer, b: Pointer, c: Pointer, ldc: usize, flags: i32, bias: Pointer): void {
-  if (WIDE) wide(depth, a, b, c, ldc, flags, bias);
-  else narrow(depth, a, b, c, ldc, flags, bias);
+export function tile(depth: i32, a: Pointer, b: Pointer, stepB: usize, c: Pointer, ldc: usize, flags: i32, bias: Pointer): void {
+  if (WIDE) wide(depth, a, b, stepB, c, ldc, flags, bias);
+  else narrow(depth, a, b, stepB, c, ldc, flags, bias);
 }
 
 /** 4x8: 8 accumulators + 2 + 4 registers = 14 of the 15 that V8 has on x64; 6x8 is 2-3 % faster with relaxed SIMD but spills without it. */
 // @ts-ignore: decorator
-@inline function narrow(depth: i32, a: Pointer, b: Pointer, c: Pointer, ldc: usize, flags: i32, bias: Pointer): void {
+@inline function narrow(depth: i32, a: Pointer, b: Pointer, stepB: usize, c: Pointer, ldc: usize, flags: i32, bias: Pointer): void {
   let c00 = splat(0), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
   do {
     const b0 = v128.load(b), b1 = v128.load(b, 16);
@@ -57,7 +57,7 @@ export function tile(depth: i32, a: Pointer, b: Pointer, c: Pointer, ldc: usize,
     c01 = multiplyAdd(x, b1, c01);
     c00 = multiplyAdd(x, b0, c00);
     a += 16;
-    b += 32;
+    b += stepB;
   } while (--depth);
   finishPair(c, c00, c01, flags, bias);
   finishPair(c + ldc, c10, c11, flags, bias);
@@ -67,7 +67,7 @@ export function tile(depth: i32, a: Pointer, b: Pointer, c: Pointer, ldc: usize,
 
 /** 4x16: 8 accumulators of 256 bits, as many as two multiply-adds a cycle of four cycles each keep busy. */
 // @ts-ignore: decorator
-@inline function wide(depth: i32, a: Pointer, b: Pointer, c: Pointer, ldc: usize, flags: i32, bias: Pointer): void {
+@inline function wide(depth: i32, a: Pointer, b: Pointer, stepB: usize, c: Pointer, ldc: usize, flags: i32, bias: Pointer): void {
   let c00 = splat(0), c01 = c00, c02 = c00, c03 = c00, c10 = c00, c11 = c00, c12 = c00, c13 = c00;
   let c20 = c00, c21 = c00, c22 = c00, c23 = c00, c30 = c00, c31 = c00, c32 = c00, c33 = c00;
   do {
@@ -93,7 +93,7 @@ export function tile(depth: i32, a: Pointer, b: Pointer, c: Pointer, ldc: usize,
     c02 = multiplyAdd(x, b2, c02);
     c03 = multiplyAdd(x, b3, c03);
     a += 16;
-    b += 64;
+    b += stepB;
   } while (--depth);
   finishPair(c, c00, c01, flags, bias);
   finishPair(c + 32, c02, c03, flags, bias + 32);

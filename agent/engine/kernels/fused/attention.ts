@@ -19,7 +19,7 @@ export function defineAttention(host: KernelHost): void {
   define(host, "RingfoldAttention", ({ q, k, v, mask }, { heads, causal }: Attributes) => {
     const sizes = sizesOf(q!, k!, heads);
     const [batch, queries, keys] = sizes;
-    const probabilities = heap.output([batch, heads, queries, keys]);
+    const probabilities = heap.kept(batch * heads * queries * keys);
     const out = heap.output(q!.shape);
     const inputs = [heap.at(q!), heap.at(k!), heap.at(v!), mask ? heap.at(mask) : 0] as const;
     const results = [heap.at(probabilities), heap.at(out), heap.scratch(heap.kernels.gemmScratch())] as const;
