@@ -20,6 +20,7 @@ import { MembershipDesk } from "./membership-desk.ts";
 import { coalesced, repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
 import type { Coordinator } from "./port.ts";
+import { QuotaDesk } from "./quota-desk.ts";
 import { ReplicationDesk } from "./replication-desk.ts";
 import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
@@ -72,7 +73,8 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     changed: announceChange.call,
   };
   const membership = new MembershipDesk(context, credentials, notary);
-  const jobs = new JobDesk(context);
+  const quotas = new QuotaDesk(context);
+  const jobs = new JobDesk(context, () => quotas.all());
   const sweeps = new SweepDesk(context, jobs);
   const deployments = new DeploymentDesk(context);
   const datasets = new DatasetDesk(context);
@@ -220,6 +222,27 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       queue.run(() => {
         assertMatches(() => jobs.revision(jobId), ifMatch);
         return jobs.steer(jobId, action, reason);
+      }),
+    prioritiseJob: (jobId, priority, { reason = "", ifMatch } = {}) =>
+      queue.run(() => {
+        assertMatches(() => jobs.revision(jobId), ifMatch);
+        return jobs.prioritise(jobId, priority, reason);
+      }),
+    quotas: () => quotas.views(jobs.use),
+    quota: (project) => quotas.view(project, jobs.use),
+    quotaRevision: (project) => quotas.revision(project),
+    setQuota: (quota, ifMatch) =>
+      queue.run(async () => {
+        assertMatches(() => quotas.revision(quota.project), ifMatch);
+        await quotas.set(quota);
+        await lookAround();
+        return quotas.view(quota.project, jobs.use);
+      }),
+    removeQuota: (project, ifMatch) =>
+      queue.run(async () => {
+        assertMatches(() => quotas.revision(project), ifMatch);
+        await quotas.remove(project);
+        await lookAround();
       }),
     sweeps: () => sweeps.summaries(),
     sweep: (sweepId) => sweeps.view(sweepId),

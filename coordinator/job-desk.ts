@@ -3,54 +3,53 @@ import { shortPeer } from "../protocol/ids.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
 import type { JobView, SteerAction } from "../protocol/messages/api.ts";
-import type { JobReport, LossPoint, Progress } from "../protocol/messages/job.ts";
-import type { VersionManifest } from "../protocol/messages/model.ts";
+import type { JobReport, LossPoint } from "../protocol/messages/job.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
-import { madeIn } from "../protocol/provenance.ts";
 import { CommandOutbox } from "./command-outbox.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { Decision } from "./decide/decision.ts";
 import { decideJob, effectsInForce, type JobEffect, type JobEvent } from "./decide/job.ts";
 import { jobNews } from "./decide/job-news.ts";
-import { generationCount, isOver, type JobRecord, newJob } from "./decide/job-record.ts";
+import { isOver, type JobRecord, newJob } from "./decide/job-record.ts";
 import { assertSteerable } from "./decide/job-steering.ts";
 import { stateToFetch } from "./decide/job-trial.ts";
+import type { QuotaRecord } from "./decide/queue-facts.ts";
 import { commandOfEffect } from "./job-commands.ts";
+import { manifestOf } from "./job-manifest.ts";
+import { JobProgress } from "./job-progress.ts";
+import { JobQueue } from "./job-queue.ts";
+import { toldOf } from "./job-told.ts";
+import { jobView } from "./job-view.ts";
 import { JobWorld } from "./job-world.ts";
+import type { ProjectUse } from "./quota-desk.ts";
 import { collections } from "./state.ts";
-import { trainedJob, vouchedReport } from "./vouched-report.ts";
-
-/** What runs ahead of the store: lost with the coordinator, and told again by the next report. */
-interface LiveProgress {
-  progress: Omit<Progress, "points"> | null;
-  curve: LossPoint[];
-}
+import { vouchedReport } from "./vouched-report.ts";
 
 /** After its own start a coordinator takes nobody for dead for so long: agents look for it every five seconds. */
 const gatheringMs = 2 * limits.heartbeatTimeoutMs;
 
-const steeringEvents = {
-  cancel: "job-cancelled",
-  pause: "job-paused",
-  resume: "job-resumed",
-  retry: "job-retried",
-} as const;
+/** A decision about the queue that lets agents go is followed by another one; the next look does what this leaves. */
+const queueRoundsMax = 4;
 
 /** The shell around `decideJob`: event in, pure decision, durable, then act. One event at a time. */
 export class JobDesk {
   readonly #context: CoordinatorContext;
   readonly #jobs: Map<string, JobRecord>;
-  readonly #live = new Map<string, LiveProgress>();
+  readonly #progress = new JobProgress();
   readonly #commands: CommandOutbox;
   readonly #world: JobWorld;
+  readonly #queue: JobQueue;
   readonly #startedAtMs: number;
 
-  constructor(context: CoordinatorContext) {
+  /** @param quotas by project */
+  constructor(context: CoordinatorContext, quotas: () => ReadonlyMap<string, QuotaRecord>) {
     this.#context = context;
     this.#startedAtMs = context.clock.nowMs();
     this.#commands = new CommandOutbox(context);
     this.#jobs = new Map(collections.jobs.readAll(context.store).map((job) => [job.id, job]));
     this.#world = new JobWorld(context, () => new Set([...this.#jobs.values()].flatMap(workersOf)));
+    const modules = { jobs: this.#jobs, world: this.#world, quotas, changed: context.changed };
+    this.#queue = new JobQueue({ ...modules, gathering: () => this.#isGathering() });
   }
 
   /** After a restart: what was decided before it may not have been told. */
@@ -80,7 +79,7 @@ export class JobDesk {
   /** @throws RingfoldError NOT_FOUND */
   curve(jobId: string): LossPoint[] {
     this.#get(jobId);
-    return this.#live.get(jobId)?.curve ?? collections.curves.read(this.#context.store, jobId) ?? [];
+    return this.#progress.curve(jobId) ?? collections.curves.read(this.#context.store, jobId) ?? [];
   }
 
   /**
@@ -101,14 +100,23 @@ export class JobDesk {
     const extra = [collections.counters.put("job", number)];
     const who = { kind: trial ? "coordinator" : "operator" } as const;
     await this.#commit(undefined, job, { who, event }, extra);
-    await this.#handle(job.id, { kind: "tick" });
+    await this.#happen(job.id, { kind: "tick" });
     return this.view(job.id);
   }
 
   /** @throws RingfoldError NOT_FOUND | CONFLICT when it makes no sense for the job as it is */
   async steer(jobId: string, action: SteerAction, reason: string): Promise<JobView> {
     assertSteerable(this.#get(jobId), action);
-    await this.#handle(jobId, { kind: "steer", action, reason });
+    await this.#happen(jobId, { kind: "steer", action, reason });
+    return this.view(jobId);
+  }
+
+  /** Its place in the queue from now on. @throws RingfoldError NOT_FOUND | CONFLICT when it is over */
+  async prioritise(jobId: string, priority: number, reason: string): Promise<JobView> {
+    const { state } = this.#get(jobId);
+    if (isOver(this.#get(jobId)))
+      throw new RingfoldError("CONFLICT", `${jobId} is over: ${state}`, { jobId, state });
+    await this.#happen(jobId, { kind: "prioritised", priority, reason });
     return this.view(jobId);
   }
 
@@ -119,30 +127,41 @@ export class JobDesk {
 
   /** What a sweep wants of one of its trials; nothing happens where it makes no sense any more. */
   async steerTrial(jobId: string, event: Extract<JobEvent, { kind: "continue" | "stop" }>): Promise<void> {
-    await this.#handle(jobId, event);
+    await this.#happen(jobId, event);
   }
 
-  /** Agents that could work for such a job and work for none. */
+  /** Agents that such a job would get at once: no job that goes before it wants them. */
   idleAgents(spec: JobSpec): number {
-    return [...this.#world.peers(spec).values()].filter(
-      ({ eligible, connected, leaving }) => eligible && connected && !leaving,
-    ).length;
+    return this.#queue.free(spec);
   }
 
   async report(from: string, report: JobReport): Promise<void> {
     if (report.kind === "progress") this.#recordProgress(report);
     else if (this.#jobs.has(report.jobId)) {
       const vouched = await vouchedReport(from, report, this.#jobs.get(report.jobId), this.#context);
-      await this.#handle(report.jobId, { kind: "report", from, report: vouched });
+      await this.#happen(report.jobId, { kind: "report", from, report: vouched });
     } else this.#act(report.jobId, { kind: "stop", peerIds: [from], reason: "no such job" });
   }
 
-  /** Time or membership has moved on: each job that is not over looks around. */
+  /** Time, membership or quotas have moved on: each job that is not over looks around, then all in the queue. */
   async lookAround(): Promise<void> {
     await this.#world.shared(async () => {
       for (const job of this.#jobs.values()) if (!isOver(job)) await this.#handle(job.id, { kind: "tick" });
+      this.#queue.factsChanged();
+      await this.#serveQueue();
     });
   }
+
+  /** What the jobs of a project have. */
+  readonly use: ProjectUse = (project) => {
+    const jobs = [...this.#jobs.values()].filter((job) => !isOver(job) && job.spec.project === project);
+    const working = jobs.filter(({ members }) => Object.keys(members).length > 0);
+    return {
+      agents: working.reduce((sum, { members }) => sum + Object.keys(members).length, 0),
+      jobs: working.length,
+      waiting: jobs.filter(({ id }) => this.#queue.wait(id) !== undefined).length,
+    };
+  };
 
   /** Whether any job still counts on this peer. */
   involves(peerId: string): boolean {
@@ -180,19 +199,39 @@ export class JobDesk {
     await this.#commit(job, { ...job, checkpoints: [], dissents: [] }, told);
   }
 
+  /** And what it means for those that wait. */
+  async #happen(jobId: string, event: JobEvent): Promise<void> {
+    await this.#world.shared(async () => {
+      await this.#handle(jobId, event);
+      await this.#serveQueue();
+    });
+  }
+
+  async #serveQueue(): Promise<void> {
+    for (let round = 0; this.#queue.isStale && round < queueRoundsMax; round++) {
+      const { grants, returns } = this.#queue.decide();
+      for (const [jobId, given] of returns) await this.#handle(jobId, { kind: "reduced", ...given });
+      for (const [jobId, peerIds] of grants) await this.#handle(jobId, { kind: "granted", peerIds });
+    }
+  }
+
+  #isGathering(): boolean {
+    return this.#context.clock.nowMs() - this.#startedAtMs < gatheringMs;
+  }
+
   async #handle(jobId: string, event: JobEvent): Promise<void> {
     const before = this.#get(jobId);
     const nowMs = this.#context.clock.nowMs();
-    const gathering = nowMs - this.#startedAtMs < gatheringMs;
-    const peers = this.#world.peers(before.spec);
-    const world = { peers, nowMs, gathering, links: this.#context.peers.link };
+    const peers = this.#world.peers();
+    const world = { peers, nowMs, gathering: this.#isGathering(), links: this.#context.peers.link };
     const { record, effects } = decideJob(before, event, world);
+    const { release } = this.#context;
     const registered = effects.some(({ kind }) => kind === "register");
     const version = registered
-      ? this.#context.versions.prepare(this.#manifest(record), record.result?.attestation)
+      ? this.#context.versions.prepare(manifestOf(record, { release, nowMs }), record.result?.attestation)
       : undefined;
     if (version) record.version = `${version.record.manifest.name}@${version.record.version}`;
-    await this.#commit(before, record, this.#told(jobId, event), version ? [version.write] : []);
+    await this.#commit(before, record, toldOf(jobId, event, this.#nameOf), version ? [version.write] : []);
     if (version) this.#context.versions.commit(version.record);
     for (const effect of effects) this.#act(jobId, effect);
   }
@@ -207,60 +246,19 @@ export class JobDesk {
     if (before && extra.length === 0 && JSON.stringify(before) === JSON.stringify(record)) return;
     const { decisions, changed } = this.#context;
     const writes = [collections.jobs.put(record.id, record), ...extra];
-    if (isOver(record))
-      writes.push(collections.curves.put(record.id, this.#live.get(record.id)?.curve ?? []));
+    if (isOver(record)) writes.push(collections.curves.put(record.id, this.#progress.curve(record.id) ?? []));
     const news = jobNews(before, record, this.#nameOf);
     const reason = news.join("; ") || record.reason;
     const subject = `${record.id} ${record.spec.name}`;
     await decisions.commit({ ...told, subject, reason, isNews: news.length > 0 }, writes);
     this.#jobs.set(record.id, record);
+    this.#queue.heardOf(before, record);
     if (!before || workersOf(before).join() !== workersOf(record).join()) this.#world.membersChanged();
     changed();
   }
 
-  /** Who made us decide, and by what. */
-  #told(jobId: string, event: JobEvent): Pick<Decision, "who" | "event"> {
-    switch (event.kind) {
-      case "tick":
-        return { who: { kind: "coordinator" }, event: { kind: "job-looked-at", jobId } };
-      case "steer":
-        return { who: { kind: "operator" }, event: { kind: steeringEvents[event.action], jobId } };
-      case "continue":
-        return {
-          who: { kind: "coordinator" },
-          event: { kind: "job-continued", jobId, epochs: event.epochs },
-        };
-      case "stop":
-        return { who: { kind: "coordinator" }, event: { kind: "job-stopped", jobId } };
-      case "report": {
-        const { from: peerId, report } = event;
-        const generation = "generation" in report ? report.generation : null;
-        return {
-          who: { kind: "peer", peerId, name: this.#nameOf(peerId) },
-          event: { kind: "job-reported", jobId, report: report.kind, generation },
-        };
-      }
-    }
-  }
-
   readonly #nameOf = (peerId: string): string =>
     this.#context.peers.get(peerId)?.hello.name ?? shortPeer(peerId);
-
-  #manifest(job: JobRecord): VersionManifest {
-    const { name, model, weights, lineage, metrics } = madeIn(trainedJob(job)!, job.result!);
-    return {
-      ...{ format: 1, name, model, weights },
-      lineage: {
-        ...lineage,
-        generations: generationCount(job),
-        peers: job.peers,
-        engines: job.engines,
-        release: this.#context.release,
-      },
-      metrics,
-      createdAtMs: this.#context.clock.nowMs(),
-    };
-  }
 
   /** Commands are not awaited: the answer that counts is the agent's report. */
   #act(jobId: string, effect: JobEffect): void {
@@ -282,32 +280,15 @@ export class JobDesk {
     for (const peerId of peerIds) this.#commands.push({ peerId, jobId }, command);
   }
 
-  #recordProgress({ jobId, generation, progress }: Extract<JobReport, { kind: "progress" }>): void {
-    const job = this.#jobs.get(jobId);
-    if (!job || isOver(job) || job.plan?.generation !== generation) return;
-    const { points, ...rest } = progress;
-    const live = this.#live.get(jobId) ?? { progress: null, curve: [] };
-    live.progress = rest;
-    // Steps that a broken ring took back are told again.
-    const firstStep = points[0]?.step ?? Number.POSITIVE_INFINITY;
-    live.curve = thinned([...live.curve.filter(({ step }) => step < firstStep), ...points]);
-    this.#live.set(jobId, live);
+  #recordProgress(report: Extract<JobReport, { kind: "progress" }>): void {
+    const job = this.#jobs.get(report.jobId);
+    if (!job || isOver(job) || job.plan?.generation !== report.generation) return;
+    this.#progress.record(report);
     this.#context.changed();
   }
 
   #view(job: JobRecord): JobView {
-    const { id, state, reason, submittedAtMs, startedAtMs, endedAtMs, version, failure } = job;
-    const generations = { generations: job.generations, generationCount: generationCount(job) };
-    const checkpoints = job.checkpoints.map(({ step, hash, peers }) => ({ step, hash, ranks: peers.length }));
-    const progress = this.#live.get(id)?.progress ?? null;
-    const { trial } = job;
-    const evaluation = job.result?.evaluation ?? null;
-    const times = { submittedAtMs, startedAtMs, endedAtMs };
-    const outcome = { checkpoints, evaluations: job.evaluations, evaluation, version, failure };
-    // A script is as large as hundreds of views; its digest says which one it is.
-    const { script } = job.spec;
-    const spec = script ? { ...job.spec, script: { ...script, source: "" } } : job.spec;
-    return { id, spec, trial, state, reason, ...times, progress, ...generations, ...outcome };
+    return jobView(job, { progress: this.#progress.newest(job.id), wait: this.#queue.wait(job.id) });
   }
 
   #get(jobId: string): JobRecord {
@@ -319,9 +300,3 @@ export class JobDesk {
 
 /** Whom a job keeps from other jobs. */
 const workersOf = (job: JobRecord): string[] => (isOver(job) ? [] : Object.keys(job.members));
-
-/** Bounded by dropping every second point: an old stretch of the curve loses detail, never its shape. */
-const thinned = (curve: LossPoint[]): LossPoint[] =>
-  curve.length <= limits.lossCurvePointsMax
-    ? curve
-    : curve.filter((_, i) => i % 2 === 0 || i === curve.length - 1);

@@ -1,9 +1,15 @@
-import type { JobSpec } from "../protocol/job-spec.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { PeerFact } from "./decide/job.ts";
+import type { QueueAgent } from "./decide/queue-facts.ts";
 import { isDraining } from "./peers.ts";
 
 type Peers = ReadonlyMap<string, PeerFact>;
+
+/** What one look sees. */
+interface Sight {
+  readonly peers: Peers;
+  readonly agents: readonly QueueAgent[];
+}
 
 /**
  * What jobs are decided from: every peer, and whether it may work for one more job. An agent works for one job at a time: a
@@ -15,8 +21,8 @@ type Peers = ReadonlyMap<string, PeerFact>;
 export class JobWorld {
   readonly #context: Pick<CoordinatorContext, "peers" | "clock">;
   readonly #busy: () => ReadonlySet<string>;
-  /** By whether the job brings a script. */
-  #seen: Map<boolean, Peers> | undefined;
+  #isShared = false;
+  #seen: Sight | undefined;
 
   /** @param busy who works for a job */
   constructor(context: Pick<CoordinatorContext, "peers" | "clock">, busy: () => ReadonlySet<string>) {
@@ -26,45 +32,55 @@ export class JobWorld {
 
   /** Does `look`, in which nothing is heard of peers. */
   async shared(look: () => Promise<void>): Promise<void> {
-    this.#seen = new Map();
+    this.#isShared = true;
     try {
       await look();
     } finally {
+      this.#isShared = false;
       this.#seen = undefined;
     }
   }
 
   /** A job has taken an agent, or let one go. */
   membersChanged(): void {
-    this.#seen?.clear();
+    this.#seen = undefined;
   }
 
   /** `eligible` says nothing of a job's own members: they work for a job. */
-  peers({ engine }: Pick<JobSpec, "engine">): Peers {
-    const bringsScript = engine === "torch";
-    const known = this.#seen?.get(bringsScript);
-    if (known) return known;
-    const facts = this.#look(bringsScript);
-    this.#seen?.set(bringsScript, facts);
-    return facts;
+  peers(): Peers {
+    return this.#sight().peers;
   }
 
-  #look(bringsScript: boolean): Peers {
+  /** Who works, or could. */
+  agents(): readonly QueueAgent[] {
+    return this.#sight().agents;
+  }
+
+  #sight(): Sight {
+    const sight = this.#seen ?? this.#look();
+    if (this.#isShared) this.#seen = sight;
+    return sight;
+  }
+
+  #look(): Sight {
     const { peers, clock } = this.#context;
     const nowMs = clock.nowMs();
     const busy = this.#busy();
-    return new Map(
-      peers.all().map((peer) => {
-        const { peerId, name, incarnation } = peer.hello;
-        const mayRun = !bringsScript || peer.hello.capabilities.scripts;
-        const state = peers.state(peer, nowMs);
-        const eligible = peer.roles.includes("worker") && state === "alive" && !busy.has(peerId) && mayRun;
-        const connected = state !== "left" && state !== "dead";
-        const silentMs = nowMs - peer.lastSeenMs;
-        const flapping = peers.isFlapping(peerId, nowMs);
-        const leaving = isDraining(peer);
-        return [peerId, { peerId, name, incarnation, connected, silentMs, leaving, eligible, flapping }];
-      }),
-    );
+    const facts = new Map<string, PeerFact>();
+    const agents: QueueAgent[] = [];
+    for (const peer of peers.all()) {
+      const { peerId, name, incarnation, capabilities } = peer.hello;
+      const state = peers.state(peer, nowMs);
+      const isWorker = peer.roles.includes("worker");
+      const eligible = isWorker && state === "alive" && !busy.has(peerId);
+      const connected = state !== "left" && state !== "dead";
+      const silentMs = nowMs - peer.lastSeenMs;
+      const flapping = peers.isFlapping(peerId, nowMs);
+      const leaving = isDraining(peer);
+      facts.set(peerId, { peerId, name, incarnation, connected, silentMs, leaving, eligible, flapping });
+      if (isWorker && connected && !leaving)
+        agents.push({ peerId, idle: eligible, scripts: capabilities.scripts, flapping });
+    }
+    return { peers: facts, agents };
   }
 }

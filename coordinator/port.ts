@@ -20,8 +20,10 @@ import type {
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
 import type { JobLogs, JobLogsQuery } from "../protocol/messages/job-log.ts";
 import type { Lineage } from "../protocol/messages/lineage.ts";
+import type { QuotaView } from "../protocol/messages/quota.ts";
 import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../protocol/sweep-spec.ts";
+import type { QuotaRecord } from "./decide/queue-facts.ts";
 import type { AuditPage, AuditQuery } from "./decision-log.ts";
 import type { RequestKey } from "./keyed-requests.ts";
 
@@ -50,6 +52,14 @@ export interface Coordinator {
   /** @param key makes it happen once, however often it is asked for */
   submitJob(spec: JobSpec, key?: RequestKey): Promise<JobView>;
   steerJob(jobId: string, action: SteerAction, how?: Steering): Promise<JobView>;
+  /** Its place in the queue from now on. */
+  prioritiseJob(jobId: string, priority: number, how?: Steering): Promise<JobView>;
+  quotas(): QuotaView[];
+  quota(project: string): QuotaView;
+  quotaRevision(project: string): string;
+  /** @param ifMatch only if the quota is at one of these revisions */
+  setQuota(quota: QuotaRecord, ifMatch?: readonly string[]): Promise<QuotaView>;
+  removeQuota(project: string, ifMatch?: readonly string[]): Promise<void>;
   sweeps(): SweepSummary[];
   sweep(sweepId: string): SweepView;
   /** @param key makes it happen once, however often it is asked for */

@@ -11,6 +11,7 @@ import { decisionEntrySchema } from "./decide/decision.ts";
 import { jobRecordSchema } from "./decide/job-record.ts";
 import { memberRecordSchema } from "./decide/member.ts";
 import { deploymentRecordSchema } from "./decide/placement.ts";
+import { quotaRecordSchema } from "./decide/queue-facts.ts";
 import { sweepRecordSchema } from "./decide/sweep-record.ts";
 import { aliasRecordSchema, versionRecordSchema } from "./decide/version.ts";
 
@@ -88,6 +89,7 @@ export const collections = {
   members: collection("member", memberRecordSchema),
   jobs: collection("job", jobRecordSchema),
   sweeps: collection("sweep", sweepRecordSchema),
+  quotas: collection("quota", quotaRecordSchema),
   curves: collection("curve", curveSchema),
   versions: collection("version", versionRecordSchema),
   aliases: collection("alias", aliasRecordSchema),
@@ -101,7 +103,7 @@ export const collections = {
 
 /** Kinds of records that only decisions change. Loss curves are measured, and secrets stay out of every log. */
 const recordedKinds = new Set([
-  ...["counter", "member", "job", "sweep", "version", "alias", "dataset", "deployment"],
+  ...["counter", "member", "job", "sweep", "quota", "version", "alias", "dataset", "deployment"],
 ]);
 export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));
 

@@ -166,9 +166,17 @@ const topKSchema = z.strictObject({ fraction: z.number().positive().max(0.5) });
 const scriptModelSchema = z.strictObject({ architecture: z.literal("script") });
 const scriptDataSchema = z.strictObject({ source: z.literal("script") });
 
+/** Of jobs that wait for the same agents the one with the highest begins first. */
+export const prioritySchema = z.number().int().min(0).max(9);
+export const normalPriority = 5;
+
 export const jobObjectSchema = z.strictObject({
   /** Also the name of the version that the job registers. */
   name: nameSchema,
+  /** In the queue; higher goes first. What an operator says later counts instead. */
+  priority: prioritySchema.default(normalPriority),
+  /** Whose it is: quotas are by project. */
+  project: nameSchema.default("default"),
   model: z.discriminatedUnion("architecture", [...modelSpecSchema.options, scriptModelSchema]),
   data: z.discriminatedUnion("source", [...dataSpecSchema.options, scriptDataSchema]),
   augment: augmentSchema.optional(),

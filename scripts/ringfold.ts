@@ -16,6 +16,7 @@ import * as jobs from "./commands/jobs.ts";
 import * as models from "./commands/models.ts";
 import * as peers from "./commands/peers.ts";
 import * as predict from "./commands/predict.ts";
+import * as quotas from "./commands/quotas.ts";
 import * as run from "./commands/run.ts";
 import * as sweep from "./commands/sweep.ts";
 import * as sweeps from "./commands/sweeps.ts";
@@ -36,6 +37,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   train,
   run,
   jobs,
+  quotas,
   sweep,
   sweeps,
   peers,

@@ -74,6 +74,16 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
     pauseJob: steer("pause"),
     resumeJob: steer("resume"),
     retryJob: steer("retry"),
+    prioritiseJob: ({ parameters: { id }, body: { priority, reason }, ifMatch }) =>
+      coordinator.prioritiseJob(id, priority, { reason, ...(ifMatch && { ifMatch }) }),
+    quotas: list(lists.quotas),
+    quota: ({ parameters: { project } }) =>
+      new Revised(coordinator.quota(project), coordinator.quotaRevision(project)),
+    setQuota: ({ parameters, body, ifMatch }) => coordinator.setQuota({ ...parameters, ...body }, ifMatch),
+    removeQuota: async ({ parameters: { project }, ifMatch }) => {
+      await coordinator.removeQuota(project, ifMatch);
+      return {};
+    },
     sweeps: list(lists.sweeps),
     sweep: ({ parameters: { id } }) => new Revised(coordinator.sweep(id), coordinator.sweepRevision(id)),
     submitSweep: ({ body, key }) => coordinator.submitSweep(body, key),

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { DeploymentView, JobView, PeerView, VersionView } from "../../protocol/messages/api.ts";
 import type { DatasetView } from "../../protocol/messages/dataset.ts";
+import type { QuotaView } from "../../protocol/messages/quota.ts";
 import type { SweepSummary } from "../../protocol/messages/sweep.ts";
 import type { Coordinator } from "../port.ts";
 
@@ -29,7 +30,7 @@ const jobs: List<JobView> = {
   all: (coordinator) => coordinator.jobs(),
   key: ({ id }) => id,
   place: ({ id }) => [Number(/\d+$/.exec(id)![0])],
-  facts: ({ id, state, spec }) => ({ id, state, name: spec.name }),
+  facts: ({ id, state, spec: { name, project } }) => ({ id, state, name, project }),
 };
 
 const models: List<VersionView> = {
@@ -60,7 +61,14 @@ const sweeps: List<SweepSummary> = {
   facts: ({ state, name }) => ({ state, name }),
 };
 
-export const lists = { peers, jobs, sweeps, models, deployments, datasets } as const;
+const quotas: List<QuotaView> = {
+  all: (coordinator) => coordinator.quotas(),
+  key: ({ project }) => project,
+  place: ({ project }) => [project],
+  facts: ({ project }) => ({ project }),
+};
+
+export const lists = { peers, jobs, quotas, sweeps, models, deployments, datasets } as const;
 
 export interface ListQuery {
   readonly limit: number;

@@ -9,7 +9,7 @@ export interface PeerFact {
   readonly connected: boolean;
   /** It said goodbye and waits to be released. */
   readonly leaving: boolean;
-  /** It may take part in this job: a worker that no other job holds. */
+  /** It may be given to a job: a worker that none holds. */
   readonly eligible: boolean;
   /** Since it was last heard of. */
   readonly silentMs?: number;
@@ -94,7 +94,7 @@ export class JobDraft {
     // A rank that was taken for dead may still be there.
     const peerIds = [...new Set([...Object.keys(job.members), ...job.peers])];
     if (peerIds.length > 0) this.effects.push({ kind: "stop", peerIds, reason });
-    job.members = {};
+    Object.assign(job, { members: {}, yielding: {} });
   }
 
   /** Takes a member out; when it was a rank, its generation is broken. */
@@ -125,6 +125,11 @@ export class JobDraft {
   mayLive(peerId: string): boolean {
     const peer = this.world.peers.get(peerId);
     return peer ? peer.connected : (this.world.gathering ?? false);
+  }
+
+  /** Whether it is to go at the next step boundary: it said goodbye, or another job is to have it. */
+  isLeaving(peerId: string): boolean {
+    return (this.world.peers.get(peerId)?.leaving ?? false) || this.job.yielding[peerId] !== undefined;
   }
 
   /** For people. */

@@ -39,7 +39,7 @@ export function advance(draft: JobDraft): void {
 /** A clean change: newcomers are ready, someone wants to leave or has diverged; the ring pauses at its next step boundary. */
 function pauseForChange(draft: JobDraft, running: readonly Member[]): void {
   const { job } = draft;
-  const leaving = running.filter(({ peerId }) => draft.world.peers.get(peerId)?.leaving);
+  const leaving = running.filter(({ peerId }) => draft.isLeaving(peerId));
   const room = job.spec.workers.max - running.length + leaving.length;
   const joining = Object.values(job.members).filter(
     ({ peerId, phase }) => phase === "ready" && !draft.planned(peerId),
@@ -47,7 +47,10 @@ function pauseForChange(draft: JobDraft, running: readonly Member[]): void {
   // A pause would have the ranks that heal begin again; a newcomer waits for them instead.
   const canJoin = joining.length > 0 && room > 0 && !running.some(({ healing }) => healing) && canGrow(draft);
   if (job.pauseRequested || (leaving.length === 0 && !canJoin && job.diverged.length === 0)) return;
-  for (const { peerId } of leaving) job.changes.push(`${draft.name(peerId)} leaves`);
+  for (const { peerId } of leaving) {
+    const to = job.yielding[peerId];
+    job.changes.push(`${draft.name(peerId)} ${to === undefined ? "leaves" : `goes to ${to}`}`);
+  }
   requestPause(draft, running);
 }
 
@@ -71,6 +74,11 @@ function form(draft: JobDraft): void {
   const { job } = draft;
   releaseLeavers(draft);
   const members = Object.values(job.members);
+  if (members.length === 0) {
+    job.state = job.plan ? "reforming" : "waiting";
+    job.reason = "waits in the queue"; // which tells people why
+    return;
+  }
   const preparing = members.filter(({ phase }) => phase === "preparing").length;
   const candidates = draft.inPhase("ready", "ended");
   // Where nobody is in the middle of something, nothing is gained by a ring of those who happened to be ready first.
@@ -124,6 +132,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   job.startedAtMs ??= nowMs;
   job.pauseRequested = false;
   job.changes = [];
+  job.yielding = {};
   job.dissents = [];
   job.diverged = [];
   job.silent = [];

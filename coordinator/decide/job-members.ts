@@ -1,8 +1,7 @@
 import { limits } from "../../protocol/limits.ts";
 import type { JobDraft } from "./job-draft.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
-import { stateToFetch } from "./job-trial.ts";
-import { canFetchStages, memberToMove, stageFor } from "./stages.ts";
+import { memberToMove, stageFor } from "./stages.ts";
 
 /**
  * After a ring broke, every survivor's socket has told it so, and it answers at the end of what it computes: a majority
@@ -76,45 +75,32 @@ function dropOverdue(draft: JobDraft): void {
   }
 }
 
-/** Members that said goodbye and are idle may go. */
+/** Members that said goodbye, or that another job is to have, and are idle may go. */
 export function releaseLeavers(draft: JobDraft): void {
   for (const member of Object.values(draft.job.members)) {
-    if (!draft.world.peers.get(member.peerId)?.leaving || member.phase === "running") continue;
-    draft.effects.push({ kind: "stop", peerIds: [member.peerId], reason: "it leaves the cluster" });
+    if (!draft.isLeaving(member.peerId) || member.phase === "running") continue;
+    const to = draft.job.yielding[member.peerId];
+    const reason = to === undefined ? "it leaves the cluster" : `it is given to ${to}`;
+    draft.effects.push({ kind: "stop", peerIds: [member.peerId], reason });
     delete draft.job.members[member.peerId];
+    delete draft.job.yielding[member.peerId];
   }
 }
 
-/** Asks idle workers to start a trainer: up to `workers.max`, and as many spares as wanted, which wait with theirs ready. */
-export function recruit(draft: JobDraft): void {
-  const { job } = draft;
+/** Asks these to start a trainer: the queue has given them to the job. */
+export function recruit(draft: JobDraft, peerIds: readonly string[]): void {
+  const { job, world } = draft;
+  const { max, spares } = job.spec.workers;
   if (isOver(job) || job.result) return;
-  const room = job.spec.workers.max + job.spec.workers.spares;
-  const holds = ({ peerId }: { readonly peerId: string }) => job.resumeFrom?.peers.includes(peerId) ?? true;
-  const canFetch =
-    stateToFetch(job) !== undefined || (job.resumeFrom !== null && canFetchStages(job, job.resumeFrom.step));
-  const eligible = [...draft.world.peers.values()]
-    .filter(
-      ({ peerId, eligible, connected, leaving }) => eligible && connected && !leaving && !job.members[peerId],
-    )
-    .filter(({ peerId }) => (job.failures[peerId] ?? 0) < failuresMax)
-    // Who has the state is asked first, who comes and goes last.
-    .sort(
-      (a, b) =>
-        Number(holds(b)) - Number(holds(a)) ||
-        Number(a.flapping ?? false) - Number(b.flapping ?? false) ||
-        (a.peerId < b.peerId ? -1 : 1),
-    );
-  for (const { peerId, incarnation } of eligible) {
-    const hasHolder = Object.keys(job.members).some((member) => holds({ peerId: member }));
-    const reserved = hasHolder || canFetch || holds({ peerId }) ? 0 : 1; // a place for one who has the state
-    if (Object.keys(job.members).length >= room - reserved) break;
-    const sinceMs = draft.world.nowMs;
+  for (const peerId of peerIds) {
+    const peer = world.peers.get(peerId);
+    if (!peer?.eligible || !peer.connected || peer.leaving || job.members[peerId]) continue;
+    if (Object.keys(job.members).length >= max + spares) break;
     job.members[peerId] = {
       peerId,
-      incarnation,
+      incarnation: peer.incarnation,
       phase: "preparing",
-      sinceMs,
+      sinceMs: world.nowMs,
       host: "",
       port: 0,
       statePort: 0,
@@ -126,6 +112,32 @@ export function recruit(draft: JobDraft): void {
     };
     draft.effects.push({ kind: "prepare", peerId });
   }
+}
+
+/**
+ * Gives members back: to a job of higher priority, or to whoever can begin with them. Who is in the middle of something goes at the
+ * next step boundary, as one that says goodbye does.
+ *
+ * @param to the job that they are for; null: an incomplete gang is given up
+ */
+export function giveBack(draft: JobDraft, peerIds: readonly string[], to: string | null): void {
+  const { job } = draft;
+  for (const peerId of peerIds) {
+    const member = job.members[peerId];
+    if (!member) continue;
+    if (to !== null && member.phase !== "preparing" && member.phase !== "ready") job.yielding[peerId] = to;
+    else {
+      const reason = to === null ? "its job waits for more agents than there are" : `it is given to ${to}`;
+      draft.effects.push({ kind: "stop", peerIds: [peerId], reason });
+      delete job.members[peerId];
+    }
+  }
+}
+
+/** A stage that has lost its last member gets one of another stage; and how far a beginning is. */
+export function arrange(draft: JobDraft): void {
+  const { job } = draft;
+  if (isOver(job) || job.result) return;
   const move = memberToMove(job);
   if (move) {
     Object.assign(move.member, { stage: move.stage, point: null, sinceMs: draft.world.nowMs });

@@ -23,6 +23,8 @@ export function jobNews(
     news.push(`an update was left out on every rank: ${record.skipped.message}`);
   if (record.state !== before?.state && record.state !== "running")
     news.push(`${record.state}: ${record.reason}`);
+  if (before && record.priority !== before.priority)
+    news.push(`priority ${record.priority}, was ${before.priority}`);
   if (record.version !== (before?.version ?? null)) news.push(`registers ${record.version}`);
   return news;
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { digestSchema, peerIdSchema } from "../../protocol/ids.ts";
-import { jobSpecSchema } from "../../protocol/job-spec.ts";
+import { jobSpecSchema, normalPriority, prioritySchema } from "../../protocol/job-spec.ts";
 import {
   evaluationPointSchema,
   generationViewSchema,
@@ -108,6 +108,10 @@ export const jobRecordSchema = z.object({
   bound: z.number().nullable().default(null),
   /** What the held-out set said there, once it is there. */
   reached: z.object({ step: z.number().int(), evaluation: evaluationSchema }).nullable().default(null),
+  /** In the queue: what its file says, until an operator says otherwise. */
+  priority: prioritySchema.default(normalPriority),
+  /** Members that it gives back at its next step boundary, by the job that they are for. */
+  yielding: z.record(z.string(), jobIdSchema).default({}),
   /** What changed since the last plan, for its reason. */
   changes: z.array(z.string()),
   /** `peers`: who wrote it; a report that is told twice counts once. */
@@ -176,6 +180,8 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     trial: null,
     bound: null,
     reached: null,
+    priority: spec.priority,
+    yielding: {},
     changes: [],
     checkpoints: [],
     beginnings: [],

@@ -85,7 +85,7 @@ function release(draft: JobDraft): void {
   job.reason = from ? `${job.holdReason}, at step ${from.step}` : `${job.holdReason}, before its first step`;
   const peerIds = [...new Set([...Object.keys(job.members), ...job.peers])];
   if (peerIds.length > 0) draft.effects.push({ kind: "stop", peerIds, reason: job.reason });
-  Object.assign(job, { state: "paused", hold: null, members: {}, silent: [], changes: [] });
+  Object.assign(job, { state: "paused", hold: null, members: {}, yielding: {}, silent: [], changes: [] });
   Object.assign(job, { pauseRequested: false, interruptedAtMs: null, recoveringSinceMs: null });
 }
 

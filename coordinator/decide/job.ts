@@ -2,7 +2,7 @@ import type { SteerAction } from "../../protocol/messages/api.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
 import { JobDraft, type JobEffect, type JobWorld } from "./job-draft.ts";
 import { advance } from "./job-generation.ts";
-import { dropLost, recruit } from "./job-members.ts";
+import { arrange, dropLost, giveBack, recruit } from "./job-members.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
 import { applyReport, isStopped } from "./job-reports.ts";
 import { refusalOf, settleHold, steer } from "./job-steering.ts";
@@ -19,6 +19,11 @@ export type JobEvent =
   | { readonly kind: "tick" }
   | { readonly kind: "report"; readonly from: string; readonly report: JobReport }
   | { readonly kind: "steer"; readonly action: SteerAction; readonly reason: string }
+  /** The queue gives it these agents. */
+  | { readonly kind: "granted"; readonly peerIds: readonly string[] }
+  /** The queue takes members back for another job; null: for whoever can begin with them. */
+  | { readonly kind: "reduced"; readonly peerIds: readonly string[]; readonly to: string | null }
+  | { readonly kind: "prioritised"; readonly priority: number; readonly reason: string }
   /** Its sweep lets a trial that has reached its bound go on to another one; null: to its end. */
   | { readonly kind: "continue"; readonly epochs: number | null }
   /** Its sweep has no use for it any more. */
@@ -34,8 +39,8 @@ export function decideJob(
   if (event.kind === "continue" && (record.state !== "paused" || !record.reached))
     return { record, effects: [] };
   const rests = isOver(record) || record.state === "paused";
-  if (rests && (event.kind === "tick" || event.kind === "report"))
-    return { record, effects: lateEffects(record, event) };
+  if (rests && event.kind !== "steer" && event.kind !== "continue" && event.kind !== "stop")
+    return restingDecision(record, event);
   const draft = new JobDraft(structuredClone(record), world);
   apply(draft, event);
   dropLost(draft);
@@ -43,7 +48,8 @@ export function decideJob(
   if (draft.job.hold && !draft.job.result) settleHold(draft);
   else if (draft.job.state !== "paused") {
     if (settleStageCount(draft)) advance(draft);
-    recruit(draft);
+    if (event.kind === "granted") recruit(draft, event.peerIds);
+    arrange(draft);
   }
   return { record: draft.job, effects: draft.effects };
 }
@@ -69,15 +75,19 @@ export function effectsInForce(job: JobRecord): JobEffect[] {
 }
 
 /** A trainer that speaks up after the end of its job (its agent was away) is sent home. */
-function lateEffects(record: JobRecord, event: JobEvent): JobEffect[] {
-  if (event.kind !== "report" || event.report.kind === "failed") return [];
-  return [{ kind: "stop", peerIds: [event.from], reason: record.reason }];
+function restingDecision(record: JobRecord, event: JobEvent): { record: JobRecord; effects: JobEffect[] } {
+  if (event.kind === "prioritised" && !isOver(record))
+    return { record: { ...record, priority: event.priority }, effects: [] };
+  if (event.kind !== "report" || event.report.kind === "failed") return { record, effects: [] };
+  return { record, effects: [{ kind: "stop", peerIds: [event.from], reason: record.reason }] };
 }
 
 function apply(draft: JobDraft, event: JobEvent): void {
   if (event.kind === "steer") steer(draft, event.action, event.reason);
   if (event.kind === "continue") continueTrial(draft, event.epochs);
   if (event.kind === "stop") draft.end("cancelled", event.reason);
+  if (event.kind === "reduced") giveBack(draft, event.peerIds, event.to);
+  if (event.kind === "prioritised") draft.job.priority = event.priority;
   if (event.kind !== "report") return;
   if (isStopped(event.report)) draft.job.silent = draft.job.silent.filter((peerId) => peerId !== event.from);
   const member = draft.job.members[event.from];

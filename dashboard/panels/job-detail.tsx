@@ -19,6 +19,9 @@ interface JobDetailProps {
 export const JobDetail = ({ job, peers, client, liveSinceMs, nowMs }: JobDetailProps) => (
   <>
     <p class="reason" aria-live="polite" data-testid="job-reason">
+      {job.queuePosition === null ? null : (
+        <strong data-testid="job-queue-position">Number {job.queuePosition} in the queue: </strong>
+      )}
       {job.reason}
     </p>
     <ProgressBar job={job} />
@@ -90,6 +93,8 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
         ? String(spec.workers.min)
         : `${spec.workers.min}–${spec.workers.max}`,
     ],
+    ["Project", spec.project],
+    ["Priority", String(job.priority)],
     ["Engine", spec.engine],
     ["Ring", ringText(job)],
     ["Communication", communicationText(job)],

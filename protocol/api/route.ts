@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { aliasSchema, selectorSchema } from "../ids.ts";
+import { aliasSchema, nameSchema, selectorSchema } from "../ids.ts";
 
 /** How one route of the HTTP API is told: what it takes and what it answers, from which all else is inferred. */
 
@@ -38,6 +38,7 @@ export const pathParameters = {
   /** A number, or an alias. */
   selector: selectorSchema,
   alias: aliasSchema,
+  project: nameSchema,
 } as const;
 export type PathParameter = keyof typeof pathParameters;
 

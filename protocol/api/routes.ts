@@ -13,6 +13,7 @@ import {
   observedSchema,
   peerStateSchema,
   peerViewSchema,
+  priorityRequestSchema,
   pruneAnswerSchema,
   pruneRequestSchema,
   reachabilityRequestSchema,
@@ -28,6 +29,7 @@ import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "..
 import { lossPointSchema } from "../messages/job.ts";
 import { jobLogsQuerySchema, jobLogsSchema } from "../messages/job-log.ts";
 import { lineageSchema } from "../messages/lineage.ts";
+import { quotaRequestSchema, quotaViewSchema } from "../messages/quota.ts";
 import { sweepStateSchema, sweepSummarySchema, sweepViewSchema } from "../messages/sweep.ts";
 import { sweepSpecSchema } from "../sweep-spec.ts";
 import { listOf, type Route } from "./route.ts";
@@ -82,7 +84,9 @@ export const routes = {
   jobs: get(
     "/api/jobs",
     "The jobs, oldest first",
-    listOf(jobViewSchema, { id: z.string(), state: jobStateSchema, name: z.string() }),
+    listOf(jobViewSchema, {
+      ...{ id: z.string(), state: jobStateSchema, name: z.string(), project: z.string() },
+    }),
   ),
   job: get("/api/jobs/{id}", "One job", { answer: jobViewSchema }),
   curve: get("/api/jobs/{id}/curve", "The loss of a job by step", { answer: z.array(lossPointSchema) }),
@@ -107,6 +111,21 @@ export const routes = {
     "Lets a job that ended go on from its last checkpoint",
     steering,
   ),
+  prioritiseJob: change("PUT", "/api/jobs/{id}/priority", "Gives a job another place in the queue", {
+    ...{ body: priorityRequestSchema, conditional: true, answer: jobViewSchema },
+  }),
+  quotas: get(
+    "/api/quotas",
+    "What projects may have at a time, and what they have",
+    listOf(quotaViewSchema, { project: z.string() }),
+  ),
+  quota: get("/api/quotas/{project}", "The quota of one project", { answer: quotaViewSchema }),
+  setQuota: change("PUT", "/api/quotas/{project}", "Bounds what a project may have at a time", {
+    ...{ body: quotaRequestSchema, conditional: true, answer: quotaViewSchema },
+  }),
+  removeQuota: change("DELETE", "/api/quotas/{project}", "Takes the bounds of a project away", {
+    ...{ conditional: true, ...nothing },
+  }),
   sweeps: get(
     "/api/sweeps",
     "The sweeps, oldest first",

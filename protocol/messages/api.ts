@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { aliasSchema, digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
-import { algorithmSchema, jobSpecSchema } from "../job-spec.ts";
+import { algorithmSchema, jobSpecSchema, normalPriority, prioritySchema } from "../job-spec.ts";
 import { envelopeSchema } from "./attestation.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
 import { linkSchema } from "./link.ts";
@@ -48,6 +48,13 @@ export type SteerAction = z.infer<typeof steerActionSchema>;
 /** Why, for the event log. */
 export const steerRequestSchema = z.strictObject({ reason: z.string().max(500).default("") });
 
+export const priorityRequestSchema = z.strictObject({
+  priority: prioritySchema,
+  /** Why, for the event log. */
+  reason: z.string().max(500).default(""),
+});
+export type PriorityRequest = z.infer<typeof priorityRequestSchema>;
+
 export const drainRequestSchema = z.strictObject({
   /** False puts it back in service. */
   drained: z.boolean().default(true),
@@ -94,6 +101,10 @@ export const jobViewSchema = z.object({
   state: jobStateSchema,
   /** Why it is in this state, for a person: "waits for 1 more worker: 1 of 2 present". */
   reason: z.string(),
+  /** In the queue; what an operator said last, else what its file says. */
+  priority: prioritySchema.default(normalPriority),
+  /** Where it stands among those that wait for agents, from 1; null when it does not. */
+  queuePosition: z.number().int().positive().nullable().default(null),
   submittedAtMs: z.number(),
   startedAtMs: z.number().nullable(),
   endedAtMs: z.number().nullable(),

@@ -19,6 +19,7 @@ import {
   type DrainAnswer,
   type JobView,
   type PeerView,
+  type PriorityRequest,
   type PruneAnswer,
   type PruneRequest,
   type ReachabilityRequest,
@@ -33,6 +34,7 @@ import type { AuditEntry } from "../../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../../protocol/messages/dataset.ts";
 import type { JobLogs, JobLogsQuery } from "../../protocol/messages/job-log.ts";
 import type { Lineage } from "../../protocol/messages/lineage.ts";
+import type { QuotaRequest, QuotaView } from "../../protocol/messages/quota.ts";
 import type { SweepSummary, SweepView } from "../../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../../protocol/sweep-spec.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
@@ -66,6 +68,11 @@ export interface ApiClient {
   submitJob(spec: JobSpec): Promise<JobView>;
   cancelJob(id: string): Promise<JobView>;
   steerJob(id: string, action: SteerAction, reason: string): Promise<JobView>;
+  /** Its place in the queue from now on. */
+  prioritiseJob(id: string, request: PriorityRequest): Promise<JobView>;
+  quotas(): Promise<QuotaView[]>;
+  setQuota(project: string, request: QuotaRequest): Promise<QuotaView>;
+  removeQuota(project: string): Promise<void>;
   sweeps(): Promise<SweepSummary[]>;
   sweep(id: string): Promise<SweepView>;
   submitSweep(spec: SweepSpec): Promise<SweepView>;
@@ -147,6 +154,12 @@ export function createApiClient(options: ApiConnection): ApiClient {
     submitJob: (body) => callRoute(options, "submitJob", { body }),
     cancelJob: (id) => callRoute(options, "cancelJob", { id, body: {} }),
     steerJob: (id, action, reason) => callRoute(options, `${action}Job`, { id, body: { reason } }),
+    prioritiseJob: (id, body) => callRoute(options, "prioritiseJob", { id, body }),
+    quotas: () => callList(options, "quotas"),
+    setQuota: (project, body) => callRoute(options, "setQuota", { project, body }),
+    async removeQuota(project) {
+      await callRoute(options, "removeQuota", { project });
+    },
     sweeps: () => callList(options, "sweeps"),
     sweep: (id) => callRoute(options, "sweep", { id }),
     submitSweep: ({ job, search }) => callRoute(options, "submitSweep", { body: { ...job, search } }),

@@ -15,6 +15,12 @@ export function wholeNumber(text: string): number {
   return Number(text);
 }
 
+/** From 0 to 9; of jobs that wait for the same agents, the one with the highest goes first. */
+export function priority(text: string): number {
+  if (!/^[0-9]$/.test(text)) throw new InvalidArgumentError("Give a whole number from 0 to 9.");
+  return Number(text);
+}
+
 export interface VersionReference {
   readonly name: string;
   readonly version: number;

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { errorRules } from "../../protocol/errors.ts";
 import type { SteerAction } from "../../protocol/messages/api.ts";
-import { wholeNumber } from "./arguments.ts";
+import { priority, wholeNumber } from "./arguments.ts";
 import { type CommandIo, runCommand } from "./command.ts";
 import type { ScriptLine } from "./follow/script-output.ts";
 
@@ -21,7 +21,7 @@ export function register(program: Command, io: CommandIo): void {
   const jobs = program
     .command("jobs")
     .description(
-      "list the jobs of the cluster; show, follow, pause, resume, cancel or retry one, or read its log",
+      "list the jobs of the cluster; show, follow, pause, resume, cancel, retry or reprioritise one, or read its log",
     )
     // runCommand refuses them, and says which commands there are.
     .allowExcessArguments()
@@ -76,6 +76,20 @@ export function register(program: Command, io: CommandIo): void {
           void io.stdout.write(`${context.common.json ? JSON.stringify(line) : lineText(line)}\n`);
         await showScriptOutput({ api, jobId: id, rank, onLine, signal: context.signal }, { follow });
         return undefined;
+      }),
+    );
+
+  jobs
+    .command("priority")
+    .argument("<id>", "for example job-3")
+    .argument("<priority>", "0 to 9; higher goes first, 5 is what a job has unless told", priority)
+    .option("--reason <text>", "why, for the event log", "")
+    .description("give a job another place in the queue")
+    .action((id: string, value: number, { reason }: { reason: string }, command: Command) =>
+      runCommand(command, io, async (context) => {
+        const { connectApi } = await import("./api-client.ts");
+        const job = await (await connectApi(context)).prioritiseJob(id, { priority: value, reason });
+        return { json: job, text: `${job.id} priority ${job.priority}, ${job.state}: ${job.reason}` };
       }),
     );
 

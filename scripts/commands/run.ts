@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import { type Command, Option } from "commander";
 import { wireSchema } from "../../protocol/job-spec.ts";
-import { positiveInteger } from "./arguments.ts";
+import { plainName, positiveInteger, priority } from "./arguments.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
 
 interface RunOptions {
@@ -13,6 +13,8 @@ interface RunOptions {
   readonly seed: number;
   readonly wire: string;
   readonly plaintext: boolean;
+  readonly priority?: number;
+  readonly project?: string;
   readonly detach: boolean;
   readonly follow: boolean;
 }
@@ -37,6 +39,8 @@ export function register(program: Command, io: CommandIo): void {
       new Option("--wire <format>", "how gradients travel").choices(wireSchema.options).default("f32"),
     )
     .option("--plaintext", "do not encrypt gradients; for a trusted LAN", false)
+    .option("--priority <0-9>", "in the queue: higher goes first, 5 unless told", priority)
+    .option("--project <name>", "whose it is; quotas are by project", plainName)
     .option("--follow", "also show what the script prints, each line with its rank", false)
     .option("--detach", "return as soon as the job is submitted", false)
     .action((script: string, args: readonly string[], _options: unknown, command: Command) =>
@@ -64,6 +68,8 @@ async function run(
       workers: { min: Math.min(options.min, options.workers), max: options.workers },
       seed: options.seed,
       wire: options.wire,
+      ...(options.priority === undefined ? {} : { priority: options.priority }),
+      ...(options.project === undefined ? {} : { project: options.project }),
       ...(options.plaintext ? { transport: "plaintext" } : {}),
       ...(options.checkpointEvery ? { checkpoint: { everySteps: options.checkpointEvery } } : {}),
     },

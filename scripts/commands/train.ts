@@ -3,12 +3,15 @@ import { type ErrorCode, isErrorCode, RingfoldError, toRingfoldError } from "../
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
 import type { ApiClient } from "./api-client.ts";
+import { plainName, priority } from "./arguments.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
 import type { ScriptLine } from "./follow/script-output.ts";
 
 interface TrainOptions {
   readonly detach: boolean;
   readonly engine?: string;
+  readonly priority?: number;
+  readonly project?: string;
 }
 
 export function register(program: Command, io: CommandIo): void {
@@ -18,6 +21,8 @@ export function register(program: Command, io: CommandIo): void {
     .description("check a job file, submit it and follow the job to its end")
     .option("--detach", "return as soon as the job is submitted", false)
     .option("--engine <name>", "overrides the job file's compute engine")
+    .option("--priority <0-9>", "overrides the job file's; higher goes first in the queue", priority)
+    .option("--project <name>", "overrides the job file's; quotas are by project", plainName)
     .action((path: string, _options: unknown, command: Command) =>
       runCommand<TrainOptions>(command, io, (context, options) => train(path, context, options)),
     );
@@ -25,7 +30,10 @@ export function register(program: Command, io: CommandIo): void {
 
 async function train(path: string, context: CommandContext, options: TrainOptions): Promise<CommandResult> {
   const { readJobFile } = await import("../job-file.ts");
-  return submitAndFollow(await withEngine(await readJobFile(path), options.engine), context, options);
+  const { priority, project } = options;
+  const spec = await withEngine(await readJobFile(path), options.engine);
+  const queued = { ...(priority === undefined ? {} : { priority }), ...(project && { project }) };
+  return submitAndFollow({ ...spec, ...queued }, context, options);
 }
 
 /** Submits a job and shows it until it ends. @throws RingfoldError as `followToEnd` */

@@ -6,11 +6,12 @@ import { formatFacts, formatTable } from "./table.ts";
 /** One line a job, newest last. */
 export const jobTable = (jobs: readonly JobView[]): string =>
   formatTable(
-    ["id", "name", "state", "step", "loss", "accuracy", "world", "version", "reason"],
+    ["id", "name", "state", "queue", "step", "loss", "accuracy", "world", "version", "reason"],
     jobs.map((job) => [
       job.id,
       job.spec.name,
       job.state,
+      job.queuePosition === null ? "-" : `#${job.queuePosition}`,
       job.progress ? `${job.progress.step}/${job.progress.totalSteps}` : "-",
       job.progress ? formatLoss(job.progress.loss) : "-",
       accuracyOf(job),
@@ -33,6 +34,7 @@ export function jobText(job: JobView, nowMs: number): string {
     ["id", job.id],
     ["name", spec.name],
     ["state", `${job.state}: ${job.reason}`],
+    ["queue", queueText(job)],
     ...(job.trial ? [["sweep", `trial ${job.trial.number} of ${job.trial.sweep}`] as [string, string]] : []),
     ["submitted", new Date(job.submittedAtMs).toISOString()],
   ];
@@ -73,6 +75,12 @@ function communicationText(measuredMs: number, { generations }: JobView): string
   const predictedMs = generations.at(-1)?.predictedCommunicationMs;
   const measured = `${measuredMs.toFixed(1)} ms a step`;
   return predictedMs == null ? measured : `${measured}, predicted ${predictedMs.toFixed(1)} ms`;
+}
+
+function queueText({ priority, queuePosition, spec }: JobView): string {
+  const place = queuePosition === null ? "" : `number ${queuePosition}, `;
+  const project = spec.project === "default" ? "" : `, project ${spec.project}`;
+  return `${place}priority ${priority}${project}`;
 }
 
 function ringText({ spec, generations }: JobView): string {

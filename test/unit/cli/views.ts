@@ -21,6 +21,8 @@ export const jobView = (changes: Partial<JobView> = {}): JobView => ({
   trial: null,
   state: "waiting",
   reason: "waits for 1 more worker: 1 of 2 present",
+  priority: 5,
+  queuePosition: null,
   submittedAtMs: 1_700_000_000_000,
   startedAtMs: null,
   endedAtMs: null,

@@ -26,7 +26,7 @@ describe("from submission to the first step", () => {
       expect(bench.tick()).toEqual([]);
       expect(bench.job).toMatchObject({
         state: "waiting",
-        reason: "waits for 1 more worker: 0 of 1 present",
+        reason: "waits in the queue",
       });
     },
   );
@@ -70,11 +70,25 @@ describe("from submission to the first step", () => {
     expect(bench.job.reason).toBe(reason);
   });
 
-  test("too few workers wait, and the reason counts them", () => {
-    const bench = new JobBench(workers(3, 4)).peer(1);
-    bench.tick();
+  test("too few workers are not asked; where one goes before the ring stands, the reason counts the others", () => {
+    const bench = new JobBench(workers(3, 4)).peer(1).peer(2);
+    expect(bench.tick()).toEqual([]);
+    expect(effectsOf(bench.peer(3).tick(), "prepare")).toHaveLength(3);
     bench.ready(1);
-    expect(bench.job).toMatchObject({ plan: null, reason: "waits for 2 more workers: 1 of 3 present" });
+    bench.ready(2);
+    bench.peer(3, { connected: false }).tick();
+    expect(bench.job).toMatchObject({ plan: null, reason: "waits for 1 more worker: 2 of 3 present" });
+  });
+
+  test("an incomplete gang that is given up waits again, and begins anew when it is whole", () => {
+    const bench = new JobBench(workers(2, 2)).peer(1).peer(2);
+    bench.tick();
+    bench.peer(2, { connected: false }).tick();
+    const effects = bench.alone({ kind: "reduced", peerIds: [memoryPeerId(1)], to: null });
+    expect(effects).toMatchObject([{ kind: "stop", peerIds: [memoryPeerId(1)] }]);
+    expect(bench.job).toMatchObject({ state: "waiting", members: {} });
+    bench.peer(2, { connected: true }).tick();
+    expect(bench.members).toEqual([1, 2]);
   });
 
   test("who does not become ready in time is stopped, and the others begin", () => {
@@ -139,6 +153,23 @@ describe("a clean change", () => {
       const [start] = effectsOf(bench.ended(2, 9, { cause: "quiesced" }), "start");
       expect(start!.plan.reason).toBe("resumed; 2 workers from step 9");
     }
+  });
+
+  test("what it gives back to another job leaves at the boundary, spares at once", () => {
+    const bench = new JobBench({ workers: { min: 1, max: 2, spares: 1 } }).run(2).peer(3);
+    bench.tick();
+    bench.ready(3);
+    const peerIds = [3, 2].map(memoryPeerId);
+    expect(bench.alone({ kind: "reduced", peerIds, to: "job-9" })).toEqual([
+      { kind: "stop", peerIds: [memoryPeerId(3)], reason: "it is given to job-9" },
+      { kind: "quiesce", peerIds: [1, 2].map(memoryPeerId), generation: 1 },
+    ]);
+    bench.peer(3, { eligible: false });
+    bench.ended(1, 9, { cause: "quiesced" });
+    const effects = bench.ended(2, 9, { cause: "quiesced" });
+    expect(effectsOf(effects, "stop")).toMatchObject([{ peerIds: [memoryPeerId(2)] }]);
+    expect(effectsOf(effects, "start")[0]!.plan.reason).toBe("worker-2 goes to job-9; 1 worker from step 9");
+    expect(bench.job).toMatchObject({ yielding: {}, state: "running" });
   });
 
   test("a full job is not paused for anybody", () => {

@@ -31,6 +31,8 @@ const job = (change: Partial<Job> = {}): Job => ({
   trial: null,
   state: "running",
   reason: "",
+  priority: 5,
+  queuePosition: null,
   submittedAtMs: 0,
   startedAtMs: 0,
   endedAtMs: null,
