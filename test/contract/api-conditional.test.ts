@@ -78,6 +78,20 @@ describe("If-Match", () => {
     expect((await steer("cancel", `"other", ${await tagOf("/api/jobs/job-1")}`)).status).toBe(200);
   });
 
+  test("a quota is set by who has seen it last", async () => {
+    const set = (jobs: number, ifMatch?: string) =>
+      request("/api/quotas/vision", {
+        method: "PUT",
+        body: JSON.stringify({ jobs }),
+        headers: { authorization: "Bearer token", ...(ifMatch !== undefined && { "if-match": ifMatch }) },
+      });
+    expect((await set(1)).status).toBe(200);
+    const seen = await tagOf("/api/quotas/vision");
+    expect((await set(2, seen)).status).toBe(200);
+    expect((await set(3, seen)).status).toBe(412);
+    expect(bench.coordinator.quota("vision").jobs).toBe(2);
+  });
+
   test("progress does not stand in the way", async () => {
     const worker = await bench.worker(1);
     await bench.clock.advance(1_000);

@@ -19,6 +19,7 @@ import {
   versionViewSchema,
 } from "../../protocol/messages/api.ts";
 import { versionManifestSchema } from "../../protocol/messages/model.ts";
+import { quotaViewSchema } from "../../protocol/messages/quota.ts";
 import { sweepSummarySchema, sweepViewSchema } from "../../protocol/messages/sweep.ts";
 import { type BenchWorker, CoordinatorBench, trainThrough } from "../fixtures/coordinator-bench.ts";
 import { describedApi } from "../fixtures/described-api.ts";
@@ -204,6 +205,9 @@ const mutations = [
   ["POST", "/api/jobs/job-1/pause", undefined],
   ["POST", "/api/jobs/job-1/resume", undefined],
   ["POST", "/api/jobs/job-1/retry", { reason: "again" }],
+  ["PUT", "/api/jobs/job-1/priority", { priority: 9 }],
+  ["PUT", "/api/quotas/vision", { jobs: 2 }],
+  ["DELETE", "/api/quotas/vision", undefined],
   ["PUT", "/api/deployments/digits", { version: 1 }],
   ["DELETE", "/api/deployments/digits", undefined],
   ["DELETE", "/api/models/digits/versions/1", undefined],
@@ -227,6 +231,7 @@ describe("changing", () => {
           .replace(/job-1|sweep-1/, "{}")
           .replace("digits", "{}")
           .replace("champion", "{}")
+          .replace("vision", "{}")
           .replace("versions/1", "versions/{}")}`,
     );
     expect(new Set(tried)).toEqual(new Set(listedRoutes.filter((route) => !route.startsWith("GET"))));
@@ -313,6 +318,52 @@ describe("changing", () => {
     expect(await refusal(send("POST", "/api/jobs/job-1/cancel", longWinded))).toMatchObject({
       code: "REQUEST_INVALID",
     });
+  });
+
+  test("the queue tells places and reasons, and an operator changes the order", async () => {
+    const needy = { ...spec, workers: { min: 2, max: 2, spares: 0 } };
+    for (const body of [needy, spec]) await read(send("POST", "/api/jobs", body), jobViewSchema, 201);
+    const places = async () =>
+      (await read(request("/api/jobs"), itemsOf(jobViewSchema))).map((job) => job.queuePosition);
+    expect(await places()).toEqual([1, 2]);
+    const job = await read(send("PUT", "/api/jobs/job-2/priority", { priority: 9 }), jobViewSchema);
+    expect(job).toMatchObject({ priority: 9, queuePosition: 1 });
+    expect(job.reason).toBe("waits for 1 more worker: 0 of 1 present");
+    expect(coordinator.view().events.at(-1)).toMatchObject({ message: "priority 9, was 5" });
+    for (const priority of [-1, 10, 1.5, "high"])
+      expect(await refusal(send("PUT", "/api/jobs/job-2/priority", { priority }))).toMatchObject({
+        code: "REQUEST_INVALID",
+      });
+    await send("POST", "/api/jobs/job-2/cancel");
+    expect(await places()).toEqual([1, null]);
+    expect(await refusal(send("PUT", "/api/jobs/job-2/priority", { priority: 1 }))).toMatchObject({
+      code: "CONFLICT",
+    });
+  });
+
+  test("a quota is set, shown with what is used, replaced and removed", async () => {
+    const set = await read(send("PUT", "/api/quotas/vision", { jobs: 0 }), quotaViewSchema);
+    expect(set).toEqual({
+      ...{ project: "vision", agents: null, jobs: 0 },
+      used: { agents: 0, jobs: 0, waiting: 0 },
+    });
+    const submitted = await read(
+      send("POST", "/api/jobs", { ...spec, project: "vision" }),
+      jobViewSchema,
+      201,
+    );
+    expect(submitted.reason).toBe("waits: project vision may run no jobs");
+    await read(send("PUT", "/api/quotas/vision", { agents: 1, jobs: null }), quotaViewSchema);
+    expect(await read(request("/api/quotas"), itemsOf(quotaViewSchema))).toMatchObject([
+      { agents: 1, jobs: null, used: { waiting: 1 } },
+    ]);
+    expect(await refusal(send("PUT", "/api/quotas/vision", {}))).toMatchObject({ code: "REQUEST_INVALID" });
+    expect(await refusal(send("PUT", "/api/quotas/vision", { agents: -1 }))).toMatchObject({
+      code: "REQUEST_INVALID",
+    });
+    expect((await send("DELETE", "/api/quotas/vision")).status).toBe(200);
+    expect(await refusal(request("/api/quotas/vision"))).toMatchObject({ code: "NOT_FOUND" });
+    expect(await refusal(send("DELETE", "/api/quotas/vision"))).toMatchObject({ code: "NOT_FOUND" });
   });
 
   test("a sweep is submitted as a job file with `search`, shown, and cancelled once", async () => {

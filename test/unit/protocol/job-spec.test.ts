@@ -10,6 +10,8 @@ const mistakesOf = (changes: object): string[] => {
 test("three lines are a job; everything else has a default", () => {
   expect(jobSpecSchema.parse(least)).toEqual({
     name: "digits",
+    priority: 5,
+    project: "default",
     model: { architecture: "cnn", filters: [32], kernelSize: 3, hidden: [] },
     data: { source: "mnist" },
     optimizer: { kind: "adam", learningRate: 0.001, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 },
