@@ -118,7 +118,8 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a rank that heals forgets the first step that it has missed",
-    shows: /^replicas are equal/,
+    // Where it heals in the last steps, the coordinator sees it before the checker does.
+    shows: /^(replicas are equal|progress: the job has failed: HASH_DIVERGED)/,
     plant: replacing(
       CatchUp.prototype,
       "take",

@@ -44,11 +44,13 @@ export class Audit {
     const view = coordinator.view();
     const job = view.jobs[0];
     if (!job && records.length === 1) return; // on disk for a moment, and not yet acknowledged
-    const visible = job ? text(job) : "nothing";
-    if (!records.some((record) => text(record) === visible))
+    const isQueued = (job?.queuePosition ?? null) !== null;
+    const told = (record: (typeof records)[number]) => text(record, isQueued);
+    const visible = job ? text(job, isQueued) : "nothing";
+    if (!records.some((record) => told(record) === visible))
       world.violate(
         "durable before visible",
-        `memory has ${visible}, the disk ${records.map(text).join(" before ")}`,
+        `memory has ${visible}, the disk ${records.map(told).join(" before ")}`,
       );
     const durable = witness.ledger.versionsOf(jobId).map(({ digest }) => digest);
     for (const { name, version, digest } of view.versions)
@@ -109,15 +111,19 @@ export class Audit {
   }
 }
 
-/** What was decided; a view may tell it in other words, and add what was measured since. */
+/**
+ * What was decided; a view may tell it in other words, and add what was measured since.
+ * @param isQueued why it waits for agents follows from the records of all jobs, and is stored in none
+ */
 const text = (
   job: Pick<JobView, "state" | "reason" | "generations" | "version"> & {
     readonly checkpoints: readonly { readonly step: number; readonly hash: string }[];
   },
+  isQueued: boolean,
 ): string => {
   const generations = job.generations.map(({ generation, ranks, startStep, reason, recoveryMs }) => [
     ...[generation, ranks, startStep, reason, recoveryMs],
   ]);
   const checkpoints = job.checkpoints.map(({ step, hash }) => [step, hash]);
-  return JSON.stringify([job.state, job.reason, generations, checkpoints, job.version]);
+  return JSON.stringify([job.state, isQueued ? "" : job.reason, generations, checkpoints, job.version]);
 };
