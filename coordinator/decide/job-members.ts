@@ -125,7 +125,8 @@ export function giveBack(draft: JobDraft, peerIds: readonly string[], to: string
   for (const peerId of peerIds) {
     const member = job.members[peerId];
     if (!member) continue;
-    if (to !== null && member.phase !== "preparing" && member.phase !== "ready") job.yielding[peerId] = to;
+    if (to !== null && draft.inPhase("running", "ended", "finished").includes(member))
+      job.yielding[peerId] = to;
     else {
       const reason = to === null ? "its job waits for more agents than there are" : `it is given to ${to}`;
       draft.effects.push({ kind: "stop", peerIds: [peerId], reason });
