@@ -56,7 +56,7 @@ export interface Coordinator {
   prioritiseJob(jobId: string, priority: number, how?: Steering): Promise<JobView>;
   quotas(): QuotaView[];
   quota(project: string): QuotaView;
-  quotaRevision(project: string): string;
+  quotaRevision(project: string): string | undefined;
   /** @param ifMatch only if the quota is at one of these revisions */
   setQuota(quota: QuotaRecord, ifMatch?: readonly string[]): Promise<QuotaView>;
   removeQuota(project: string, ifMatch?: readonly string[]): Promise<void>;

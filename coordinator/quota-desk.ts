@@ -33,9 +33,10 @@ export class QuotaDesk {
     return { ...this.#get(project), used: use(project) };
   }
 
-  /** @throws RingfoldError NOT_FOUND */
-  revision(project: string): string {
-    return collections.quotas.revision(this.#context.store, this.#get(project).project);
+  /** Undefined where there is none. */
+  revision(project: string): string | undefined {
+    const isSet = this.#quotas.has(project);
+    return isSet ? collections.quotas.revision(this.#context.store, project) : undefined;
   }
 
   async set(quota: QuotaRecord): Promise<void> {

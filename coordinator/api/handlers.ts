@@ -78,7 +78,7 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
       coordinator.prioritiseJob(id, priority, { reason, ...(ifMatch && { ifMatch }) }),
     quotas: list(lists.quotas),
     quota: ({ parameters: { project } }) =>
-      new Revised(coordinator.quota(project), coordinator.quotaRevision(project)),
+      new Revised(coordinator.quota(project), coordinator.quotaRevision(project)!),
     setQuota: ({ parameters, body, ifMatch }) => coordinator.setQuota({ ...parameters, ...body }, ifMatch),
     removeQuota: async ({ parameters: { project }, ifMatch }) => {
       await coordinator.removeQuota(project, ifMatch);
