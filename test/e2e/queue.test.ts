@@ -1,16 +1,8 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
-import { openTestCluster, showLogsOnFailure, smallJob, type TestCluster } from "../fixtures/local-cluster.ts";
+import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
-const names = ["agent-1", "agent-2"];
-let cluster: TestCluster;
-beforeAll(async () => {
-  cluster = await openTestCluster(names);
-}, 60_000);
-afterAll(async () => {
-  await cluster.close();
-}, 60_000);
-beforeEach(() => showLogsOnFailure(cluster, names));
+const cluster = useTestCluster(["agent-1", "agent-2"]);
 
 const succeeded = ({ state }: JobView) => state === "succeeded";
 const running = ({ progress, state }: JobView) => state === "running" && (progress?.step ?? 0) > 0;
