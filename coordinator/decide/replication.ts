@@ -8,7 +8,7 @@ export interface Holder {
  * Which agents are to fetch which artefacts, so that each is held by as many as wanted. Nobody is asked for what no live
  * agent has. The choice is the same as long as the agents are: those with the fewest first.
  * @returns digests by peer, only for agents that are asked
- * Cost: once over what all hold; and over the agents for each artefact that is short of holders.
+ * Cost: for each agent once over what it holds, or over the artefacts if these are fewer; and over the agents for each artefact that is short of holders.
  */
 export function decideReplicas(
   digests: readonly string[],
@@ -19,7 +19,9 @@ export function decideReplicas(
   const loads = new Map(agents.map(({ peerId }) => [peerId, 0]));
   const weigh = (peerId: string) => loads.set(peerId, loads.get(peerId)! + 1);
   for (const { peerId, holds } of agents) {
-    for (const digest of holds) {
+    // Over the shorter one: an agent may hold very much that is not asked about.
+    const held = holds.size < digests.length ? holds : digests.filter((digest) => holds.has(digest));
+    for (const digest of held) {
       const count = holderCounts.get(digest);
       if (count === undefined) continue;
       holderCounts.set(digest, count + 1);

@@ -40,8 +40,8 @@ test("checkpoints go when nobody goes on from them; never what a job that trains
     await coordinator.request(agent.peerId, holdArtefacts, { ...request, checkpoints });
   // What is asked for is done one after the other, beside the answers.
   await expect
-    .poll(() => [...store.names().keys()].toSorted())
-    .toEqual(["checkpoint/job-11", "checkpoint/job-12", "checkpoint/job-3"].toSorted());
+    .poll(() => new Set(store.names().keys()))
+    .toEqual(new Set(["checkpoint/job-11", "checkpoint/job-12", "checkpoint/job-3"]));
   await keeper.close();
-  expect(store.list()).toEqual(staying.toSorted());
+  expect(new Set(store.list())).toEqual(new Set(staying));
 });

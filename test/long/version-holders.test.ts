@@ -32,12 +32,12 @@ async function holders(): Promise<string[]> {
   return peers
     .filter(({ peerId }) => each.every((held) => held.includes(peerId)))
     .map(({ name }) => name)
-    .toSorted();
+    .toSorted((a, b) => a.localeCompare(b));
 }
 
 test("both ranks have signed, and the lineage leads back to the data", async () => {
   const { signers, manifest } = await version(2);
-  expect(signers.toSorted()).toEqual(manifest.lineage.peers.toSorted());
+  expect(new Set(signers)).toEqual(new Set(manifest.lineage.peers));
   const { stdout, exitCode } = await ringfold("versions", "lineage", "digits@2");
   expect(exitCode).toBe(0);
   expect(stdout).toMatch(/^digits@2 .*signed by/);

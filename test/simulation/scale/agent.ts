@@ -59,7 +59,7 @@ export class ScaleAgent {
   /** Has so many artefacts from now on, of which it tells no single one, as after a restart of the coordinator. */
   hold(count: number): void {
     const digest = (i: number) => `${this.#index}f${i}`.padStart(64, "0");
-    this.#held = Array.from({ length: count }, (_, i) => digest(i)).toSorted();
+    this.#held = Array.from({ length: count }, (_, i) => digest(i)).toSorted((a, b) => (a < b ? -1 : 1));
   }
 
   #holdings() {

@@ -81,11 +81,13 @@ async function measure(count: number): Promise<Row[]> {
   await phase("join storm", () => Promise.all(agents.map((agent) => agent.join())));
   await phase("steady", () => delay(steadyMs));
   const rich = agents.slice(0, richAgents);
-  await phase(`${values.artefacts} artefacts on ${rich.length}`, async () => {
-    for (const agent of rich) agent.hold(Number(values.artefacts));
-    await until(() => rich.every(({ isKnown }) => isKnown));
-  });
-  await phase("steady with artefacts", () => delay(steadyMs));
+  if (Number(values.artefacts) > 0) {
+    await phase(`${values.artefacts} artefacts on ${rich.length}`, async () => {
+      for (const agent of rich) agent.hold(Number(values.artefacts));
+      await until(() => rich.every(({ isKnown }) => isKnown));
+    });
+    await phase("steady with artefacts", () => delay(steadyMs));
+  }
   await phase(`${jobCount} jobs of 2`, async () => {
     for (let i = 0; i < jobCount; i++)
       await coordinator.submitJob(exampleSpec({ workers: { min: 2, max: 2, spares: 0 } }));

@@ -125,7 +125,7 @@ export class ArtefactDisk {
       },
       list: ({ after, max } = { after: null, max: Number.MAX_SAFE_INTEGER }) =>
         [...this.#artefacts.keys()]
-          .toSorted()
+          .toSorted((a, b) => (a < b ? -1 : 1))
           .filter((digest) => after === null || digest > after)
           .slice(0, max),
       lists: (digest) => this.has(digest),

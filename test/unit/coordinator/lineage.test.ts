@@ -29,8 +29,8 @@ test("data, job, version, what began with it and what served it", async () => {
   await bench.coordinator.deploy("digits", { version: 2, shards: 1, replicas: 1 });
   const lineage = bench.coordinator.lineage("digits", 2);
   expect(lineage.root).toBe("version:digits@2");
-  expect(edges(lineage).toSorted()).toEqual(
-    [
+  expect(new Set(edges(lineage))).toEqual(
+    new Set([
       `${data} trained job:job-1`,
       `${data} trained job:job-2`,
       `${data} trained job:job-3`,
@@ -40,7 +40,7 @@ test("data, job, version, what began with it and what served it", async () => {
       "version:digits@1 began job:job-2",
       "version:digits@2 began job:job-3",
       "version:digits@2 served deployment:1",
-    ].toSorted(),
+    ]),
   );
   expect(lineage.nodes.map(({ id }) => id)).toContain("deployment:1");
   for (const { digest } of lineage.nodes.filter(({ kind }) => kind === "job"))
