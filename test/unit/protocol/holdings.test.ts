@@ -36,6 +36,12 @@ class Peer {
     this.changes = [];
   }
 
+  /** To what it was when it was begun, as a store that is put back from a copy. */
+  goBack(): void {
+    this.held.clear();
+    this.changes = [];
+  }
+
   beat(): Holdings {
     const recent = this.changes.slice(-limits.changesTold);
     return { store: this.store, revision: this.changes.length, recent };
@@ -109,19 +115,27 @@ test("of many peers that come at once a few are asked at a time, and all in the 
   expect(holders.of(digestAt(3)).size).toBe(49);
 });
 
-type Step = { readonly kind: "toggle" | "beat" | "lost" | "anew" | "time"; readonly index: number };
+test("a store that was put back to what it was is asked for its list", async () => {
+  const peer = new Peer("one");
+  const { holders, clock } = follow(peer);
+  for (let i = 0; i < 10; i++) peer.toggle(i);
+  holders.hear("one", peer.beat());
+  peer.goBack();
+  for (let beat = 0; beat < 2; beat++) {
+    await clock.advance(limits.listAskAgainMs);
+    holders.hear("one", peer.beat());
+    await settle();
+    expect(known(holders, peer)).toEqual(truth(peer));
+  }
+});
+
+type Step = {
+  readonly kind: "toggle" | "storm" | "beat" | "lost" | "anew" | "time";
+  readonly index: number;
+};
 const steps = fc.array(
   fc.record({
-    kind: fc.constantFrom<Step["kind"]>(
-      "toggle",
-      "toggle",
-      "toggle",
-      "toggle",
-      "beat",
-      "lost",
-      "anew",
-      "time",
-    ),
+    kind: fc.constantFrom<Step["kind"]>("toggle", "toggle", "storm", "beat", "beat", "lost", "anew", "time"),
     index: fc.integer({ min: 0, max: 40 }),
   }),
   { maxLength: 120 },
@@ -134,6 +148,8 @@ test("whatever beats are lost and whatever changes while the list is read: what 
       const { holders, clock } = follow(peer);
       for (const { kind, index } of all) {
         if (kind === "toggle") peer.toggle(index);
+        // More than a beat tells.
+        if (kind === "storm") for (let i = 0; i <= limits.changesTold; i++) peer.toggle(index + i);
         if (kind === "beat") holders.hear("one", peer.beat());
         if (kind === "anew") peer.beginAnew();
         if (kind === "time") await clock.advance(500);
