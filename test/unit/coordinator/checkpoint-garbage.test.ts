@@ -24,6 +24,7 @@ beforeEach(async () => {
 /** A look around, after so long without a coordinator: a day of looks would take a minute here. */
 async function pass(awayMs = 0): Promise<void> {
   if (awayMs > 0) {
+    await bench.coordinator.close();
     bench.crash();
     await bench.clock.advance(awayMs);
     await bench.start();
