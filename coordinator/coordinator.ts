@@ -1,5 +1,5 @@
 import { issueToken } from "../protocol/credentials.ts";
-import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
+import { toRingfoldError } from "../protocol/errors.ts";
 import { Holders } from "../protocol/holdings.ts";
 import type { PeerView } from "../protocol/messages/api.ts";
 import { reportJob } from "../protocol/messages/job.ts";
@@ -20,6 +20,7 @@ import { MembershipDesk } from "./membership-desk.ts";
 import { coalesced, repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
 import type { Coordinator } from "./port.ts";
+import { assertMatches } from "./precondition.ts";
 import { QuotaDesk } from "./quota-desk.ts";
 import { ReplicationDesk } from "./replication-desk.ts";
 import { ReportFilter } from "./report-filter.ts";
@@ -311,14 +312,6 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       jobs.close();
     },
   };
-}
-
-/** @throws RingfoldError PRECONDITION_FAILED, also where there is nothing that could match (RFC 9110, section 13.1.1) */
-function assertMatches(revision: () => string | undefined, ifMatch: readonly string[] | undefined): void {
-  if (!ifMatch) return;
-  const present = revision();
-  if (present === undefined || !(ifMatch.includes("*") || ifMatch.includes(present)))
-    throw new RingfoldError("PRECONDITION_FAILED", "it has been changed since its ETag was read");
 }
 
 /** Of whoever leads, now or later; a token holds 32. */
