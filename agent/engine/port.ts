@@ -90,7 +90,7 @@ export type StageInputs = Omit<Batch, "targets">;
 export interface StageGradients {
   /** f32 [elements of the stage's layout]. */
   readonly parameters: Float32Array;
-  /** f32 [at least exampleCount · inputSize]: what the stage before goes on with; the first one has none. */
+  /** f32 [at least exampleCount · inputSize]: what the stage before goes on with; none where nothing before it learns. */
   readonly inputs: Float32Array | undefined;
 }
 
@@ -110,6 +110,8 @@ export interface StageModel {
   /** Elements of one example. */
   readonly inputSize: number;
   readonly outputSize: number;
+  /** Whether a layer before these has something to learn: else nobody asks for the gradient of what comes in. */
+  readonly learnsBefore: boolean;
   /** Writes the parameters before the first step, in layout order; the stage itself stays as it is. */
   writeBeginning(into: Float32Array): void;
   /** Copies the parameters of these layers into `into`, in layout order. */

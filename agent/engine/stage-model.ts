@@ -87,6 +87,10 @@ class LayerStage implements StageModel {
     return this.#weights.layout;
   }
 
+  get learnsBefore(): boolean {
+    return layoutOf(this.#model.graph.layers.slice(0, this.range.fromLayer)).length > 0;
+  }
+
   get wholeLayout() {
     return layoutOf(this.#model.graph.layers);
   }

@@ -98,10 +98,14 @@ export function trainedStage(stage: StageModel, freeze: readonly string[] = []):
   if (freeze.length === 0) return stage;
   const part = new TrainedSlots(stage, freeze);
   const { description, range, wholeLayout, inputSize, outputSize } = stage;
+  const before = description.layers
+    .slice(0, range.fromLayer)
+    .reduce((count, { parameterCount }) => count + parameterCount, 0);
   const ofWhole = ({ inputs }: StageGradients) => ({ parameters: part.whole, inputs });
   return {
     ...{ description, range, wholeLayout, inputSize, outputSize },
     layout: part.layout,
+    learnsBefore: wholeLayout.some((slot) => slot.offset < before && !part.isFrozen(slot)),
     writeBeginning: (into) => {
       stage.writeBeginning(part.whole);
       part.gather(into);
@@ -129,6 +133,7 @@ class TrainedSlots {
   readonly layout: readonly ParameterSlot[];
   /** f32, in the model's layout: gradients on their way to `gather`. */
   readonly whole: Float32Array;
+  readonly isFrozen: (slot: ParameterSlot) => boolean;
   readonly #model: Parameterised;
   readonly #kept: readonly ParameterSlot[];
   /** Of the model: the frozen ones stay as they are, and the trained ones pass through. */
@@ -138,6 +143,7 @@ class TrainedSlots {
   constructor(model: Parameterised, freeze: readonly string[]) {
     const { layout, wholeLayout = layout } = model;
     const isFrozen = matcherOf(freeze, "freeze", wholeLayout);
+    this.isFrozen = isFrozen;
     if (wholeLayout.every(isFrozen)) throw new RingfoldError("JOB_INVALID", "freeze leaves nothing to train");
     model.spare?.(isFrozen);
     this.#model = model;

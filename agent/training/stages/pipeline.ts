@@ -92,9 +92,11 @@ async function takeBackward(
 ): Promise<BatchResult> {
   const { column, model, of } = at;
   const exampleCount = of.examples.length;
-  // The count of targets goes to the stages before as the last element of a gradient: they know no targets.
-  const inputGradient = inputs && new Float32Array(inputs.length + 1);
-  const into = { parameters, inputs: inputGradient?.subarray(0, -1) };
+  // The count of targets goes to the stages before as the last element of a gradient: they know no targets. Where nothing
+  // before learns it goes alone, as a sign that another micro-batch may come.
+  const { learnsBefore, layout } = model;
+  const inputGradient = inputs && new Float32Array((learnsBefore ? inputs.length : 0) + 1);
+  const into = { parameters, inputs: learnsBefore ? inputGradient?.subarray(0, -1) : undefined };
   let result = { lossSum: 0, targetCount: 0, correctCount: 0 };
   let targetCount: number;
   if (column.isLast) {
@@ -102,12 +104,15 @@ async function takeBackward(
     result = await model.gradient({ ...batch, ...of, ...(inputs ? { inputs } : {}) }, into);
     targetCount = result.targetCount;
   } else {
-    const received = new Float32Array(exampleCount * model.outputSize + 1);
+    const learns = learnsBefore || layout.length > 0;
+    const received = new Float32Array((learns ? exampleCount * model.outputSize : 0) + 1);
     await column.receive("after", "gradients", received, signal);
     targetCount = received.at(-1)!;
-    const batch = inputs ? { exampleCount, inputs } : await at.load(of, signal);
-    const outputGradient = received.subarray(0, -1);
-    await model.backward({ ...batch, ...of }, { outputGradient, targetCount }, into);
+    if (learns) {
+      const batch = inputs ? { exampleCount, inputs } : await at.load(of, signal);
+      const outputGradient = received.subarray(0, -1);
+      await model.backward({ ...batch, ...of }, { outputGradient, targetCount }, into);
+    }
   }
   if (inputGradient) {
     inputGradient[inputGradient.length - 1] = targetCount;

@@ -51,6 +51,7 @@ export class LayeredStage implements StageModel {
   readonly range: LayerRange;
   readonly layout: readonly ParameterSlot[];
   readonly wholeLayout = layoutOf({ fromLayer: 0, toLayer: layerCount });
+  readonly learnsBefore: boolean;
   readonly inputSize: number;
   readonly outputSize: number;
   readonly #seed: number;
@@ -60,6 +61,7 @@ export class LayeredStage implements StageModel {
   constructor(spec: JobSpec & { readonly stages: number }, stage: number, hooks: LayeredModelHooks) {
     this.range = cutIntoStages(spec, description)[stage]!;
     this.layout = layoutOf(this.range);
+    this.learnsBefore = this.range.fromLayer > 0;
     this.inputSize = widths[this.range.fromLayer]!;
     this.outputSize = widths[this.range.toLayer]!;
     this.#seed = spec.seed;

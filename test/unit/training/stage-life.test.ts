@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine } from "../../../agent/engine/port.ts";
 import { layWeights, trainedPart } from "../../../agent/training/fine-tuning.ts";
@@ -112,6 +112,23 @@ test.each<{ what: string; changes: Partial<JobSpec> }>([
   expect(weights).toEqual(whole.weights);
   const trained = ranks.reduce((sum, { trainer }) => sum + trainer.state.parameters.length, 0);
   expect(trained).toBe(whole.trainer.state.parameters.length);
+});
+
+test("nothing goes back to a stage that has nothing to learn", async () => {
+  const backwardOf = async (freeze: string[]) => {
+    const world = { engine, data, spec: { ...specOf({ freeze, epochs: 1 }), stages: 2 } };
+    const ranks = await openStageRanks(1, world);
+    const [first, last] = [ranks[0]!, ranks[1]!];
+    const backward = vi.spyOn(first.model, "backward");
+    for (const outcome of await runStages(ranks)) expect(outcome).toMatchObject({ value: "done" });
+    for (const { model } of ranks) model.close();
+    return { calls: backward.mock.calls.length, sentBack: last.ring.column.sentBytes };
+  };
+  const learning = await backwardOf(["*bias"]);
+  const frozen = await backwardOf(["dense_1", "dense_2"]);
+  expect(learning.calls).toBeGreaterThan(0);
+  expect(frozen.calls).toBe(0);
+  expect(frozen.sentBack).toBeLessThan(learning.sentBack);
 });
 
 test("a layer that is named nowhere is refused by every stage; one of another stage is none of its business", async () => {
