@@ -29,6 +29,7 @@ export function reportOfFailure(
         ...{ stepMs: trainer.stall.stepMs, point: trainer.point() },
         suspect: typeof data.peer === "string" ? data.peer : null,
         detail: `${code}: ${message}`.slice(0, 2_000),
+        ...(typeof data.missing === "string" ? { missing: data.missing } : {}),
       };
   }
 }

@@ -3,7 +3,7 @@ import { compareCheckpoint, compareResult } from "./divergence.ts";
 import type { JobDraft } from "./job-draft.ts";
 import { failuresMax } from "./job-members.ts";
 import type { Member } from "./job-record.ts";
-import { choseStages } from "./stages.ts";
+import { choseStages, noteMissing } from "./stages.ts";
 
 const evaluationsKept = 500;
 
@@ -22,11 +22,13 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       if (!current || member.phase !== "running") return;
       draft.setPhase(member, "ended");
       member.point = report.point;
+      if (report.missing) noteMissing(job, report.missing);
       if (report.stepMs !== null) job.stepMs = Math.max(job.stepMs ?? 0, report.stepMs);
       draft.interrupt();
       return;
     case "resumed": {
       const generation = job.generations.at(-1);
+      if (current) job.missing = {};
       if (!current || !generation || job.recoveringSinceMs === null) return;
       generation.recoveryMs = draft.world.nowMs - job.recoveringSinceMs;
       job.recoveringSinceMs = null;

@@ -67,6 +67,23 @@ export function canFetchStages({ spec, checkpoints }: JobRecord, step: number): 
   );
 }
 
+/**
+ * A checkpoint that nobody has had for this many tries, which are made ever more slowly, is given up after about half a minute. The
+ * agents that had it are gone for ever, or have newer ones in its place, of which the coordinator never heard: either is as true of
+ * those before it.
+ */
+const triesMax = 10;
+
+export function noteMissing(job: JobRecord, artefact: string): void {
+  job.missing[artefact] = (job.missing[artefact] ?? 0) + 1;
+  if (job.missing[artefact] < triesMax) return;
+  delete job.missing[artefact];
+  const lost = job.checkpoints.find((checkpoint) => checkpoint.artefact === artefact);
+  if (!lost) return;
+  job.checkpoints = job.checkpoints.filter(({ step }) => step > lost.step);
+  job.changes.push(`nobody has the checkpoint of step ${lost.step} of stage ${lost.stage}`);
+}
+
 /** How many copies of the model these members can hold. */
 export function replicaCount({ spec }: JobRecord, members: readonly Member[]): number {
   const stages = stageCountOf(spec) ?? 1;

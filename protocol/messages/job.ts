@@ -261,6 +261,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     /** The neighbour that is to blame, where one is known. */
     suspect: peerIdSchema.nullable(),
     detail: z.string().max(2_000),
+    /** The checkpoint that this rank was to begin from, where nobody in reach has it. */
+    missing: digestSchema.optional(),
     /** The held-out set, where the job has reached its bound; its checkpoint has been reported. */
     evaluation: evaluationSchema.optional(),
   }),

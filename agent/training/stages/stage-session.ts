@@ -100,7 +100,7 @@ export async function assembleStageSession(
   const stateOf = async (digest: string | null, signal: AbortSignal) => {
     if (digest === null) return trainer.encodeBeginning();
     if (store.stat(digest) === undefined)
-      await parts.fetchArtefact(digest, signal).catch(asUnreachable(stage));
+      await parts.fetchArtefact(digest, signal).catch(asUnreachable({ stage, missing: digest }));
     return store.get(digest);
   };
   const host = new StageHost({ peerId, plane, digestState: parts.digestState, nowMs, stateOf });
@@ -112,10 +112,10 @@ export async function assembleStageSession(
 }
 
 /** Who has the checkpoint may be away for a moment: that says nothing against whoever asks for it. */
-const asUnreachable = (stage: number) => (cause: unknown) => {
+const asUnreachable = (data: { readonly stage: number; readonly missing: string }) => (cause: unknown) => {
   if (!(cause instanceof RingfoldError && cause.code === "ARTEFACT_MISSING")) throw cause;
-  const message = `nobody in reach has the checkpoint of stage ${stage} that all are to begin from`;
-  throw new RingfoldError("PEER_UNREACHABLE", message, { stage }, { cause });
+  const message = `nobody in reach has the checkpoint of stage ${data.stage} that all are to begin from`;
+  throw new RingfoldError("PEER_UNREACHABLE", message, data, { cause });
 };
 
 /** The runner is told of its stage alone. */

@@ -73,3 +73,27 @@ test("what a trainer of another stage says is not taken for this one's", () => {
   bench.ready(1, { stage: 1, point: pointOf(1, 0) });
   expect(bench.job.members[[...bench.peers.keys()][0]!]!.phase).toBe("preparing");
 });
+
+test("a checkpoint that nobody has is given up after a while, with those before it: all begin anew", () => {
+  const bench = runStages(2, { min: 2, max: 2, spares: 0 });
+  for (const step of [50, 100]) {
+    for (const index of [1, 2]) {
+      const point = pointOf(stageOf(bench, index), step);
+      bench.checkpoint(index, step, { point, artefact: digestOf(step === 50 ? "a" : "e") });
+    }
+  }
+  bench.peer(3).peer(2, { connected: false });
+  ended(bench, 1, 120);
+  ready(bench, 3);
+  const starts: number[] = [];
+  for (let tries = 0; bench.job.plan!.start.step === 100 && tries < 20; tries++) {
+    starts.push(bench.job.plan!.start.step);
+    bench.ended(1, 120, { point: pointOf(0, 120) });
+    bench.ended(3, 0, { point: pointOf(1, 0), missing: digestOf("e") });
+    while (bench.job.state === "reforming") bench.tick(1_000);
+  }
+  expect(starts).toHaveLength(10);
+  expect(bench.job.plan).toMatchObject({ start: { step: 0 } });
+  expect(bench.job.checkpoints).toEqual([]);
+  expect(bench.job.plan!.reason).toContain("nobody has the checkpoint of step 100 of stage");
+});
