@@ -8,7 +8,6 @@ import { kadDHT, passthroughMapper } from "@libp2p/kad-dht";
 import { noise } from "@libp2p/noise";
 import { peerIdFromString } from "@libp2p/peer-id";
 import { ping } from "@libp2p/ping";
-import { preSharedKey } from "@libp2p/pnet";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
 import { type Multiaddr, multiaddr } from "@multiformats/multiaddr";
@@ -22,6 +21,7 @@ import { lanServiceTag } from "./lan-records.ts";
 import { ipv4Host, isLoopback } from "./local-address.ts";
 import { trustInterfaceAddresses, withoutLoopback } from "./own-addresses.ts";
 import { createRequester, registerHandler } from "./request.ts";
+import { protectSwarm } from "./swarm-protector.ts";
 
 export interface NetworkOptions {
   readonly privateKey: Ed25519PrivateKey;
@@ -139,7 +139,7 @@ async function startNode({ privateKey, swarmKey, listen, relay }: NetworkOptions
   try {
     return await createLibp2p({
       privateKey,
-      connectionProtector: preSharedKey({ psk: new TextEncoder().encode(swarmKey) }),
+      connectionProtector: protectSwarm(swarmKey),
       addresses: { listen: [`/ip4/${listen.host}/tcp/${listen.port}`], announceFilter: withoutLoopback },
       transports: [tcp(), circuitRelayTransport()],
       connectionEncrypters: [noise()],

@@ -77,6 +77,20 @@ test("a request ends at its deadline and when its caller aborts", async () => {
   ).rejects.toMatchObject({ code: "CANCELLED" });
 });
 
+test("large messages over several connections, as many as a data set has", async () => {
+  const [first, ...others] = (await open(3)).nodes;
+  const large = { ...echo, requestBytesMax: 2_000_000, responseBytesMax: 2_000_000, timeoutMs: 20_000 };
+  first!.handle(large, async ({ text }, { from }) => ({ text, from }));
+  const text = "0123456789abcdef".repeat(2 ** 16);
+  const ask = async (node: (typeof others)[number]) => {
+    for (let i = 0; i < 60; i++) {
+      const answer = await node.request(first!.peerId, large, { text: i % 10 === 0 ? text : `short ${i}` });
+      expect(answer.text === (i % 10 === 0 ? text : `short ${i}`)).toBe(true);
+    }
+  };
+  await Promise.all(others.map(ask));
+}, 60_000);
+
 test("a fact reaches every other peer, also those without a direct connection", async () => {
   const { nodes } = await open(3);
   const heard = Promise.all(
