@@ -83,8 +83,8 @@ export const limits = {
   jobLogBytes: 256 * kib,
   scriptSourceBytes: 512 * kib,
   scriptMessageBytes: 4 * mib,
-  /** Steps that the script of a rank alone runs ahead of what its agent has heard of. */
-  scriptStepsAhead: 16,
+  /** Steps that the script of a rank alone runs ahead of what its agent has heard of: on a busy machine that is away for a tenth of a second. */
+  scriptStepsAhead: 64,
   dialTimeoutMs: 5_000,
   /** A peer that sends, or takes, no whole frame for this long is stalled; the socket answers sooner if it died. */
   hopTimeoutMs: 15_000,

@@ -17,7 +17,7 @@ import { parseBenchOptions, runBench } from "./bench-program.ts";
  * What the engine torch costs: PyTorch alone against a ring of one, in turns of 25 steps in one script, and
  * DistributedDataParallel on Gloo against a ring of two; one thread and a batch of 64 on each rank, forward, backward, Adam.
  *
- *     node scripts/bench/torch.ts [--python PATH] [--rounds N] [--steps N] [--ranks LIST]     a table
+ *     node scripts/bench/torch.ts [--python PATH] [--rounds N] [--steps N] [--ranks LIST] [--models LIST]
  *     node scripts/bench/torch.ts --json    rows {model, ranks, way, samplesPerSecond, ratio}
  *
  * Each figure is the median of the rounds, of all ranks together; `ratio` is the median of the rounds' ratios.
@@ -32,6 +32,7 @@ interface Flags {
   readonly rounds: string;
   readonly steps: string;
   readonly ranks: string;
+  readonly models: string;
 }
 type Way = "plain" | "gloo" | "ringfold" | "ringfold plaintext";
 interface Row {
@@ -151,7 +152,7 @@ async function measureAll(flags: Flags, cluster: LocalCluster, folder: string): 
   const [rounds, steps] = [Number(flags.rounds), Number(flags.steps)];
   const ours = (lane: Lane) => measureRingfold(lane, cluster, folder);
   const gloo = (lane: Lane) => measureGloo(lane, folder);
-  for (const model of ["cnn", "mlp"]) {
+  for (const model of flags.models.split(",")) {
     for (const ranks of flags.ranks.split(",").map(Number)) {
       const speeds = await measureRounds({ model, ranks, rounds, steps, python }, { ours, gloo });
       const anchor = [...speeds.values()][0]!;
@@ -170,7 +171,8 @@ async function main(): Promise<void> {
       .option("--python <path>", "one that has torch", "/usr/bin/python3")
       .option("--rounds <count>", "of all lanes, in turns", "3")
       .option("--steps <count>", "of each lane, best a multiple of 25", "200")
-      .option("--ranks <list>", "world sizes", "1,2"),
+      .option("--ranks <list>", "world sizes", "1,2")
+      .option("--models <list>", "of cnn and mlp", "cnn,mlp"),
   );
   if (!flags) return;
   const folder = await mkdtemp(join(tmpdir(), "ringfold-bench-torch-"));

@@ -14,11 +14,17 @@ import os
 import select
 import socket
 import struct
+import time
 from typing import Any, Iterable, Protocol, Sequence
 
 PROTOCOL = 2
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+#: For so long a rank that runs ahead keeps what it tells its agent, and does not look whether that has said something.
+HOLD_SECONDS = 0.05
 
+
+#: json.dumps makes an encoder each time.
+_json = json.JSONEncoder(allow_nan=False).encode
 
 #: Of this process; the launcher opens it.
 current: Channel | None = None
@@ -36,15 +42,29 @@ class Channel:
 
     def __init__(self, folder: str | None = None) -> None:
         """@raises RuntimeError where no agent has started this process"""
+        self._held: list[dict[str, Any]] = []
         self.folder = folder or _environment("RINGFOLD_FOLDER")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(os.path.join(self.folder, "socket"))
 
     def send(self, kind: str, **fields: Any) -> None:
-        text = json.dumps({"kind": kind, **fields}, allow_nan=False).encode()
-        if len(text) > MESSAGE_BYTES_MAX:
-            raise ValueError(f"a message of {len(text)} bytes is too large for the agent")
-        self._socket.sendall(struct.pack("<I", len(text)) + text)
+        """Behind what is held. @raises ValueError for a message that is too large"""
+        self.hold(kind, **fields)
+        self.flush()
+
+    def hold(self, kind: str, **fields: Any) -> None:
+        """Keeps a message until others go: an agent that is woken up for each takes time from the script on a busy machine."""
+        self._held.append({"kind": kind, **fields})
+
+    def flush(self) -> None:
+        held, self._held = self._held, []
+        frames = []
+        for message in held:
+            text = _json(message).encode()
+            if len(text) > MESSAGE_BYTES_MAX:
+                raise ValueError(f"a message of {len(text)} bytes is too large for the agent")
+            frames.append(struct.pack("<I", len(text)) + text)
+        self._socket.sendall(b"".join(frames))
 
     def has_arrived(self) -> bool:
         """Whether there is something to receive at once."""
@@ -104,6 +124,7 @@ class Session:
         self.gradients: mmap.mmap | None = None
         #: The steps before this one need no answer: this rank is alone, and its agent wants nothing of its state.
         self._free_until = 0
+        self._flushed = 0.0
 
     def announce(
         self, layout: Sequence[tuple[str, Sequence[int], int]], total_steps: int, steps_per_epoch: int, device: str
@@ -143,14 +164,19 @@ class Session:
         self, step: int, totals: dict[str, float], non_finite: str | None = None, checkpoint: bool = False
     ) -> dict[str, Any]:
         """Sums `gradients` and `totals` over all ranks, in place. @returns the agent's answer; raises Reformed"""
-        while self._free_until > 0 and self._channel.has_arrived():
+        now = time.monotonic()
+        flushes = now - self._flushed > HOLD_SECONDS
+        while flushes and self._free_until > 0 and self._channel.has_arrived():
             self._heard_free(self._channel.receive())
         waits = step >= self._free_until or non_finite is not None
         if checkpoint:
             self._free_until = 0  # it is written when the next step comes to this point
-        self._channel.send(
+        self._channel.hold(
             "reduce", step=step, totals=totals, nonFinite=non_finite, wantsCheckpoint=checkpoint, waits=waits
         )
+        if waits or flushes:
+            self._flushed = now
+            self._channel.flush()
         if waits:
             return self._wait()
         return {"exampleCount": totals["exampleCount"], "pauses": False, "skipped": False}
