@@ -1,8 +1,9 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { readScriptLog } from "../../agent/torch/script-log.ts";
 import { ScriptProcess } from "../../agent/torch/script-process.ts";
 import { TorchTrainer } from "../../agent/torch/torch-trainer.ts";
 import { CatchUp } from "../../agent/training/healing/catch-up.ts";
@@ -296,6 +297,26 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
     await process.close();
     expect(readdirSync("/dev/shm").filter((name) => name.startsWith("ringfold-"))).toEqual(before);
   });
+
+  test("a script that never comes to its loop is named, and its log says where it stands", async () => {
+    const process = await openScript(["3", "sleeps"]);
+    await expect(process.expect("ready", 100)).rejects.toMatchObject({ code: "SCRIPT_SILENT" });
+    await process.ended;
+    expect(readFileSync(process.logPath, "utf8")).toMatch(
+      /Fatal Python error: Aborted[\s\S]*counting-script\.py", line \d+/,
+    );
+  });
+
+  test("of 100 MB of output the newest is kept, with the traceback", async () => {
+    const process = await openScript(["3", "floods"]);
+    await expect(process.expect("ready", 60_000)).rejects.toMatchObject({ code: "SCRIPT_FAILED" });
+    const folder = dirname(process.logPath);
+    const kept = readdirSync(folder).filter((name) => name.endsWith(".log"));
+    const bytes = kept.reduce((total, name) => total + statSync(join(folder, name)).size, 0);
+    expect(bytes).toBeLessThanOrEqual(limits.scriptLogBytes);
+    const { text } = readScriptLog(folder, { after: -400, bytesMax: 400, isOver: true });
+    expect(text).toMatch(/ValueError: after the flood\n$/);
+  }, 60_000);
 
   test("no Python, and a Python that does not know torch", async () => {
     await expect(openScript(["3"], { python: join(temporaryFolder(), "python") })).rejects.toMatchObject({
