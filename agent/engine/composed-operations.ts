@@ -34,17 +34,6 @@ export function composedOperations(tf: Tf): Operations {
     gelu: (x, form) => gelu(tf, x, form),
     attention: (q, k, v, options) => attention(tf, [q, k, v], options),
     embedding: (table, ids) => tf.gather(table, ids as Tensor1D),
-    lstmCell(z, c) {
-      const [input, forget, candidate, output] = tf.split(z, 4, 1) as [
-        Tensor2D,
-        Tensor2D,
-        Tensor2D,
-        Tensor2D,
-      ];
-      const kept = tf.mul<Tensor2D>(tf.sigmoid(forget), c);
-      const next = tf.add<Tensor2D>(kept, tf.mul(tf.sigmoid(input), tf.tanh(candidate)));
-      return { h: tf.mul<Tensor2D>(tf.sigmoid(output), tf.tanh(next)), c: next };
-    },
   };
 }
 

@@ -29,9 +29,15 @@ export function recurrent(
   const [batch, places, width] = x.shape;
   const { units, go_backwards, return_sequences } = layer.config;
   const kernel = weights.kernel as Tensor2D;
-  const projected = operations.dense(tf.reshape(x, [-1, width]), kernel, inputBias(layer, weights), false);
-  const steps = tf.unstack(tf.reshape(projected, [batch, places, kernel.shape[1]]), 1) as Tensor2D[];
-  const keeps = mask ? (tf.unstack(tf.expandDims(mask, 2), 1) as Tensor2D[]) : null;
+  const rows = operations.dense(tf.reshape(x, [-1, width]), kernel, inputBias(layer, weights), false);
+  const projected = tf.reshape(rows, [batch, places, kernel.shape[1]]) as Tensor3D;
+  const whole = wholeSequence(runtime, layer, weights, projected, mask);
+  if (whole)
+    return return_sequences ? whole : tf.reshape(tf.slice(whole, [0, places - 1, 0]), [batch, units]);
+  // TF.js has no gradient of an unstack to one.
+  const apart = (x: Tensor) => (places === 1 ? [tf.squeeze(x, [1])] : tf.unstack(x, 1)) as Tensor2D[];
+  const steps = apart(projected);
+  const keeps = mask ? apart(tf.expandDims(mask, 2)) : null;
   const cell = layer.kind === "LSTM" ? lstmCell(runtime, layer, weights) : gruCell(runtime, layer, weights);
   const stateCount = layer.kind === "LSTM" ? 2 : 1;
   let state: Tensor2D[] = Array.from({ length: stateCount }, () => tf.zeros([batch, units]));
@@ -46,6 +52,23 @@ export function recurrent(
     outputs.push(state[0]!);
   }
   return return_sequences ? tf.stack(outputs, 1) : outputs.at(-1)!;
+}
+
+/** All states at once, where the engine has the layer whole. */
+function wholeSequence(
+  { operations: { sequences } }: Runtime,
+  layer: RecurrentLayer,
+  weights: LayerWeights,
+  projected: Tensor3D,
+  mask: Tensor2D | null,
+): Tensor3D | undefined {
+  const { activation, recurrent_activation, go_backwards: goBackwards } = layer.config;
+  if (!sequences || activation !== "tanh" || recurrent_activation !== "sigmoid") return undefined;
+  const kernel = weights.recurrent_kernel as Tensor2D;
+  if (layer.kind === "LSTM") return sequences.lstm(projected, kernel, { goBackwards, mask });
+  const { reset_after: resetAfter } = layer.config;
+  const bias = stateBiasOf(layer, weights);
+  return sequences.gru(projected, kernel, { goBackwards, mask, resetAfter, bias });
 }
 
 /** @returns as `recurrent`, of twice the width where both ways are laid side by side */
@@ -94,20 +117,17 @@ function inputBias(layer: RecurrentLayer, { bias }: LayerWeights): Tensor1D | nu
   if (!bias) return null;
   return layer.kind === "GRU" && layer.config.reset_after ? row(bias, 0) : (bias as Tensor1D);
 }
+const stateBiasOf = ({ config }: Pick<GruLayer, "config">, { bias }: LayerWeights): Tensor1D | null =>
+  bias && config.reset_after ? row(bias, 1) : null;
 const row = (bias: Tensor, index: number): Tensor1D => bias.slice([index, 0], [1, -1]).reshape([-1]);
 
 /** Source: Hochreiter & Schmidhuber, 1997; gates in Keras' order: input, forget, candidate, output. */
 function lstmCell(runtime: Runtime, { config }: LstmLayer, weights: LayerWeights): Cell {
   const { tf, operations } = runtime;
   const kernel = weights.recurrent_kernel as Tensor2D;
-  const isUsual = config.activation === "tanh" && config.recurrent_activation === "sigmoid";
   const gate = (z: Tensor) => applyActivation(runtime, config.recurrent_activation, z);
   return (x, [h, c]) => {
     const z = tf.add<Tensor2D>(x, operations.dense(h!, kernel, null, false));
-    if (isUsual) {
-      const next = operations.lstmCell(z, c!);
-      return [next.h, next.c];
-    }
     const [i, f, candidate, o] = tf.split(z, 4, 1);
     const fresh = tf.mul(gate(i!), applyActivation(runtime, config.activation, candidate!));
     const state = tf.add<Tensor2D>(tf.mul(gate(f!), c!), fresh);
@@ -122,7 +142,7 @@ function gruCell(runtime: Runtime, { config }: GruLayer, weights: LayerWeights):
   const kernel = weights.recurrent_kernel as Tensor2D;
   const gate = (z: Tensor) => applyActivation(runtime, config.recurrent_activation, z);
   const candidateOf = (z: Tensor) => applyActivation(runtime, config.activation, z);
-  const stateBias = reset_after && weights.bias ? row(weights.bias, 1) : null;
+  const stateBias = stateBiasOf({ config }, weights);
   const gateKernel = reset_after ? kernel : (tf.slice(kernel, [0, 0], [units, 2 * units]) as Tensor2D);
   const ownKernel = reset_after ? null : (tf.slice(kernel, [0, 2 * units], [units, units]) as Tensor2D);
   return (x, [h]) => {

@@ -49,6 +49,27 @@ export interface AttentionOptions {
   readonly keyMask: Tensor2D | null;
 }
 
+export interface SequenceOptions {
+  readonly goBackwards: boolean;
+  /** f32 [batch, places]: 0 where the state stays as it is, 1 elsewhere. */
+  readonly mask: Tensor2D | null;
+}
+
+/**
+ * Recurrent layers with the activations tanh and sigmoid, whole. x [batch, places, gates · units] is the input's part of the gates,
+ * kernel [units, gates · units]; gates in Keras' order. All states: [batch, places, units], in the order in which the places are
+ * come to. Sources: Hochreiter & Schmidhuber, 1997, and Gers et al., 2000; Cho et al., 2014.
+ */
+export interface Sequences {
+  lstm(x: Tensor3D, kernel: Tensor2D, options: SequenceOptions): Tensor3D;
+  /** `bias` [3 · units] goes with the state, and only where the reset lies behind the product (`resetAfter`). */
+  gru(
+    x: Tensor3D,
+    kernel: Tensor2D,
+    options: SequenceOptions & { readonly resetAfter: boolean; readonly bias: Tensor1D | null },
+  ): Tensor3D;
+}
+
 /**
  * The operations that some engine does better than TF.js composes them. All are differentiable in their float inputs,
  * once (no gradient of a gradient).
@@ -84,12 +105,8 @@ export interface Operations {
   attention(q: Tensor3D, k: Tensor3D, v: Tensor3D, options: AttentionOptions): Tensor3D;
   /** Rows of table [rows, width] by ids (int32, any shape, within range): shape [...ids, width]. */
   embedding(table: Tensor2D, ids: Tensor): Tensor;
-  /**
-   * One step of an LSTM behind its matrix products: z [n, 4·units] are the gates before their activations, in Keras'
-   * order (input, forget, candidate, output); c [n, units] is the cell's state.
-   * Source: Hochreiter & Schmidhuber, 1997; forget gate of Gers et al., 2000.
-   */
-  lstmCell(z: Tensor2D, c: Tensor2D): { h: Tensor2D; c: Tensor2D };
+  /** Absent where the places of a sequence are composed one after the other. */
+  readonly sequences?: Sequences;
 }
 
 /** `activate` of a backend that is up. */

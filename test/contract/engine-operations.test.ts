@@ -1,4 +1,4 @@
-import type { Rank, Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "@tensorflow/tfjs";
+import type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "@tensorflow/tfjs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { AttentionOptions, Operations, Runtime, Tf } from "../../agent/engine/runtime.ts";
@@ -189,31 +189,6 @@ const cases: Record<string, [readonly Shape[], Case]> = {
           "int32",
         ),
       ),
-  ],
-  "lstm cell": [
-    [
-      [5, 12],
-      [5, 3],
-    ],
-    (o, tf, [z, c]) => {
-      const next = o.lstmCell(tf.mul(z!, 6), c as Tensor2D);
-      return tf.concat([next.h, next.c], 1);
-    },
-  ],
-  "lstm cell over time": [
-    [
-      [3, 7],
-      [7, 28],
-      [7, 28],
-    ],
-    (o, tf, [x, w, u]) => {
-      let state = { h: tf.zeros<Rank.R2>([3, 7]), c: tf.zeros<Rank.R2>([3, 7]) };
-      for (let t = 0; t < 4; t++) {
-        const z = tf.add<Tensor2D>(tf.matMul(x!, w!), tf.matMul(state.h, u!));
-        state = o.lstmCell(z, state.c);
-      }
-      return state.h;
-    },
   ],
 };
 

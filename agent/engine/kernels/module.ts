@@ -21,6 +21,8 @@ export type WindowGeometry = readonly [
 /** Sizes in elements; `size` is the width of a head. */
 type AttentionGeometry = readonly [batch: number, queries: number, keys: number, heads: number, size: number];
 
+type SequenceGeometry = readonly [batch: number, places: number, units: number, backwards: 0 | 1];
+
 /** Distance of a filter's taps, in pixels. */
 export type Dilations = readonly [dilationHeight: number, dilationWidth: number];
 
@@ -176,25 +178,30 @@ export interface KernelExports {
     dout: Pointer,
     ...call: [...AttentionGeometry, dq: Pointer, dk: Pointer, dv: Pointer, dscore: Pointer, scratch: Pointer]
   ): void;
-  lstmCell(
-    z: Pointer,
-    c: Pointer,
-    rows: number,
-    units: number,
-    gates: Pointer,
-    h: Pointer,
-    next: Pointer,
+  recurrentScratch(batch: number, units: number): number;
+  lstm(
+    ...call: [
+      ...[x: Pointer, kernel: Pointer, mask: Pointer, ...SequenceGeometry],
+      ...[kept: Pointer, out: Pointer, scratch: Pointer],
+    ]
   ): void;
-  lstmCellGrad(
-    gates: Pointer,
-    c: Pointer,
-    next: Pointer,
-    dh: Pointer,
-    dnext: Pointer,
-    rows: number,
-    units: number,
-    dz: Pointer,
-    dc: Pointer,
+  lstmGrad(
+    ...call: [
+      ...[kernel: Pointer, mask: Pointer, kept: Pointer, out: Pointer, dy: Pointer, ...SequenceGeometry],
+      ...[dx: Pointer, dkernel: Pointer, scratch: Pointer],
+    ]
+  ): void;
+  gru(
+    ...call: [
+      ...[x: Pointer, kernel: Pointer, bias: Pointer, mask: Pointer, ...SequenceGeometry, resetAfter: 0 | 1],
+      ...[kept: Pointer, out: Pointer, scratch: Pointer],
+    ]
+  ): void;
+  gruGrad(
+    ...call: [
+      ...[kernel: Pointer, mask: Pointer, kept: Pointer, out: Pointer, dy: Pointer, ...SequenceGeometry],
+      ...[resetAfter: 0 | 1, dx: Pointer, dkernel: Pointer, dbias: Pointer, scratch: Pointer],
+    ]
   ): void;
   softmax(x: Pointer, out: Pointer, rows: number, columns: number): void;
   softmaxCrossEntropy(

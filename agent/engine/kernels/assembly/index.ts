@@ -16,7 +16,7 @@ export { gatherRows, scatterAddRows } from "./gather";
 export { gemm, gemmBatch, gemmScratch } from "./gemm";
 export { batchNorm, batchNormGrad, layerNorm, layerNormGrad } from "./normalization";
 export { maxPoolGrad } from "./pooling";
-export { lstmCell, lstmCellGrad } from "./recurrent";
+export { gru, gruGrad, lstm, lstmGrad, recurrentScratch } from "./recurrent";
 export { columnSum, reluBiasGrad, rowSum } from "./reductions";
 export { softmax, softmaxCrossEntropy } from "./softmax";
 export { tile } from "./tile";

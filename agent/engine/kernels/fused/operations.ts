@@ -1,12 +1,13 @@
 import type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "@tensorflow/tfjs";
 import type { Operations } from "../../runtime.ts";
 import type { KernelHost } from "../override.ts";
-import { defineGelu, defineLstmCell } from "./activation.ts";
+import { defineGelu } from "./activation.ts";
 import { defineAttention, defineEmbedding } from "./attention.ts";
 import { defineConv2d, defineDense, defineReluBias } from "./dense.ts";
 import { runner } from "./kernel.ts";
 import { defineCrossEntropy } from "./loss.ts";
 import { defineBatchNorm, defineLayerNorm } from "./normalization.ts";
+import { defineGru, defineLstm } from "./recurrent.ts";
 
 /**
  * Whole layers as one kernel each, with gradients: the sums in between never go to memory. TF.js has fused kernels too,
@@ -17,6 +18,7 @@ export function fusedOperations(host: KernelHost): Operations {
   for (const group of definitions) group(host);
   const run = runner(host);
   const ones = (x: Tensor) => tf.ones([x.shape.at(-1) ?? 1]);
+  const shown = ([batch, places]: readonly number[]) => tf.ones([batch!, places!]);
   return {
     dense: (x, kernel, bias, relu) => run("RingfoldDense", { x, kernel, bias }, { relu })[0] as Tensor2D,
     conv2d: (x, filter, bias, { strides, padding, dilations = [1, 1], relu }) =>
@@ -36,9 +38,11 @@ export function fusedOperations(host: KernelHost): Operations {
     attention: (q, k, v, { heads, causal, keyMask }) =>
       run("RingfoldAttention", { q, k, v, mask: keyMask }, { heads, causal })[0] as Tensor3D,
     embedding: (table, ids) => run("RingfoldEmbedding", { table, ids })[0]!,
-    lstmCell(z, c) {
-      const [h, next] = run("RingfoldLstmCell", { z, c });
-      return { h: h as Tensor2D, c: next as Tensor2D };
+    sequences: {
+      lstm: (x, kernel, { mask, ...attributes }) =>
+        run("RingfoldLstm", { x, kernel, mask: mask ?? shown(x.shape) }, attributes)[0] as Tensor3D,
+      gru: (x, kernel, { bias, mask, ...attributes }) =>
+        run("RingfoldGru", { x, kernel, bias, mask: mask ?? shown(x.shape) }, attributes)[0] as Tensor3D,
     },
   };
 }
@@ -53,5 +57,6 @@ const definitions = [
   defineGelu,
   defineAttention,
   defineEmbedding,
-  defineLstmCell,
+  defineLstm,
+  defineGru,
 ];
