@@ -1,7 +1,10 @@
 import { join } from "node:path";
 import type { Command } from "commander";
+import { toRingfoldError } from "../../protocol/errors.ts";
+import { systemClock } from "../../protocol/ports.ts";
 import { type Endpoint, hostAndPort } from "./arguments.ts";
 import { type CommandContext, type CommandIo, ringfoldHome, runCommand } from "./command.ts";
+import { formatDuration } from "./present/quantity.ts";
 
 interface UpOptions {
   readonly data?: string;
@@ -39,6 +42,7 @@ async function up({ io, common, signal, note }: CommandContext, options: UpOptio
   const { startAgentProcess } = await import("../local-cluster/local-cluster.ts");
   const { createLog } = await import("../run/logger.ts");
   const { runCoordinator } = await import("../run/run-coordinator.ts");
+  const { keepRunning } = await import("../run/kept-process.ts");
   const { keepHeapSmall } = await import("../run/small-heap.ts");
   const { untilStopped } = await import("../run/until-stopped.ts");
   const home = options.data ?? ringfoldHome(io.env);
@@ -53,36 +57,46 @@ async function up({ io, common, signal, note }: CommandContext, options: UpOptio
     createLog("coordinator", io.env.RINGFOLD_LOG ?? "warn"),
   );
   try {
-    const agent = await startAgentProcess({
-      parameters: [
-        ...["--data", join(home, "agent"), "--engine", options.engine],
-        ...(options.allowTorch ? ["--allow-torch", "--python", options.python] : []),
-        ...["--listen", `${options.listen.host}:0`],
-        ...["--gateway", `${options.gateway.host}:${options.gateway.port}`],
-      ],
-      logPath: join(home, "agent.log"),
-      env: { ...io.env, RINGFOLD_HOME: home, RINGFOLD_JOIN: coordinator.joinToken },
-      signal,
-    });
-    try {
-      const { httpUrl, clusterName, joinToken } = coordinator;
-      const { gatewayUrl, engine } = agent.ready;
-      if (common.json) {
-        io.stdout.write(
-          `${JSON.stringify({ ready: true, dashboardUrl: httpUrl, gatewayUrl, clusterName, joinToken, engine: engine.name })}\n`,
-        );
-      } else {
-        note(`Dashboard    ${httpUrl}`);
-        note(`Predictions  ${gatewayUrl}`);
-        note(engine.reason);
-        note(`Next: ringfold train examples/digits.yaml`);
-        note(`To add a machine, run there:\n  ringfold agent --join ${joinToken}`);
-      }
-      await untilStopped(signal);
-      if (!common.json) note("Stopping ...");
-    } finally {
-      await agent.stop();
+    const logPath = join(home, "agent.log");
+    const start = () =>
+      startAgentProcess({
+        parameters: [
+          ...["--data", join(home, "agent"), "--engine", options.engine],
+          ...(options.allowTorch ? ["--allow-torch", "--python", options.python] : []),
+          ...["--listen", `${options.listen.host}:0`],
+          ...["--gateway", `${options.gateway.host}:${options.gateway.port}`],
+        ],
+        ...{ logPath, signal },
+        env: { ...io.env, RINGFOLD_HOME: home, RINGFOLD_JOIN: coordinator.joinToken },
+      });
+    const agent = await start();
+    const { httpUrl, clusterName, joinToken } = coordinator;
+    const { gatewayUrl, engine } = agent.ready;
+    if (common.json) {
+      io.stdout.write(
+        `${JSON.stringify({ ready: true, dashboardUrl: httpUrl, gatewayUrl, clusterName, joinToken, engine: engine.name })}\n`,
+      );
+    } else {
+      note(`Dashboard    ${httpUrl}`);
+      note(`Predictions  ${gatewayUrl}`);
+      note(engine.reason);
+      note(`Next: ringfold train examples/digits.yaml`);
+      note(`To add a machine, run there:\n  ringfold agent --join ${joinToken}`);
     }
+    const stopped = new AbortController();
+    void untilStopped(signal).then(() => {
+      if (!common.json) note("Stopping ...");
+      stopped.abort();
+    });
+    await keepRunning(agent, {
+      ...{ start, clock: systemClock, signal: stopped.signal },
+      onEnded: (pauseMs, failure) => {
+        const what = failure
+          ? `The agent does not start: ${toRingfoldError(failure).message}`
+          : "The agent has ended";
+        note(`${what} (${logPath} says why); it is started again in ${formatDuration(pauseMs)}.`);
+      },
+    });
   } finally {
     await coordinator.close();
   }

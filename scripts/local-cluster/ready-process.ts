@@ -19,6 +19,8 @@ export interface ReadyProcess<Ready> {
   readonly ready: Ready;
   readonly pid: number;
   readonly exited: boolean;
+  /** Settles when it has ended, for whatever reason. */
+  readonly ended: Promise<void>;
   /** SIGKILL: what a power cut looks like to the others. */
   kill(): Promise<void>;
   /** SIGTERM, and SIGKILL when that did not help in time. */
@@ -62,6 +64,7 @@ export async function startReadyProcess<Ready>(
       get exited() {
         return hasExited(child);
       },
+      ended: ended.then(() => undefined),
       kill: async () => {
         if (hasExited(child)) return;
         child.kill("SIGKILL");
