@@ -118,8 +118,11 @@ export const jobRecordSchema = z.object({
   checkpoints: z.array(checkpointRecordSchema),
   /** Of a job with stages: the hash of each before the first step. */
   beginnings: z.array(digestSchema).default([]),
-  /** Checkpoints of stages that members could not get when they were to begin from them, and how often since it last went on. */
-  missing: z.record(z.string(), z.number().int()).default({}),
+  /** The step that all stages were to begin from while members could not get its checkpoints, and in how many generations so far. */
+  missing: z
+    .object({ step: z.number().int(), tries: z.number().int(), generation: z.number().int() })
+    .nullable()
+    .default(null),
   /** How many stages were asked for; the spec says how many there are. */
   stagesAsked: z.literal("auto").nullable().default(null),
   /** The last ones of those while it trained. */
@@ -187,7 +190,7 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     changes: [],
     checkpoints: [],
     beginnings: [],
-    missing: {},
+    missing: null,
     stagesAsked: spec.stages === "auto" ? "auto" : null,
     dissents: [],
     diverged: [],

@@ -28,7 +28,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       return;
     case "resumed": {
       const generation = job.generations.at(-1);
-      if (current) job.missing = {};
+      if (current) job.missing = null;
       if (!current || !generation || job.recoveringSinceMs === null) return;
       generation.recoveryMs = draft.world.nowMs - job.recoveringSinceMs;
       job.recoveringSinceMs = null;

@@ -75,11 +75,13 @@ export function canFetchStages({ spec, checkpoints }: JobRecord, step: number): 
 const triesMax = 10;
 
 export function noteMissing(job: JobRecord, artefact: string): void {
-  job.missing[artefact] = (job.missing[artefact] ?? 0) + 1;
-  if (job.missing[artefact] < triesMax) return;
-  delete job.missing[artefact];
   const lost = job.checkpoints.find((checkpoint) => checkpoint.artefact === artefact);
-  if (!lost) return;
+  const generation = job.plan?.generation ?? 0;
+  const before = job.missing?.step === lost?.step ? job.missing : null;
+  if (!lost || before?.generation === generation) return; // several ranks say it of one try
+  job.missing = { step: lost.step, generation, tries: (before?.tries ?? 0) + 1 };
+  if (job.missing.tries < triesMax) return;
+  job.missing = null;
   job.checkpoints = job.checkpoints.filter(({ step }) => step > lost.step);
   job.changes.push(`nobody has the checkpoint of step ${lost.step} of stage ${lost.stage}`);
 }

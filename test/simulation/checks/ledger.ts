@@ -127,17 +127,22 @@ export class Ledger {
     readonly stepsPerEpoch: number;
   }): void {
     const stages = this.planOf(job.jobId, job.generation)?.stages;
-    if (!stages) return this.#auditLineage(job, undefined);
+    if (!stages) return void this.#auditLineage(job, undefined);
+    const lineages = new Set<string>();
     // What is registered is the model, of which no stage has a hash: each is followed from where it has ended.
     for (const stage of stages.keys()) {
       const id = idOf({ ...job, stage }, job.end.step);
       const end = this.#states.get(id);
       if (!end) return this.#world.violate("every state has an origin", `no rank has made ${id}`);
-      this.#auditLineage({ ...job, end }, stage);
+      lineages.add(this.#auditLineage({ ...job, end }, stage));
     }
+    if (lineages.size > 1)
+      this.#world.violate("stages belong together", `they come from ${[...lineages].join(" and ")}`);
   }
 
-  #auditLineage(job: Parameters<Ledger["audit"]>[0], stage: number | undefined): void {
+  /** @returns from which generations it comes, and where each began */
+  #auditLineage(job: Parameters<Ledger["audit"]>[0], stage: number | undefined): string {
+    const lineage: string[] = [];
     const used = new Map<number, number[]>();
     let { generation } = job;
     let point: TrainingPoint = job.end;
@@ -147,8 +152,10 @@ export class Ledger {
       const state = this.#states.get(idOf({ ...job, generation, stage }, point.step));
       if (!start || start.step >= point.step || state?.hash !== point.hash) {
         if (--generation > 0) continue;
-        return this.#world.violate("every state has an origin", `no generation made ${text(point)}`);
+        this.#world.violate("every state has an origin", `no generation made ${text(point)}`);
+        return "nowhere";
       }
+      lineage.push(`g${generation} from step ${start.step}`);
       for (let step = point.step; step > start.step; step--) {
         const epoch = Math.floor((step - 1) / job.stepsPerEpoch);
         const ofRanks = [...(this.#slices.get(`${job.jobId}/${generation}/${step}`) ?? [])];
@@ -163,6 +170,7 @@ export class Ledger {
       if (sorted.length === job.exampleCount && sorted.every((example, i) => example === i)) continue;
       this.#world.violate("every example once an epoch", `epoch ${epoch} used ${sorted.join(" ")}`);
     }
+    return lineage.join(", ");
   }
 
   #record(at: Place, point: WholePoint): void {
