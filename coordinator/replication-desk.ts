@@ -123,8 +123,13 @@ function forgotten({ present, removed }: Registered): string[] {
   return removed.filter((digest) => !kept.has(digest)).slice(-forgottenMax);
 }
 
-/** Connected peers that say that they hold an artefact. */
-export const liveHolders = (
+const nobody: string[] = [];
+
+/** Connected peers that say that they hold an artefact. Asked for each of ten thousand versions, page after page. */
+export function liveHolders(
   { holders, peers }: Pick<CoordinatorContext, "holders" | "peers">,
   digest: string,
-): string[] => [...holders.of(digest)].filter((peerId) => peers.isConnected(peerId));
+): string[] {
+  const all = holders.of(digest);
+  return all.size === 0 ? nobody : [...all].filter((peerId) => peers.isConnected(peerId));
+}

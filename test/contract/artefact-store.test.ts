@@ -1,6 +1,7 @@
 import { randomFillSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { open as openLmdb } from "lmdb";
 import { expect, onTestFinished, test } from "vitest";
 import { type ArtefactStore, openArtefactStore, sha256 } from "../../agent/artefact/store.ts";
 import { limits } from "../../protocol/limits.ts";
@@ -158,4 +159,18 @@ test("names are found, and removed without what they refer to", async () => {
   await store.removeName("checkpoint/job-1");
   expect([...store.names()]).toEqual([["checkpoint/job-2/1", { digest, step: 4 }]]);
   expect(store.lists(digest)).toBe(true);
+});
+
+test("a store of an earlier release, which has no journal, says that its list has to be read", async () => {
+  const path = join(temporaryFolder(), "artefacts");
+  const before = openArtefactStore(path);
+  const digest = await before.put(Uint8Array.of(1));
+  await before.close();
+  const raw = openLmdb({ path, encoding: "binary" });
+  for (const key of [...raw.getKeys({ start: "journal/", end: "journal0" })]) await raw.remove(key);
+  await raw.close();
+  const { store } = open(path);
+  expect(store.holdings()).toMatchObject({ revision: 1, recent: [] });
+  await store.remove(digest);
+  expect(store.holdings()).toMatchObject({ revision: 2, recent: [{ digest, held: false }] });
 });
