@@ -31,7 +31,7 @@ describe("the command line", () => {
     [
       "an unknown command of a group",
       ["jobs", "shwo"],
-      "jobs has no command 'shwo', only show, follow, pause, resume, cancel, retry",
+      "jobs has no command 'shwo', only show, follow, logs, priority, pause, resume, cancel, retry",
     ],
     ["a missing argument", ["train"], "missing required argument 'job-file'"],
     ["a wrong argument", ["deploy", "digits"], "Give NAME@N or NAME@ALIAS, for example digits@1."],
@@ -162,9 +162,9 @@ describe("lists and details", () => {
     const { exitCode, stdout } = await run("jobs");
     expect(exitCode).toBe(0);
     const [head, first, second] = stdout.split("\n");
-    expect(head).toMatch(/^ID +NAME +STATE +STEP +LOSS +ACCURACY +WORLD +VERSION +REASON$/);
+    expect(head).toMatch(/^ID +NAME +STATE +QUEUE +STEP +LOSS +ACCURACY +WORLD +VERSION +REASON$/);
     expect(first).toMatch(
-      /^job-1 +digits +succeeded +938\/938 +0\.2500 +98\.2% +2 +digits@1 +all steps done$/,
+      /^job-1 +digits +succeeded +- +938\/938 +0\.2500 +98\.2% +2 +digits@1 +all steps done$/,
     );
     expect(second).toContain("waits");
     expect(stdout.replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
