@@ -229,15 +229,15 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
         assertMatches(() => jobs.revision(jobId), ifMatch);
         return jobs.prioritise(jobId, priority, reason);
       }),
-    quotas: () => quotas.views(jobs.use),
-    quota: (project) => quotas.view(project, jobs.use),
+    quotas: () => quotas.views(jobs),
+    quota: (project) => quotas.view(project, jobs),
     quotaRevision: (project) => quotas.revision(project),
     setQuota: (quota, ifMatch) =>
       queue.run(async () => {
         assertMatches(() => quotas.revision(quota.project), ifMatch);
         await quotas.set(quota);
         await lookAround();
-        return quotas.view(quota.project, jobs.use);
+        return quotas.view(quota.project, jobs);
       }),
     removeQuota: (project, ifMatch) =>
       queue.run(async () => {

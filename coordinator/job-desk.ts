@@ -21,7 +21,6 @@ import { JobQueue } from "./job-queue.ts";
 import { toldOf } from "./job-told.ts";
 import { jobView } from "./job-view.ts";
 import { JobWorld } from "./job-world.ts";
-import type { ProjectUse } from "./quota-desk.ts";
 import { collections } from "./state.ts";
 import { vouchedReport } from "./vouched-report.ts";
 
@@ -152,16 +151,10 @@ export class JobDesk {
     });
   }
 
-  /** What the jobs of a project have. */
-  readonly use: ProjectUse = (project) => {
-    const jobs = [...this.#jobs.values()].filter((job) => !isOver(job) && job.spec.project === project);
-    const working = jobs.filter(({ members }) => Object.keys(members).length > 0);
-    return {
-      agents: working.reduce((sum, { members }) => sum + Object.keys(members).length, 0),
-      jobs: working.length,
-      waiting: jobs.filter(({ id }) => this.#queue.wait(id) !== undefined).length,
-    };
-  };
+  /** Whether it waits for agents. */
+  isQueued(jobId: string): boolean {
+    return this.#queue.wait(jobId) !== undefined;
+  }
 
   /** Whether any job still counts on this peer. */
   involves(peerId: string): boolean {

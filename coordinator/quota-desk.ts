@@ -3,11 +3,13 @@ import type { AuditEvent } from "../protocol/messages/audit.ts";
 import type { QuotaView } from "../protocol/messages/quota.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
+import { isOver } from "./decide/job-record.ts";
 import type { QuotaRecord } from "./decide/queue-facts.ts";
+import type { JobDesk } from "./job-desk.ts";
 import { collections } from "./state.ts";
 
-/** What the jobs of a project have at this moment. */
-export type ProjectUse = (project: string) => QuotaView["used"];
+/** What is known of the jobs. */
+type Jobs = Pick<JobDesk, "records" | "isQueued">;
 
 /** Bounds that operators set to projects. They hold for what begins from then on: nothing is taken from jobs that run. */
 export class QuotaDesk {
@@ -24,13 +26,13 @@ export class QuotaDesk {
     return this.#quotas;
   }
 
-  views(use: ProjectUse): QuotaView[] {
-    return [...this.#quotas.values()].map((quota) => ({ ...quota, used: use(quota.project) }));
+  views(jobs: Jobs): QuotaView[] {
+    return [...this.#quotas.values()].map((quota) => ({ ...quota, used: usedBy(quota.project, jobs) }));
   }
 
   /** @throws RingfoldError NOT_FOUND */
-  view(project: string, use: ProjectUse): QuotaView {
-    return { ...this.#get(project), used: use(project) };
+  view(project: string, jobs: Jobs): QuotaView {
+    return { ...this.#get(project), used: usedBy(project, jobs) };
   }
 
   /** Undefined where there is none. */
@@ -78,4 +80,15 @@ export class QuotaDesk {
       remedy: "List those that are set with `ringfold quotas`.",
     });
   }
+}
+
+/** What the jobs of a project have at this moment. */
+function usedBy(project: string, jobs: Jobs): QuotaView["used"] {
+  const theirs = [...jobs.records()].filter((job) => !isOver(job) && job.spec.project === project);
+  const sizes = theirs.map(({ members }) => Object.keys(members).length).filter((size) => size > 0);
+  return {
+    agents: sizes.reduce((sum, size) => sum + size, 0),
+    jobs: sizes.length,
+    waiting: theirs.filter(({ id }) => jobs.isQueued(id)).length,
+  };
 }
