@@ -75,8 +75,8 @@ function form(draft: JobDraft): void {
   releaseLeavers(draft);
   const members = Object.values(job.members);
   if (members.length === 0) {
-    const state = job.plan ? "reforming" : "waiting";
-    if (job.state !== state) Object.assign(job, { state, reason: "waits in the queue" }); // which tells why
+    job.state = job.plan ? "reforming" : "waiting";
+    job.reason = "waits in the queue"; // which tells people why
     return;
   }
   const preparing = members.filter(({ phase }) => phase === "preparing").length;

@@ -26,7 +26,7 @@ describe("from submission to the first step", () => {
       expect(bench.tick()).toEqual([]);
       expect(bench.job).toMatchObject({
         state: "waiting",
-        reason: "submitted",
+        reason: "waits in the queue",
       });
     },
   );
