@@ -65,7 +65,7 @@ describe("the command line", () => {
     const { addresses } = decodeJwt<{ addresses: string[] }>(token);
     expect(addresses.length).toBeGreaterThan(0);
     const { signal } = new AbortController();
-    const gone = new LocalCluster({ folder: join(folder, "gone"), signal });
+    const gone = new LocalCluster({ folder: join(folder, "elsewhere"), signal });
     const stale = (await gone.startCoordinator()).ready.joinToken;
     await gone.stop();
     const parameters = [
