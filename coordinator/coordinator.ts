@@ -14,13 +14,12 @@ import { DecisionLog } from "./decision-log.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
 import { JobDesk } from "./job-desk.ts";
 import { KeyedRequests } from "./keyed-requests.ts";
-import { traceLineage } from "./lineage.ts";
 import { LogDesk } from "./log-desk.ts";
 import { MembershipDesk } from "./membership-desk.ts";
+import { createOperations } from "./operations.ts";
 import { coalesced, repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
 import type { Coordinator } from "./port.ts";
-import { assertMatches } from "./precondition.ts";
 import { QuotaDesk } from "./quota-desk.ts";
 import { ReplicationDesk } from "./replication-desk.ts";
 import { ReportFilter } from "./report-filter.ts";
@@ -180,20 +179,15 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
 
   const peerViews = (): PeerView[] =>
     context.peers.all().map((peer) => context.peers.view(peer, clock.nowMs()));
+  const operations = createOperations({
+    ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
+    ...{ deployments, datasets, versions, logs },
+  });
   return {
     peerId: network.peerId,
     ...{ release, term, closed: closed.signal },
     peers: peerViews,
-    drainPeer: (peerId, drained, reason) =>
-      queue.run(async () => {
-        await membership.drain(peerId, drained, reason);
-        await lookAround();
-        const released = !jobs.involves(peerId) && !deployments.dependsOn(peerId);
-        return { peer: context.peers.view(context.peers.get(peerId)!, clock.nowMs()), released };
-      }),
-    jobs: () => jobs.views(),
-    versions: () => versions.views(),
-    deployments: () => deployments.views(),
+    ...operations,
     view: () => ({
       name: credentials.authority.clusterName,
       nowMs: clock.nowMs(),
@@ -210,90 +204,6 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    job: (jobId) => jobs.view(jobId),
-    curve: (jobId) => jobs.curve(jobId),
-    jobLogs: (jobId, query) => logs.read(jobs.view(jobId), query),
-    jobRevision: (jobId) => jobs.revision(jobId),
-    submitJob: (spec, key) =>
-      requests.once(key, () => jobs.submit(datasets.resolve(spec)), {
-        made: "job-submitted",
-        again: ({ jobId }) => jobs.view(jobId),
-      }),
-    steerJob: (jobId, action, { reason = "", ifMatch } = {}) =>
-      queue.run(() => {
-        assertMatches(() => jobs.revision(jobId), ifMatch);
-        return jobs.steer(jobId, action, reason);
-      }),
-    prioritiseJob: (jobId, priority, { reason = "", ifMatch } = {}) =>
-      queue.run(() => {
-        assertMatches(() => jobs.revision(jobId), ifMatch);
-        return jobs.prioritise(jobId, priority, reason);
-      }),
-    quotas: () => quotas.views(jobs),
-    quota: (project) => quotas.view(project, jobs),
-    quotaRevision: (project) => quotas.revision(project),
-    setQuota: (quota, ifMatch) =>
-      queue.run(async () => {
-        assertMatches(() => quotas.revision(quota.project), ifMatch);
-        await quotas.set(quota);
-        await lookAround();
-        return quotas.view(quota.project, jobs);
-      }),
-    removeQuota: (project, ifMatch) =>
-      queue.run(async () => {
-        assertMatches(() => quotas.revision(project), ifMatch);
-        await quotas.remove(project);
-        await lookAround();
-      }),
-    sweeps: () => sweeps.summaries(),
-    sweep: (sweepId) => sweeps.view(sweepId),
-    submitSweep: ({ job, search }, key) =>
-      requests.once(key, () => sweeps.submit({ job: datasets.resolve(job), search }), {
-        made: "sweep-submitted",
-        again: ({ sweepId }) => sweeps.view(sweepId),
-      }),
-    sweepRevision: (sweepId) => sweeps.revision(sweepId),
-    cancelSweep: (sweepId, { reason = "", ifMatch } = {}) =>
-      queue.run(() => {
-        assertMatches(() => sweeps.revision(sweepId), ifMatch);
-        return sweeps.cancel(sweepId, reason);
-      }),
-    version: (name, selector) => versions.view(name, selector),
-    versionDiff: (name, selector, other) => versions.diff(name, selector, other),
-    lineage: (name, selector) =>
-      traceLineage(context.versions.get(name, selector), {
-        versions: context.versions,
-        job: (jobId) => jobs.find(jobId),
-        dataset: (digest) => datasets.find(digest),
-        deployments: deployments.views(),
-      }),
-    moveAlias: (name, alias, request) => queue.run(() => versions.moveAlias(name, alias, request)),
-    removeAlias: (name, alias) => queue.run(() => versions.removeAlias(name, alias)),
-    removeVersion: (name, version) => queue.run(() => versions.remove(name, version)),
-    pruneVersions: (name, request) => queue.run(() => versions.prune(name, request)),
-    deployment: (name) => deployments.view(name),
-    deploymentRevision: (name) => deployments.revision(name),
-    deploy: (name, request, { ifMatch } = {}) =>
-      queue.run(async () => {
-        assertMatches(() => deployments.revision(name), ifMatch);
-        const { version } = context.versions.get(name, request.version);
-        return deployments.deploy(name, { ...request, version });
-      }),
-    removeDeployment: (name, { ifMatch } = {}) =>
-      queue.run(() => {
-        assertMatches(() => deployments.revision(name), ifMatch);
-        return deployments.remove(name);
-      }),
-    audit: (query) => context.decisions.page(query),
-    datasets: () => datasets.views(),
-    dataset: (name, version) => datasets.view(name, version),
-    addDataset: (request, key) =>
-      requests.once(key, () => datasets.add(request), {
-        made: "dataset-added",
-        again: ({ dataset }) => datasets.named(dataset),
-      }),
-    removeDataset: (name, version) =>
-      queue.run(() => datasets.remove(name, version, (digest) => jobs.trainsOn(digest))),
     createToken: async ({ role, expiresInSeconds, addresses }) =>
       issueToken(credentials.authority, {
         role,

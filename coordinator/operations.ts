@@ -1,0 +1,135 @@
+import type { CoordinatorContext } from "./context.ts";
+import type { DatasetDesk } from "./dataset-desk.ts";
+import type { DeploymentDesk } from "./deployment-desk.ts";
+import type { JobDesk } from "./job-desk.ts";
+import type { KeyedRequests } from "./keyed-requests.ts";
+import { traceLineage } from "./lineage.ts";
+import type { LogDesk } from "./log-desk.ts";
+import type { MembershipDesk } from "./membership-desk.ts";
+import type { Coordinator } from "./port.ts";
+import { assertMatches } from "./precondition.ts";
+import type { QuotaDesk } from "./quota-desk.ts";
+import type { SerialQueue } from "./serial-queue.ts";
+import type { SweepDesk } from "./sweep-desk.ts";
+import type { VersionDesk } from "./version-desk.ts";
+
+interface OperationModules {
+  readonly context: CoordinatorContext;
+  readonly queue: SerialQueue;
+  readonly requests: KeyedRequests;
+  readonly lookAround: () => Promise<void>;
+  readonly membership: MembershipDesk;
+  readonly jobs: JobDesk;
+  readonly quotas: QuotaDesk;
+  readonly sweeps: SweepDesk;
+  readonly deployments: DeploymentDesk;
+  readonly datasets: DatasetDesk;
+  readonly versions: VersionDesk;
+  readonly logs: LogDesk;
+}
+
+/** Of the coordinator itself. */
+type Own = "peerId" | "release" | "term" | "closed" | "peers" | "view" | "onChange" | "createToken" | "close";
+
+/** What operators ask and order: questions are answered from memory, and everything that decides waits for its turn. */
+export function createOperations(modules: OperationModules): Omit<Coordinator, Own> {
+  const { context, queue, requests, lookAround, membership, jobs, quotas, sweeps } = modules;
+  const { deployments, datasets, versions, logs } = modules;
+  const { clock } = context;
+  return {
+    drainPeer: (peerId, drained, reason) =>
+      queue.run(async () => {
+        await membership.drain(peerId, drained, reason);
+        await lookAround();
+        const released = !jobs.involves(peerId) && !deployments.dependsOn(peerId);
+        return { peer: context.peers.view(context.peers.get(peerId)!, clock.nowMs()), released };
+      }),
+    jobs: () => jobs.views(),
+    versions: () => versions.views(),
+    deployments: () => deployments.views(),
+    job: (jobId) => jobs.view(jobId),
+    curve: (jobId) => jobs.curve(jobId),
+    jobLogs: (jobId, query) => logs.read(jobs.view(jobId), query),
+    jobRevision: (jobId) => jobs.revision(jobId),
+    submitJob: (spec, key) =>
+      requests.once(key, () => jobs.submit(datasets.resolve(spec)), {
+        made: "job-submitted",
+        again: ({ jobId }) => jobs.view(jobId),
+      }),
+    steerJob: (jobId, action, { reason = "", ifMatch } = {}) =>
+      queue.run(() => {
+        assertMatches(() => jobs.revision(jobId), ifMatch);
+        return jobs.steer(jobId, action, reason);
+      }),
+    prioritiseJob: (jobId, priority, { reason = "", ifMatch } = {}) =>
+      queue.run(() => {
+        assertMatches(() => jobs.revision(jobId), ifMatch);
+        return jobs.prioritise(jobId, priority, reason);
+      }),
+    quotas: () => quotas.views(jobs),
+    quota: (project) => quotas.view(project, jobs),
+    quotaRevision: (project) => quotas.revision(project),
+    setQuota: (quota, ifMatch) =>
+      queue.run(async () => {
+        assertMatches(() => quotas.revision(quota.project), ifMatch);
+        await quotas.set(quota);
+        await lookAround();
+        return quotas.view(quota.project, jobs);
+      }),
+    removeQuota: (project, ifMatch) =>
+      queue.run(async () => {
+        assertMatches(() => quotas.revision(project), ifMatch);
+        await quotas.remove(project);
+        await lookAround();
+      }),
+    sweeps: () => sweeps.summaries(),
+    sweep: (sweepId) => sweeps.view(sweepId),
+    submitSweep: ({ job, search }, key) =>
+      requests.once(key, () => sweeps.submit({ job: datasets.resolve(job), search }), {
+        made: "sweep-submitted",
+        again: ({ sweepId }) => sweeps.view(sweepId),
+      }),
+    sweepRevision: (sweepId) => sweeps.revision(sweepId),
+    cancelSweep: (sweepId, { reason = "", ifMatch } = {}) =>
+      queue.run(() => {
+        assertMatches(() => sweeps.revision(sweepId), ifMatch);
+        return sweeps.cancel(sweepId, reason);
+      }),
+    version: (name, selector) => versions.view(name, selector),
+    versionDiff: (name, selector, other) => versions.diff(name, selector, other),
+    lineage: (name, selector) =>
+      traceLineage(context.versions.get(name, selector), {
+        versions: context.versions,
+        job: (jobId) => jobs.find(jobId),
+        dataset: (digest) => datasets.find(digest),
+        deployments: deployments.views(),
+      }),
+    moveAlias: (name, alias, request) => queue.run(() => versions.moveAlias(name, alias, request)),
+    removeAlias: (name, alias) => queue.run(() => versions.removeAlias(name, alias)),
+    removeVersion: (name, version) => queue.run(() => versions.remove(name, version)),
+    pruneVersions: (name, request) => queue.run(() => versions.prune(name, request)),
+    deployment: (name) => deployments.view(name),
+    deploymentRevision: (name) => deployments.revision(name),
+    deploy: (name, request, { ifMatch } = {}) =>
+      queue.run(async () => {
+        assertMatches(() => deployments.revision(name), ifMatch);
+        const { version } = context.versions.get(name, request.version);
+        return deployments.deploy(name, { ...request, version });
+      }),
+    removeDeployment: (name, { ifMatch } = {}) =>
+      queue.run(() => {
+        assertMatches(() => deployments.revision(name), ifMatch);
+        return deployments.remove(name);
+      }),
+    audit: (query) => context.decisions.page(query),
+    datasets: () => datasets.views(),
+    dataset: (name, version) => datasets.view(name, version),
+    addDataset: (request, key) =>
+      requests.once(key, () => datasets.add(request), {
+        made: "dataset-added",
+        again: ({ dataset }) => datasets.named(dataset),
+      }),
+    removeDataset: (name, version) =>
+      queue.run(() => datasets.remove(name, version, (digest) => jobs.trainsOn(digest))),
+  };
+}
