@@ -2,7 +2,7 @@ import { preSharedKey } from "@libp2p/pnet";
 
 /** A stream cipher of xsalsa20: 64 bytes in a WebAssembly memory that all ciphers of the process share. */
 interface Cipher {
-  update(input: Uint8Array): Uint8Array;
+  update(input: Uint8Array, output?: Uint8Array): Uint8Array;
   finalize(): void;
 }
 
@@ -59,8 +59,10 @@ class BoundedCipher implements Cipher {
   update(input: Uint8Array): Uint8Array {
     if (this.#isOver) return new Uint8Array(0); // what still lay in a socket that has closed
     const output = new Uint8Array(input.length);
-    for (let start = 0; start < input.length; start += chunkBytes)
-      output.set(this.#cipher.update(input.subarray(start, start + chunkBytes)), start);
+    for (let start = 0; start < input.length; start += chunkBytes) {
+      const end = start + chunkBytes;
+      this.#cipher.update(input.subarray(start, end), output.subarray(start, end));
+    }
     return output;
   }
 

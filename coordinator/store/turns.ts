@@ -17,6 +17,7 @@ export async function leadInTurns({
   /** Undefined when there will be no turn. */
   readonly standBy: () => Promise<Leadership | undefined>;
   readonly open: (leadership: Leadership) => Promise<{ close(): Promise<void> }>;
+  /** A turn is over, or could not be begun. */
   readonly onDeposed: () => void;
   readonly signal: AbortSignal;
 }): Promise<void> {
@@ -27,13 +28,13 @@ export async function leadInTurns({
       const running = await open(leadership);
       const over = AbortSignal.any([leadership.lost, signal]);
       if (!over.aborted) await once(over, "abort");
-      if (!signal.aborted) onDeposed();
       await running.close();
     } catch (cause) {
       if (!isPassing(cause, leadership)) throw cause;
     } finally {
       await leadership.resign();
     }
+    if (!signal.aborted) onDeposed();
   }
 }
 

@@ -2,7 +2,7 @@ import type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "@tensorflow
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { AttentionOptions, Operations, Runtime, Tf } from "../../agent/engine/runtime.ts";
-import { numbers, presentRuntimes, relativeError } from "./engines.ts";
+import { numbers, presentRuntimes, relativeError, valuesOf } from "./engines.ts";
 
 /**
  * The operations of each runtime, forward and backward, against those that TF.js composes on the cpu engine. Shapes are
@@ -26,10 +26,7 @@ async function valueAndGradients(runtime: Runtime, operation: Case, shapes: read
     const y = compute(...inputs);
     return [y, ...tf.grads(compute)(inputs, random(y.shape, 91))];
   });
-  const arrays = tensors.map((tensor) => new Float32Array(tensor.size));
-  await runtime.read(tensors.map((tensor, i) => ({ tensor, into: arrays[i]! })));
-  tf.dispose(tensors);
-  return arrays;
+  return valuesOf(runtime, tensors);
 }
 
 async function expectAgreement(runtime: Runtime, operation: Case, shapes: readonly Shape[]): Promise<void> {

@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 import { recurrent } from "../../agent/engine/recurrent.ts";
 import type { Runtime } from "../../agent/engine/runtime.ts";
 import { gruSchema, lstmSchema } from "../../agent/models/layers/recurrent.ts";
-import { numbers, presentRuntimes } from "./engines.ts";
+import { numbers, presentRuntimes, valuesOf } from "./engines.ts";
 
 /** Recurrent layers of each runtime, forward and backward, against the cpu engine, which composes them place by place. */
 const [cpu, ...others] = (await presentRuntimes()) as [Runtime, ...Runtime[]];
@@ -65,10 +65,7 @@ async function valueAndGradients(runtime: Runtime, at: Case): Promise<Float32Arr
     const y = compute(...inputs);
     return [y, ...tf.grads(compute)(inputs, random(y.shape, 91))];
   });
-  const arrays = tensors.map((tensor) => new Float32Array(tensor.size));
-  await runtime.read(tensors.map((tensor, i) => ({ tensor, into: arrays[i]! })));
-  tf.dispose(tensors);
-  return arrays;
+  return valuesOf(runtime, tensors);
 }
 
 const maskOf = (tf: Runtime["tf"], { batch, places }: Case, hidden: number): Tensor =>

@@ -1,3 +1,4 @@
+import type { Tensor } from "@tensorflow/tfjs";
 import { openCpu } from "../../agent/engine/cpu.ts";
 import { openEngine } from "../../agent/engine/engine.ts";
 import type { Engine } from "../../agent/engine/port.ts";
@@ -403,3 +404,11 @@ export const modelCases: readonly ModelCase[] = [
     },
   },
 ];
+
+/** What the tensors hold; they are gone then. */
+export async function valuesOf(runtime: Runtime, tensors: readonly Tensor[]): Promise<Float32Array[]> {
+  const arrays = tensors.map((tensor) => new Float32Array(tensor.size));
+  await runtime.read(tensors.map((tensor, i) => ({ tensor, into: arrays[i]! })));
+  runtime.tf.dispose([...tensors]);
+  return arrays;
+}
