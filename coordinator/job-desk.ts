@@ -48,7 +48,7 @@ export class JobDesk {
     this.#jobs = new Map(collections.jobs.readAll(context.store).map((job) => [job.id, job]));
     this.#world = new JobWorld(context, () => new Set([...this.#jobs.values()].flatMap(workersOf)));
     const modules = { jobs: this.#jobs, world: this.#world, quotas, changed: context.changed };
-    this.#queue = new JobQueue({ ...modules, gathering: () => this.#isGathering() });
+    this.#queue = new JobQueue({ ...modules, gathering: () => this.#watch().gathering });
   }
 
   /** After a restart: what was decided before it may not have been told. */
@@ -208,15 +208,16 @@ export class JobDesk {
     }
   }
 
-  #isGathering(): boolean {
-    return this.#context.clock.nowMs() - this.#startedAtMs < gatheringMs;
+  #watch(): { readonly watchedMs: number; readonly gathering: boolean } {
+    const watchedMs = this.#context.clock.nowMs() - this.#startedAtMs;
+    return { watchedMs, gathering: watchedMs < gatheringMs };
   }
 
   async #handle(jobId: string, event: JobEvent): Promise<void> {
     const before = this.#get(jobId);
     const nowMs = this.#context.clock.nowMs();
     const peers = this.#world.peers();
-    const world = { peers, nowMs, gathering: this.#isGathering(), links: this.#context.peers.link };
+    const world = { peers, nowMs, ...this.#watch(), links: this.#context.peers.link };
     const { record, effects } = decideJob(before, event, world);
     const { release } = this.#context;
     const registered = effects.some(({ kind }) => kind === "register");

@@ -22,6 +22,8 @@ export interface JobWorld {
   readonly nowMs: number;
   /** The coordinator has just started: a member that it does not know yet may be on its way back. */
   readonly gathering?: boolean;
+  /** How long this coordinator has been looking: it has missed nobody for longer. Unbounded unless told. */
+  readonly watchedMs?: number;
   /** Measured links between workers. */
   readonly links?: LinkLookup;
 }

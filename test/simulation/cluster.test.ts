@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { flippedBit, mutations } from "./mutations.ts";
+import { flippedBit, mutations, pausesAtReturn } from "./mutations.ts";
 import { describeOutcome, runScenario } from "./scenario.ts";
 
 /**
@@ -24,6 +24,27 @@ test("whatever the faults, what must hold holds, and the job ends when they do",
     const outcome = await runScenario({ seed });
     expect.soft(outcome.violation, describeOutcome(outcome)).toBeUndefined();
   }
+});
+
+/** A coordinator that took rings for abandoned before their agents were back showed at the 23rd. */
+const restartSeeds = 60;
+
+test("a coordinator that dies and comes back is no reason to form a ring anew", {
+  timeout: 120_000,
+}, async () => {
+  for (let seed = 1; seed <= restartSeeds; seed++) {
+    const outcome = await runScenario({ seed, onlyRestarts: true });
+    expect.soft(outcome.violation, describeOutcome(outcome)).toBeUndefined();
+  }
+});
+
+test("a planted bug is found: a trainer stops at a step boundary when the coordinator is back", {
+  timeout: 60_000,
+}, async () => {
+  const found = await firstViolation((seed) =>
+    runScenario({ seed, onlyRestarts: true, mutation: pausesAtReturn }),
+  );
+  expect(found).toMatch(pausesAtReturn.shows);
 });
 
 test.each([3, 11, 42])("seed %i replays to the last event", async (seed) => {

@@ -36,6 +36,9 @@ export interface ScheduledFault {
 /** More deaths of trainers on one agent and the coordinator rightly gives the agent up. */
 const trainerKillsMax = 2;
 const faultsMax = 7;
+const coordinatorDeaths: readonly (CrashPoint | "at once")[] = [
+  ...(["at once", "before the write", "before the acknowledgement", "after the end of a job"] as const),
+];
 
 /** A schedule drawn from the seed: none to seven faults, often close to each other. */
 export function drawFaults(random: Randomness, machineCount: number): ScheduledFault[] {
@@ -56,6 +59,21 @@ export function drawFaults(random: Randomness, machineCount: number): ScheduledF
   return schedule;
 }
 
+/** Deaths and ends of the coordinator and nothing else, some of them before the agents of the one before have come back. */
+export function drawRestarts(random: Randomness): ScheduledFault[] {
+  let atMs = random.skewed(0, 4_000);
+  return Array.from({ length: random.integer(1, faultsMax) }, () => {
+    const forMs = random.skewed(20, random.pick([500, 6_000, 20_000]));
+    const point = random.pick(coordinatorDeaths);
+    const fault: Fault = random.chance(0.3)
+      ? { kind: "close-coordinator", forMs }
+      : { kind: "kill-coordinator", point, forMs };
+    const scheduled = { atMs, fault };
+    atMs += forMs + random.skewed(0, 4_000);
+    return scheduled;
+  });
+}
+
 function drawFault(random: Randomness, machineCount: number): Fault {
   const machine = random.integer(0, machineCount - 1);
   const shortMs = random.skewed(20, 6_000);
@@ -70,12 +88,7 @@ function drawFault(random: Randomness, machineCount: number): Fault {
     () => ({ kind: "disk-error", writes: random.integer(1, 4) }),
     () => ({
       kind: "kill-coordinator",
-      point: random.pick([
-        "at once",
-        "before the write",
-        "before the acknowledgement",
-        "after the end of a job",
-      ]),
+      point: random.pick(coordinatorDeaths),
       forMs: shortMs,
     }),
     () => ({ kind: "close-coordinator", forMs: shortMs }),

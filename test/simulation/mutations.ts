@@ -6,6 +6,7 @@ import { CatchUp } from "../../agent/training/healing/catch-up.ts";
 import { JobRunner } from "../../agent/training/job-runner.ts";
 import { Sampler } from "../../agent/training/sampler.ts";
 import { Trainer } from "../../agent/training/trainer.ts";
+import { TrainerChild } from "../../agent/training/trainer-child.ts";
 import { trainingPoint } from "../../agent/training/training-state.ts";
 import { VersionRegistry } from "../../coordinator/version-registry.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
@@ -91,6 +92,21 @@ export const flippedBit: Mutation = {
         },
     )();
   },
+};
+
+/** Whatever generation it is in. */
+export const pausesAtReturn: Mutation = {
+  name: "a trainer stops at a step boundary when the coordinator is back",
+  shows: /^a restart of the coordinator alone forms no generation/,
+  plant: replacing(
+    TrainerChild.prototype,
+    "announce",
+    (original) =>
+      function (this: TrainerChild) {
+        original.call(this);
+        for (let generation = 1; generation < 10; generation++) this.quiesce(generation, false);
+      },
+  ),
 };
 
 export const mutations: readonly Mutation[] = [

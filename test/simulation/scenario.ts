@@ -1,8 +1,9 @@
 import { type JobSpec, jobSpecSchema } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
-import { Audit } from "./checks/audit.ts";
+import { checkLeaks, checkLog, isClean, JobAudit } from "./checks/audit.ts";
 import { Cluster } from "./cluster/cluster.ts";
-import { drawFaults, type ScheduledFault } from "./faults.ts";
+import { Drive, guarded } from "./drive.ts";
+import { drawFaults, drawRestarts, type ScheduledFault } from "./faults.ts";
 import type { Mutation } from "./mutations.ts";
 import type { Randomness } from "./world/randomness.ts";
 import { World } from "./world/world.ts";
@@ -13,12 +14,16 @@ export interface ScenarioOptions {
   readonly keepsLines?: boolean;
   /** The model is cut into stages. */
   readonly isStaged?: boolean;
+  /** Nothing happens but that the coordinator dies, or ends, and comes back. */
+  readonly onlyRestarts?: boolean;
   /** A bug to plant. */
   readonly mutation?: Mutation;
 }
 
 export interface Outcome {
   readonly seed: number;
+  /** As the command line calls it. */
+  readonly what: string;
   /** What did not hold, or undefined. */
   readonly violation: string | undefined;
   readonly traceHash: string;
@@ -39,8 +44,8 @@ export interface Outcome {
 export const progressBoundMs = 60_000;
 /** After the end of the job, its trainers must be gone within this time. */
 const cleanUpBoundMs = 15_000;
-const eventsMax = 400_000;
-const checkEveryEvents = 16;
+/** So that a coordinator may be away for long while a ring trains. */
+const slowComputeMs = { min: 100, max: 1_200 } as const;
 
 /** One seed: a cluster, a job, a schedule of faults; then calm, in which the job must come to its end. */
 export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
@@ -50,20 +55,18 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
   });
   const machineCount = world.random.integer(2, 5);
   const spec = (options.isStaged ? drawStagedSpec : drawSpec)(world.random, machineCount);
-  const draw = options.mutation?.faults ?? drawFaults;
+  const draw = options.mutation?.faults ?? (options.onlyRestarts ? drawRestarts : drawFaults);
   const faults = draw(world.random.fork(), machineCount);
-  const cluster = new Cluster(world, { machineCount, mutation: options.mutation });
-  const onRejection = (cause: unknown) =>
-    world.violate(
-      "nothing is thrown into the void",
-      cause instanceof Error ? (cause.stack ?? cause.message) : String(cause),
-    );
-  const uproot = options.mutation?.plant?.();
-  process.on("unhandledRejection", onRejection);
-  try {
+  const cluster = new Cluster(world, {
+    ...{ machineCount, mutation: options.mutation },
+    ...(options.onlyRestarts ? { computeMs: slowComputeMs } : {}),
+  });
+  cluster.witness.expectsSteadyRings = options.onlyRestarts ?? false;
+  return guarded(world, options.mutation, async () => {
     const job = await follow(cluster, spec, faults);
     return {
-      ...{ seed: options.seed, faults, spec, machineCount, lines: world.lines, traceHash: world.traceHash },
+      ...{ seed: options.seed, what: whatOf(options), faults, spec, machineCount },
+      ...{ lines: world.lines, traceHash: world.traceHash },
       violation: world.violation?.message,
       durationMs: world.elapsedMs,
       events: world.scheduler.eventsRun,
@@ -71,11 +74,11 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
       generations: job?.generationCount ?? 0,
       reasons: job?.generations.map(({ reason }) => reason) ?? [],
     };
-  } finally {
-    uproot?.();
-    process.off("unhandledRejection", onRejection);
-  }
+  });
 }
+
+const whatOf = ({ isStaged, onlyRestarts }: ScenarioOptions): string =>
+  isStaged ? "stages" : onlyRestarts ? "restarts" : "cluster";
 
 async function follow(
   cluster: Cluster,
@@ -83,32 +86,31 @@ async function follow(
   faults: readonly ScheduledFault[],
 ): Promise<JobView | undefined> {
   const { world } = cluster;
-  const audit = new Audit(cluster, spec);
-  const until = async (bound: { readonly what: string; readonly ms: number }, done: () => boolean) => {
-    const endMs = world.elapsedMs + bound.ms;
-    for (let events = 0; !world.violation && !done(); events++) {
-      if (events % checkEveryEvents === 0) audit.look();
-      const idle = !(await world.scheduler.step());
-      if (idle || world.elapsedMs > endMs || world.scheduler.eventsRun > eventsMax)
-        world.violate("progress", `${bound.what}: ${audit.standing()}`);
-    }
-  };
+  const audit = new JobAudit(cluster, spec, "job-1");
+  const drive = new Drive(world, audit);
   cluster.start();
-  await until({ what: "the coordinator starts", ms: 5_000 }, () => cluster.host.coordinator !== undefined);
+  await drive.until(
+    { what: "the coordinator starts", ms: 5_000 },
+    () => cluster.host.coordinator !== undefined,
+  );
   let submitted: JobView | undefined;
   void cluster.host.coordinator?.submitJob(spec).then((view) => {
     submitted = view;
   });
-  await until({ what: "the job is submitted", ms: 5_000 }, () => submitted !== undefined);
+  await drive.until({ what: "the job is submitted", ms: 5_000 }, () => submitted !== undefined);
   const calmAtMs = cluster.schedule(faults);
-  await until({ what: "the job ends", ms: calmAtMs + progressBoundMs }, () => audit.isJobOver());
+  await drive.until({ what: "the job ends", ms: calmAtMs + progressBoundMs }, () => audit.isJobOver());
   cluster.calmDown();
-  await until({ what: "the trainers end", ms: cleanUpBoundMs }, () => audit.isClean());
-  if (!world.violation) audit.finish();
+  await drive.until({ what: "the trainers end", ms: cleanUpBoundMs }, () => isClean(cluster));
+  if (!world.violation) {
+    checkLog(cluster);
+    audit.finish();
+    checkLeaks(cluster);
+  }
   return audit.job();
 }
 
-function drawSpec(random: Randomness, machineCount: number): JobSpec {
+export function drawSpec(random: Randomness, machineCount: number): JobSpec {
   const exampleCount = random.integer(15, 40);
   const batchSize = random.integer(4, 12);
   const stepsPerEpoch = Math.ceil(exampleCount / batchSize);
@@ -164,11 +166,11 @@ function drawExchange(random: Randomness): object {
 
 /** What a person needs to see a failure again. */
 export function describeOutcome(outcome: Outcome): string {
-  const { seed, violation, machineCount, spec, faults, durationMs, traceHash } = outcome;
+  const { seed, what, violation, machineCount, spec, faults, durationMs, traceHash } = outcome;
   return [
     `seed ${seed}: ${violation ?? "all properties held"}`,
     `  ${machineCount} machines, workers ${spec.workers.min}-${spec.workers.max}, ${durationMs.toFixed(0)} ms, trace ${traceHash}`,
     ...faults.map(({ atMs, fault }) => `  ${atMs.toFixed(0).padStart(6)} ms ${JSON.stringify(fault)}`),
-    `  again: npm run simulate -- ${spec.stages === undefined ? "" : "--what stages "}--seed ${seed} --trace`,
+    `  again: npm run simulate -- --what ${what} --seed ${seed} --trace`,
   ].join("\n");
 }

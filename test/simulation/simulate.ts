@@ -1,10 +1,11 @@
 import { parseArgs } from "node:util";
 import { describeElection, runElection } from "./election/election.ts";
-import { describeOutcome, runScenario } from "./scenario.ts";
+import { describeOutcome, runScenario, type ScenarioOptions } from "./scenario.ts";
 
 /**
  * Long runs of the simulator: `npm run simulate -- --seeds 10000`, `npm run simulate -- --seed 42 --trace`; with `--what stages` of
- * models that are trained by layers, with `--what election` of several coordinators. Exits with 1 when a property did not hold.
+ * models that are trained by layers, with `--what restarts` of a coordinator that dies again and again while nothing else happens, with
+ * `--what election` of several coordinators. Exits with 1 when a property did not hold.
  */
 const { values } = parseArgs({
   options: {
@@ -29,17 +30,18 @@ interface Run {
 }
 
 const runOfCluster =
-  (isStaged: boolean) =>
+  (story: Pick<ScenarioOptions, "isStaged" | "onlyRestarts">) =>
   async (seed: number): Promise<Run> => {
-    const outcome = await runScenario({ seed, keepsLines: values.trace, isStaged });
+    const outcome = await runScenario({ seed, keepsLines: values.trace, ...story });
     const { generations, commits, events, durationMs } = outcome;
     const figures = { generations, commits, events, "s of virtual time": durationMs / 1_000 };
     return { ...outcome, description: describeOutcome(outcome), figures };
   };
 let slowestTurnMs = 0;
 const runs: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
-  cluster: runOfCluster(false),
-  stages: runOfCluster(true),
+  cluster: runOfCluster({}),
+  stages: runOfCluster({ isStaged: true }),
+  restarts: runOfCluster({ onlyRestarts: true }),
   election: async (seed) => {
     const outcome = await runElection({ seed, keepsLines: values.trace });
     const { turns, acknowledged, leaderlessMs } = outcome;

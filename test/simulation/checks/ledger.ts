@@ -111,6 +111,11 @@ export class Ledger {
       );
   }
 
+  /** Whether a version of this digest is on disk. */
+  isRegistered(digest: string): boolean {
+    return [...this.#versions.values()].some((records) => records.some((record) => record.digest === digest));
+  }
+
   versionsOf(jobId: string): readonly VersionRecord[] {
     return this.#versions.get(jobId) ?? [];
   }

@@ -60,6 +60,9 @@ export class Witness {
   /** Whether a peer was in reach all the time since then, and is not on its way out: what it has must not be lost. */
   isReachable: (peerId: string, sinceMs: number) => boolean = () => true;
 
+  /** Nothing disturbs those who train: a ring that has begun is formed anew only for somebody who comes. */
+  expectsSteadyRings = false;
+
   constructor(world: World) {
     this.#world = world;
     this.ledger = new Ledger(world);
@@ -167,6 +170,7 @@ export class Witness {
       );
     if (record.plan.generation > generationsMax)
       this.#world.violate("progress", `generation ${record.plan.generation}: ${record.plan.reason}`);
+    if (this.expectsSteadyRings) this.#checkSteady(record.plan, before?.plan ?? undefined);
     this.ledger.sawPlan(record.plan);
     const members = record.plan.ranks.map(({ peerId }) => peerId.slice(-2)).join();
     this.#world.trace(
@@ -174,13 +178,24 @@ export class Witness {
     );
   }
 
+  #checkSteady(plan: GenerationPlan, previous: GenerationPlan | undefined): void {
+    if (!previous || !this.#begun.has(`${plan.jobId}/${previous.generation}`)) return;
+    const known = new Set(previous.ranks.map(({ peerId }) => peerId));
+    if (plan.ranks.every(({ peerId }) => known.has(peerId)))
+      this.#world.violate(
+        "a restart of the coordinator alone forms no generation",
+        `${plan.jobId} g${plan.generation}: ${plan.reason}`,
+      );
+  }
+
   /** The first rank starts a generation: no finished step is lost while a survivor of the one before has it. */
   #begins(jobId: string, generation: number): void {
     const id = `${jobId}/${generation}`;
     const plan = this.ledger.planOf(jobId, generation);
     const previous = this.ledger.planOf(jobId, generation - 1);
-    if (this.#begun.has(id) || !plan || !previous) return;
+    if (this.#begun.has(id) || !plan) return;
     this.#begun.add(id);
+    if (!previous) return;
     const survivors = this.liveTrainers(jobId).filter(
       ({ peerId, parent, state }) =>
         state.step > plan.start.step &&

@@ -9,6 +9,7 @@ import { calm, Wire } from "../world/wire.ts";
 import type { World } from "../world/world.ts";
 import { CoordinatorHost } from "./coordinator-host.ts";
 import { Machine } from "./machine.ts";
+import type { Surroundings } from "./surroundings.ts";
 
 const coordinatorPeerId = memoryPeerId(99);
 
@@ -28,9 +29,13 @@ export class Cluster {
 
   constructor(
     world: World,
-    options: { readonly machineCount: number; readonly mutation: Mutation | undefined },
+    options: {
+      readonly machineCount: number;
+      readonly mutation: Mutation | undefined;
+      readonly computeMs?: Surroundings["computeMs"];
+    },
   ) {
-    const { machineCount, mutation } = options;
+    const { machineCount, mutation, computeMs = { min: 1, max: 25 } } = options;
     this.world = world;
     this.witness = new Witness(world);
     this.disk = new CoordinatorDisk(world);
@@ -48,7 +53,7 @@ export class Cluster {
       { length: machineCount + 1 },
       (_, i) =>
         new Machine({
-          ...{ world, planes, coordinatorPeerId, network: this.#network, witness: this.witness },
+          ...{ world, planes, coordinatorPeerId, network: this.#network, witness: this.witness, computeMs },
           disk: new ArtefactDisk(world),
           borrow: (digest) => this.#borrow(memoryPeerId(i + 11), digest),
           peerId: memoryPeerId(i + 11),

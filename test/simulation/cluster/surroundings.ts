@@ -18,5 +18,7 @@ export interface Surroundings {
   readonly peerId: string;
   readonly name: string;
   readonly coordinatorPeerId: string;
+  /** Virtual time that a computation takes, mostly close to the least. */
+  readonly computeMs: { readonly min: number; readonly max: number };
   readonly mutation: Mutation | undefined;
 }

@@ -154,7 +154,8 @@ export class TrainerProgram extends EventEmitter {
     compute: async () => {
       const stallMs = this.#stallMs;
       this.#stallMs = 0;
-      await this.life.pause(stallMs + this.#surroundings.world.random.skewed(1, 25));
+      const { world, computeMs } = this.#surroundings;
+      await this.life.pause(stallMs + world.random.skewed(computeMs.min, computeMs.max));
     },
     onWrite: () => this.#witness?.stateChanged(),
   };

@@ -68,6 +68,28 @@ test("a ring of which nobody is left is formed anew from who comes", () => {
   expect(effectsOf(bench.tick(), "prepare")).toEqual([{ kind: "prepare", peerId: memoryPeerId(2) }]);
 });
 
+test("a coordinator that has just started leaves a ring alone of which nobody has come back yet", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 2, spares: 0 } }).run(2);
+  bench.nowMs += 3_600_000;
+  bench.peers.clear();
+  bench.watch = { gathering: true, watchedMs: 500 };
+  expect(bench.tick()).toEqual([]);
+  expect(bench.job).toMatchObject({ state: "running", interruptedAtMs: null });
+  bench.peer(1).peer(2);
+  bench.watch = { gathering: false, watchedMs: 60_000 };
+  expect(bench.tick()).toEqual([]);
+});
+
+test("a ring of which nobody comes back to a coordinator that waits for long is formed anew", () => {
+  const bench = new JobBench({ workers: { min: 1, max: 1, spares: 0 } }).run(1);
+  bench.peers.clear();
+  bench.peer(2);
+  bench.watch = { gathering: false, watchedMs: limits.hopTimeoutMs };
+  expect(bench.tick(limits.hopTimeoutMs + 1)).toEqual([]);
+  bench.watch = { gathering: false, watchedMs: limits.hopTimeoutMs + 1 };
+  expect(effectsOf(bench.tick(), "prepare")).toEqual([{ kind: "prepare", peerId: memoryPeerId(2) }]);
+});
+
 test("a ring that breaks again and again before its first step is formed ever more slowly", () => {
   const bench = new JobBench({ workers: { min: 2, max: 2, spares: 0 } }).run(2);
   const breakRing = () => {
