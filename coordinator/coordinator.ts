@@ -1,6 +1,7 @@
 import { issueToken } from "../protocol/credentials.ts";
 import { toRingfoldError } from "../protocol/errors.ts";
 import { Holders } from "../protocol/holdings.ts";
+import { limits } from "../protocol/limits.ts";
 import type { PeerView } from "../protocol/messages/api.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
@@ -40,6 +41,8 @@ export interface CoordinatorModules {
   readonly otherAddresses?: () => Promise<string[]>;
   /** Entries of the log of decisions that stay as they were written; `limits.decisionsKept` unless told. */
   readonly decisionLog?: { readonly kept: number };
+  /** Agents that hold each data set and version; `limits.replicas` unless told. */
+  readonly replicaCount?: number;
   /** The simulator has its own. */
   readonly notary?: Notary;
 }
@@ -87,11 +90,17 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     job: (jobId) => jobs.find(jobId)?.spec,
   });
   const garbage = new CheckpointGarbage(jobs);
-  const replication = new ReplicationDesk(context, () => ({
-    datasets: datasets.registered(),
-    weights: versions.registered(),
-    checkpoints: garbage.released(),
-  }));
+  const replication = new ReplicationDesk(context, {
+    registered: () => ({
+      datasets: datasets.registered(),
+      weights: versions.registered(),
+      checkpoints: garbage.released(),
+    }),
+    replicaCount: modules.replicaCount ?? limits.replicas,
+  });
+  /** Nothing that was given to it, and nothing that it alone has, would be lost if it went. */
+  const mayGo = (peerId: string) =>
+    !jobs.involves(peerId) && !deployments.dependsOn(peerId) && !replication.dependsOn(peerId);
   const logs = new LogDesk(context);
   const queue = new SerialQueue();
   const requests = new KeyedRequests({ store, decisions: context.decisions, queue });
@@ -137,7 +146,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       if (context.peers.get(from)?.hello.incarnation !== incarnation) return { released: true };
       await membership.leave(from, reason);
       await lookAround();
-      const released = !jobs.involves(from) && !deployments.dependsOn(from);
+      const released = mayGo(from);
       if (released) await membership.release(from);
       return { released };
     }),
@@ -181,7 +190,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     context.peers.all().map((peer) => context.peers.view(peer, clock.nowMs()));
   const operations = createOperations({
     ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
-    ...{ deployments, datasets, versions, logs },
+    ...{ deployments, datasets, versions, logs, mayGo },
   });
   return {
     peerId: network.peerId,

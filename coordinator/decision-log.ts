@@ -15,6 +15,7 @@ import {
   replayEntry,
 } from "./decide/decision.ts";
 import { collections, isRecorded, padded } from "./state.ts";
+import { isWithinOneWrite } from "./store/one-write.ts";
 
 export interface DecisionLogModules {
   readonly store: Store;
@@ -48,7 +49,7 @@ interface Companion {
   readonly written: () => void;
 }
 
-/** So many entries at once go over into the snapshot; with the records that they touch one transaction of etcd takes them. */
+/** So many entries at once go over into the snapshot, or as many of them as one write takes with the records that they touch. */
 const foldedAtOnce = 16;
 /** Entries that one answer looks at. */
 const scannedMax = 2_000;
@@ -82,21 +83,19 @@ export class DecisionLog {
    */
   async commit(decision: Decision, writes: readonly StoreWrite[]): Promise<void> {
     const { store, clock, term, log } = this.#modules;
+    await this.#fold();
     const sequence = this.#next;
     const changes = changesOf(store, writes);
     const entry = { format: logFormat, sequence, atMs: clock.nowMs(), term, ...decision, changes } as const;
-    const folding = this.#folding();
     const companion = this.#companionOf?.({ sequence, event: decision.event });
     await store.write([
       ...writes,
       ...(companion?.writes ?? []),
       collections.decisions.put(padded(sequence), entry),
-      ...folding.writes,
     ]);
     this.#companionOf = undefined;
     companion?.written();
     this.#next++;
-    this.#first += folding.count;
     if (!decision.isNews) return;
     log.info({ subject: decision.subject }, decision.reason);
     this.#news = [...this.#news, eventView(entry)].slice(-limits.eventsKeptMax);
@@ -144,25 +143,39 @@ export class DecisionLog {
     return news.reverse();
   }
 
-  /** The oldest entries, when there are too many, applied to the snapshot. */
-  #folding(): { readonly count: number; readonly writes: StoreWrite[] } {
-    const kept = this.#modules.kept ?? limits.decisionsKept;
-    if (this.#next - this.#first < kept + foldedAtOnce) return { count: 0, writes: [] };
-    const { store } = this.#modules;
+  /**
+   * Applies the oldest entries, when there are too many, to the snapshot. A write of its own: state and log mean the same before
+   * and after it, and beside a large decision there might be no room for it, now or ever.
+   */
+  async #fold(): Promise<void> {
+    const { store, kept = limits.decisionsKept } = this.#modules;
+    if (this.#next - this.#first < kept + foldedAtOnce) return;
     const touched: RecordedState = new Map();
-    const writes: StoreWrite[] = [];
-    for (let i = 0; i < foldedAtOnce; i++) {
-      const entry = this.#entry(this.#first + i);
+    const records = new Map<string, StoreWrite>();
+    const removed: StoreWrite[] = [];
+    let writes: StoreWrite[] = [];
+    let count = 0;
+    while (count < foldedAtOnce) {
+      const sequence = this.#first + count;
+      const entry = this.#entry(sequence);
       for (const { key } of entry.changes)
         if (!touched.has(key)) touched.set(key, plain(store.get(`${snapshotPrefix}${key}`)));
       replayEntry(touched, entry);
-      for (const { key } of entry.changes) touched.set(key, touched.get(key)); // removed, and to be told so
-      writes.push(collections.decisions.remove(padded(this.#first + i)));
+      for (const { key } of entry.changes) {
+        const value = touched.get(key);
+        touched.set(key, value); // removed, and to be told so
+        const bytes = value === undefined ? undefined : encode(value);
+        records.set(key, { key: `${snapshotPrefix}${key}`, value: bytes });
+      }
+      removed.push(collections.decisions.remove(padded(sequence)));
+      const more = [...records.values(), ...removed, collections.log.put("snapshot", sequence)];
+      // One entry alone fits: what wrote it was larger.
+      if (count > 0 && !isWithinOneWrite(more)) break;
+      writes = more;
+      count++;
     }
-    for (const [key, value] of touched)
-      writes.push({ key: `${snapshotPrefix}${key}`, value: value === undefined ? undefined : encode(value) });
-    writes.push(collections.log.put("snapshot", this.#first + foldedAtOnce - 1));
-    return { count: foldedAtOnce, writes };
+    await store.write(writes);
+    this.#first += count;
   }
 }
 

@@ -26,6 +26,8 @@ interface OperationModules {
   readonly datasets: DatasetDesk;
   readonly versions: VersionDesk;
   readonly logs: LogDesk;
+  /** Whether nothing would be lost if this agent went now. */
+  readonly mayGo: (peerId: string) => boolean;
 }
 
 /** Of the coordinator itself. */
@@ -34,15 +36,15 @@ type Own = "peerId" | "release" | "term" | "closed" | "peers" | "view" | "onChan
 /** What operators ask and order: questions are answered from memory, and everything that decides waits for its turn. */
 export function createOperations(modules: OperationModules): Omit<Coordinator, Own> {
   const { context, queue, requests, lookAround, membership, jobs, quotas, sweeps } = modules;
-  const { deployments, datasets, versions, logs } = modules;
+  const { deployments, datasets, versions, logs, mayGo } = modules;
   const { clock } = context;
   return {
     drainPeer: (peerId, drained, reason) =>
       queue.run(async () => {
         await membership.drain(peerId, drained, reason);
         await lookAround();
-        const released = !jobs.involves(peerId) && !deployments.dependsOn(peerId);
-        return { peer: context.peers.view(context.peers.get(peerId)!, clock.nowMs()), released };
+        const peer = context.peers.view(context.peers.get(peerId)!, clock.nowMs());
+        return { peer, released: mayGo(peerId) };
       }),
     jobs: () => jobs.views(),
     versions: () => versions.views(),

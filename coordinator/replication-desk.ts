@@ -1,7 +1,6 @@
-import { limits } from "../protocol/limits.ts";
 import { type HoldRequest, holdArtefacts } from "../protocol/messages/artefact.ts";
 import type { CoordinatorContext } from "./context.ts";
-import { decideReplicas } from "./decide/replication.ts";
+import { decideReplicas, type Holder, holdsLastCopy } from "./decide/replication.ts";
 
 /** An agent that was asked to hold something and does not say so is asked again. */
 const askAgainMs = 5_000;
@@ -41,6 +40,7 @@ interface Order {
 export class ReplicationDesk {
   readonly #context: CoordinatorContext;
   readonly #registered: () => AllRegistered;
+  readonly #replicaCount: number;
   /** What each peer has confirmed, in which life of it. */
   readonly #told = new Map<string, { readonly key: string; readonly atMs: number }>();
   readonly #telling = new Set<string>();
@@ -48,36 +48,57 @@ export class ReplicationDesk {
   #seen: readonly unknown[] = [];
   #orders: ReadonlyMap<string, Order> = new Map();
 
-  constructor(context: CoordinatorContext, registered: () => AllRegistered) {
+  /** @param of.replicaCount agents that each artefact should have, where there are as many */
+  constructor(
+    context: CoordinatorContext,
+    of: { readonly registered: () => AllRegistered; readonly replicaCount: number },
+  ) {
     this.#context = context;
-    this.#registered = registered;
+    this.#registered = of.registered;
+    this.#replicaCount = of.replicaCount;
   }
 
   /** Membership, what agents hold or what is registered may have changed. */
   lookAround(): void {
-    const { peers, holders, clock } = this.#context;
-    const nowMs = clock.nowMs();
-    const live = peers
-      .all()
-      .filter((peer) => peers.isLive(peer, nowMs) && peer.roles.includes("worker"))
-      .map(({ hello }) => hello.peerId);
+    const { holders, clock } = this.#context;
+    const agents = this.#agents();
     const registered = this.#registered();
     const { datasets, weights, checkpoints } = registered;
-    const seen = [holders.revision, datasets, weights, checkpoints, ...live];
+    const present = agents.map(({ peerId, isLeaving }) => `${peerId} ${isLeaving}`);
+    const seen = [holders.revision, datasets, weights, checkpoints, ...present];
     if (seen.length !== this.#seen.length || seen.some((each, i) => each !== this.#seen[i])) {
       this.#seen = seen;
-      this.#orders = this.#decide(live, registered);
+      this.#orders = this.#decide(agents, registered);
     }
-    for (const [peerId, order] of this.#orders) this.#consider(peerId, order, nowMs);
+    for (const [peerId, order] of this.#orders) this.#consider(peerId, order, clock.nowMs());
+  }
+
+  /** Whether something would be lost with this agent if it went now, and somebody is there to take it over. */
+  dependsOn(peerId: string): boolean {
+    const agents = this.#agents();
+    const leaver = agents.find((agent) => agent.peerId === peerId);
+    if (!leaver) return false;
+    const { datasets, weights } = this.#registered();
+    return [datasets, weights].some(({ present }) => holdsLastCopy(leaver, present, agents));
+  }
+
+  /** Workers that are there; also those on their way out, which still give what they hold. */
+  #agents(): Holder[] {
+    const { peers, holders, clock } = this.#context;
+    const nowMs = clock.nowMs();
+    return peers.all().flatMap((peer) => {
+      const state = peers.state(peer, nowMs);
+      if ((state !== "alive" && state !== "draining") || !peer.roles.includes("worker")) return [];
+      const { peerId } = peer.hello;
+      return [{ peerId, holds: holders.heldBy(peerId), isLeaving: state === "draining" }];
+    });
   }
 
   /** Of agents that have nothing to do there is none. */
-  #decide(live: readonly string[], registered: AllRegistered): Map<string, Order> {
+  #decide(agents: readonly Holder[], registered: AllRegistered): Map<string, Order> {
     const { datasets, weights } = registered;
-    const { holders } = this.#context;
-    const agents = live.map((peerId) => ({ peerId, holds: holders.heldBy(peerId) }));
-    const askedData = decideReplicas(datasets.present, agents, limits.dataReplicas);
-    const askedWeights = decideReplicas(weights.present, agents, limits.versionReplicas);
+    const askedData = decideReplicas(datasets.present, agents, this.#replicaCount);
+    const askedWeights = decideReplicas(weights.present, agents, this.#replicaCount);
     const [forget, goneWeights] = [forgotten(datasets), forgotten(weights)];
     const keep = [...datasets.present];
     const orders = new Map<string, Order>();

@@ -20,6 +20,7 @@ import {
 import { diffVersions } from "./decide/version-diff.ts";
 import { liveHolders, type Registered } from "./replication-desk.ts";
 import { collections } from "./state.ts";
+import { inWrites } from "./store/one-write.ts";
 
 /** What other desks know of versions. */
 export interface VersionUsers {
@@ -114,21 +115,22 @@ export class VersionDesk {
     return answer;
   }
 
+  /** Thousands of versions are more than one write takes; if a later decision fails, asking again removes the rest. */
   async #remove(name: string, numbers: readonly number[], reason: string): Promise<void> {
     const { versions, decisions, clock } = this.#context;
-    const records = numbers.map((version) => ({
-      ...versions.get(name, version),
-      removedAtMs: clock.nowMs(),
-    }));
-    await decisions.commit(
-      {
-        ...{ who: operator, subject: `model ${name}`, isNews: true },
-        event: { kind: "versions-removed", name, versions: [...numbers] },
-        reason: `${reason}: ${list(numbers)}`,
-      },
-      records.map((record) => versions.write(record)),
-    );
-    for (const record of records) versions.commit(record);
+    const all = numbers.map((version) => ({ ...versions.get(name, version), removedAtMs: clock.nowMs() }));
+    for (const records of inWrites(all, (record) => versions.write(record))) {
+      const removed = records.map(({ version }) => version);
+      await decisions.commit(
+        {
+          ...{ who: operator, subject: `model ${name}`, isNews: true },
+          event: { kind: "versions-removed", name, versions: removed },
+          reason: `${reason}: ${list(removed)}`,
+        },
+        records.map((record) => versions.write(record)),
+      );
+      for (const record of records) versions.commit(record);
+    }
     this.#context.changed();
   }
 

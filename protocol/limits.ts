@@ -26,10 +26,9 @@ export const limits = {
   patrolPauseMs: 50,
   /** Between two rounds, and after one in which something was lacking. */
   ...{ patrolIntervalMs: 24 * 3_600_000, patrolRetryMs: 10_000 },
-  /** Agents that hold a data set, where there are so many. */
-  dataReplicas: 2,
-  /** Agents that the weights of a version should have, where there are as many. */
-  versionReplicas: 2,
+  /** Agents that hold each data set and the weights of each version, where there are so many; unless the coordinator is told. */
+  replicas: 2,
+  replicasMax: 16,
   /** Changes of what is held that a beat tells: more than checkpoints make in some lost beats, and 1.3 KB. */
   changesTold: 16,
   /** Digests in one page of the list of what an agent holds; 0.7 MB. */
@@ -164,6 +163,10 @@ export const limits = {
   requestKeysKept: 4_096,
   /** Decisions that the coordinator's log keeps word for word; a few hundred bytes each. */
   decisionsKept: 10_000,
+  /** Records in one write: etcd takes 128 operations in a transaction (`--max-txn-ops`), of which the log and the fence have some. */
+  storeWritesMax: 120,
+  /** Of one write: etcd takes 1.5 MiB in a request (`--max-request-bytes`), names and overhead included. */
+  storeWriteBytesMax: 1.25 * 1024 ** 2,
 } as const;
 
 if (limits.ringOperationsMax <= limits.bucketsMax)

@@ -35,6 +35,8 @@ interface LastWrite {
 }
 const pageKeys = 500;
 const retryMs = 100;
+/** etcd keeps each state of each key until it is told not to, and refuses writes when its quota is full: 2 GB unless told. */
+const compactEveryMs = 5 * 60_000;
 
 /**
  * A store in etcd, for the one that leads: what it holds is read once and kept in memory, as nobody else writes; each write
@@ -51,11 +53,13 @@ export async function openEtcdStore(
     clock = systemClock,
   }: { readonly prefix: string; readonly leadership: Leadership; readonly clock?: Clock },
 ): Promise<Store> {
-  const root = `${prefix}state/`;
+  const root = rootOf(prefix);
   const values = await readAll(client, root, leadership.lost);
   const last = await lastWriteOf(client, `${prefix}written`, leadership.lost);
   let tail: Promise<unknown> = Promise.resolve();
-  let isOpen = true;
+  const closed = new AbortController();
+  const over = AbortSignal.any([closed.signal, leadership.lost]);
+  keepCompact(client, last, clock, over).catch(() => {}); // the turn is over
   const write = async (writes: readonly StoreWrite[]): Promise<void> => {
     await commit(client, { ...leadership, clock }, { root, last }, lastOfEach(writes));
     for (const { key, value } of writes) {
@@ -74,19 +78,29 @@ export async function openEtcdStore(
       }
     },
     write: (writes) => {
-      if (!isOpen) return Promise.reject(new RingfoldError("STORE_FAILED", "the store is closed"));
+      if (closed.signal.aborted)
+        return Promise.reject(new RingfoldError("STORE_FAILED", "the store is closed"));
       const turn = tail.then(() => write(writes));
       tail = turn.catch(() => {}); // its caller hears of it
       return turn;
     },
     close: async () => {
-      isOpen = false;
+      closed.abort();
       await tail;
     },
   };
   await adoptStore(store, `etcd ${prefix}`);
   return store;
 }
+
+/** What coordinators have written under this prefix, as of one moment. @throws RingfoldError STORE_FAILED */
+export const readEtcdState = (
+  client: EtcdClient,
+  prefix: string,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, Uint8Array>> => readAll(client, rootOf(prefix), signal);
+
+const rootOf = (prefix: string): string => `${prefix}state/`;
 
 /** etcd takes 128 operations in one transaction unless told otherwise (`--max-txn-ops`). */
 const lastOfEach = (writes: readonly StoreWrite[]): StoreWrite[] =>
@@ -128,6 +142,25 @@ async function commit(
     }
   }
   throw new RingfoldError("STALE_TERM", "another coordinator leads by now");
+}
+
+/**
+ * Lets etcd forget how things were, as Kubernetes does: up to the newest write of the time before, so that whoever reads the state
+ * page by page as of one revision has all that time for it. Until `over` aborts.
+ */
+async function keepCompact(
+  client: EtcdClient,
+  last: LastWrite,
+  clock: Clock,
+  over: AbortSignal,
+): Promise<never> {
+  for (;;) {
+    const { revision } = last;
+    await pause(clock, compactEveryMs, over);
+    if (revision === "0") continue;
+    // Somebody else may have done it; and where nobody answers there is a next time.
+    await client.call("kv/compaction", { revision }, z.unknown(), over).catch(() => undefined);
+  }
 }
 
 async function lastWriteOf(client: EtcdClient, key: string, signal: AbortSignal): Promise<LastWrite> {

@@ -9,7 +9,7 @@ import { collections, padded } from "../state.ts";
 
 /** Raised when a key changes its meaning; a store of a newer release is refused, not guessed at. */
 export const storeFormat = 2;
-const formatKey = "meta/format";
+export const formatKey = "meta/format";
 
 /** By the format that they start from; each leads to the next one. */
 const migrations: Readonly<Record<number, (store: Store) => StoreWrite[]>> = { 1: beginDecisions };

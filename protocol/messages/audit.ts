@@ -15,6 +15,7 @@ const event = <Kind extends string, Shape extends z.ZodRawShape>(kind: Kind, sha
 /** What happened that was decided on. */
 export const auditEventSchema = z.discriminatedUnion("kind", [
   event("coordinator-started", { release: z.string() }),
+  event("coordinator-restored", {}),
   event("member-joined", { engine: z.string(), roles: z.array(roleSchema), incarnation: z.string() }),
   event("member-heard", { engine: z.string(), incarnation: z.string() }),
   event("member-disconnected", {}),

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import { limits } from "../../protocol/limits.ts";
 
 /** Parsers of option and argument values; what they throw becomes exit code 64 with commander's message. */
 
@@ -7,6 +8,14 @@ export function positiveInteger(text: string): number {
   if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(value) || value < 1) {
     throw new InvalidArgumentError("Give a whole number from 1.");
   }
+  return value;
+}
+
+/** Copies of what the cluster keeps. */
+export function replicas(text: string): number {
+  const value = positiveInteger(text);
+  if (value > limits.replicasMax)
+    throw new InvalidArgumentError(`Give a number from 1 to ${limits.replicasMax}.`);
   return value;
 }
 

@@ -1,14 +1,18 @@
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import type { BackupSummary } from "../run/backup.ts";
+import type { EtcdLocation } from "../run/run-candidate.ts";
+import { etcdLocation } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface BackupOptions {
   readonly data?: string;
+  readonly store?: EtcdLocation;
   readonly to: string;
 }
 interface RestoreOptions {
   readonly data?: string;
+  readonly store?: EtcdLocation;
   readonly from: string;
   readonly force: boolean;
 }
@@ -20,11 +24,19 @@ export function register(program: Command, io: CommandIo): void {
     .command("backup")
     .description("copy a coordinator's data on this machine, also while it runs")
     .option("--data <folder>", "where its state lives; ~/.ringfold/coordinator unless told")
+    .option(
+      "--store <url>",
+      "etcd://host:port,host:port[/prefix]: what several coordinators keep there",
+      etcdLocation,
+    )
     .requiredOption("--to <folder>", "a new folder for the copy")
     .action((_options: unknown, command: Command) =>
-      runCommand<BackupOptions>(command, io, async (_context, { data, to }) => {
+      runCommand<BackupOptions>(command, io, async ({ signal }, { data, store, to }) => {
         const { backUp } = await import("../run/backup.ts");
-        const summary = await backUp(dataPath(data), resolve(to));
+        const { backUpEtcd } = await import("../run/etcd-backup.ts");
+        const summary = store
+          ? await backUpEtcd(store, resolve(to), signal)
+          : await backUp(dataPath(data), resolve(to));
         return { json: summary, text: `${describe(summary)} in ${summary.folder}` };
       }),
     );
@@ -33,17 +45,29 @@ export function register(program: Command, io: CommandIo): void {
     .command("restore")
     .description("put a backup in the place of a coordinator's data; end the coordinator first")
     .option("--data <folder>", "where its state lives; ~/.ringfold/coordinator unless told")
+    .option(
+      "--store <url>",
+      "etcd://host:port,host:port[/prefix]: there instead, under an empty prefix",
+      etcdLocation,
+    )
     .requiredOption("--from <folder>", "what `ringfold backup` made")
     .option("--force", "also where data is already; that is moved aside", false)
     .action((_options: unknown, command: Command) =>
-      runCommand<RestoreOptions>(command, io, async (_context, { data, from, force }) => {
+      runCommand<RestoreOptions>(command, io, async ({ signal }, { data, store, from, force }) => {
         const { restore } = await import("../run/backup.ts");
-        const restored = await restore(resolve(from), dataPath(data), { force, nowMs: Date.now() });
+        const { restoreToEtcd } = await import("../run/etcd-backup.ts");
+        const { createLog } = await import("../run/logger.ts");
+        const log = createLog("restore", io.env.RINGFOLD_LOG ?? "warn");
+        if (store) {
+          const summary = await restoreToEtcd(resolve(from), store, { log, signal });
+          return { json: summary, text: `${describe(summary)} in etcd under ${store.prefix}` };
+        }
+        const restored = await restore(resolve(from), dataPath(data), { force, nowMs: Date.now(), log });
         const aside = restored.before ? `; what was there is in ${restored.before}` : "";
         return { json: restored, text: `${describe(restored)} in ${restored.folder}${aside}` };
       }),
     );
 }
 
-const describe = ({ jobs, versions, deployments, members }: BackupSummary): string =>
+const describe = ({ jobs, versions, deployments, members }: Omit<BackupSummary, "folder">): string =>
   `${jobs} jobs, ${versions} versions, ${deployments} deployments, ${members} members`;

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import type { EtcdLocation } from "../run/run-candidate.ts";
 import type { RunningCoordinator } from "../run/run-coordinator.ts";
-import { type Endpoint, etcdLocation, hostAndPort, positiveInteger } from "./arguments.ts";
+import { type Endpoint, etcdLocation, hostAndPort, positiveInteger, replicas } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface CoordinatorOptions {
@@ -11,6 +11,7 @@ interface CoordinatorOptions {
   readonly listen: Endpoint;
   readonly http: Endpoint;
   readonly keepDecisions?: number;
+  readonly replicas?: number;
   readonly store?: EtcdLocation;
 }
 
@@ -28,6 +29,11 @@ export function register(program: Command, io: CommandIo): void {
       etcdLocation,
     )
     .option("--keep-decisions <count>", "decisions that the log keeps; 10,000 unless told", positiveInteger)
+    .option(
+      "--replicas <count>",
+      "agents that hold each version and data set, up to 16; 2 unless told",
+      replicas,
+    )
     .action((_options: unknown, command: Command) =>
       runCommand<CoordinatorOptions>(command, io, async ({ common, signal, note }, options) => {
         const { runCoordinator } = await import("../run/run-coordinator.ts");
@@ -43,6 +49,7 @@ export function register(program: Command, io: CommandIo): void {
           listen: options.listen,
           http: options.http,
           decisionsKept: options.keepDecisions,
+          replicaCount: options.replicas,
         };
         const log = createLog("coordinator", io.env.RINGFOLD_LOG ?? "info");
         const onLeading = ({ close: _, ...ready }: RunningCoordinator) => {

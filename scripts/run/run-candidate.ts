@@ -79,7 +79,8 @@ async function standBy(
     standbyApi(() => leader),
     config.http,
   );
-  const self = `http://${config.http.host}:${listener.port}`;
+  const [host = config.http.host] = reachableHosts(config.http.host);
+  const self = `http://${host}:${listener.port}`;
   try {
     return await campaign(client, {
       ...{ prefix, self, signal },
@@ -120,13 +121,17 @@ async function tellAddresses(
   prefix: string,
   { listen }: CoordinatorConfig,
 ): Promise<void> {
-  const isAny = listen.host === "0.0.0.0";
-  const own = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
-  const outside = own.filter(({ family, internal }) => family === "IPv4" && !internal);
-  const hosts = isAny ? outside.map(({ address }) => address) : [listen.host];
+  const hosts = reachableHosts(listen.host);
   const told = hosts.map((host) => `/ip4/${host}/tcp/${listen.port}`);
   const key = `${prefix}address/${hosts.join("+")}:${listen.port}`;
   await client.call("kv/put", { key: toBase64(key), value: toBase64(JSON.stringify(told)) }, anything);
+}
+
+/** Where others reach what listens there: of what listens on every address, those of this machine. */
+function reachableHosts(host: string): string[] {
+  if (host !== "0.0.0.0") return [host];
+  const own = Object.values(networkInterfaces()).flatMap((all) => all ?? []);
+  return own.filter(({ family, internal }) => family === "IPv4" && !internal).map(({ address }) => address);
 }
 
 async function addressesTold(client: EtcdClient, prefix: string): Promise<string[]> {

@@ -12,6 +12,7 @@ import { openCoordinator } from "../../coordinator/coordinator.ts";
 import { loadCredentials } from "../../coordinator/credentials.ts";
 import { openLmdbStore } from "../../coordinator/store/lmdb-store.ts";
 import { type Log, type Store, systemClock } from "../../protocol/ports.ts";
+import { lockFolder } from "./folder-lock.ts";
 import { listenHttp } from "./http-listener.ts";
 import { identityPath, loadOperatorToken } from "./shared-secrets.ts";
 
@@ -23,6 +24,8 @@ export interface CoordinatorConfig {
   readonly http: { readonly host: string; readonly port: number };
   /** Entries of the log of decisions that stay word for word; `limits.decisionsKept` unless told. */
   readonly decisionsKept?: number | undefined;
+  /** Agents that hold each data set and version; `limits.replicas` unless told. */
+  readonly replicaCount?: number | undefined;
 }
 
 export interface RunningCoordinator {
@@ -38,7 +41,7 @@ export interface RunningCoordinator {
 
 /**
  * Assembles a coordinator with its store, network, HTTP API and dashboard, in order; closes in reverse.
- * @throws RingfoldError PORT_IN_USE | STORE_FAILED | STORE_NEWER | CONFIG_INVALID
+ * @throws RingfoldError CONFLICT when another one works on the folder | PORT_IN_USE | STORE_FAILED | STORE_NEWER | CONFIG_INVALID
  */
 export const runCoordinator = (config: CoordinatorConfig, log: Log): Promise<RunningCoordinator> =>
   assembleCoordinator(config, log, { openStore: () => openLmdbStore(join(config.dataPath, "store")) });
@@ -58,6 +61,8 @@ export async function assembleCoordinator(
     for (const step of undo.splice(0).reverse()) await step();
   };
   try {
+    const lock = await lockFolder(config.dataPath);
+    undo.push(() => lock.release());
     const store = await surroundings.openStore();
     undo.push(() => store.close());
     const credentials = await loadCredentials(store, { clusterName: config.clusterName, createSwarmKey });
@@ -79,6 +84,7 @@ export async function assembleCoordinator(
       release,
       ...(surroundings.otherAddresses && { otherAddresses: surroundings.otherAddresses }),
       ...(config.decisionsKept && { decisionLog: { kept: config.decisionsKept } }),
+      ...(config.replicaCount && { replicaCount: config.replicaCount }),
     });
     undo.push(() => coordinator.close());
 

@@ -1,14 +1,28 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
+import { restoredTerms } from "../../coordinator/decide/restored.ts";
 import { DecisionLog, recordedState, replayLog } from "../../coordinator/decision-log.ts";
-import { createEtcdClient, type EtcdClient } from "../../coordinator/store/etcd-client.ts";
+import { collections } from "../../coordinator/state.ts";
+import { createEtcdClient, type EtcdClient, toBase64 } from "../../coordinator/store/etcd-client.ts";
 import { campaign, type Leadership } from "../../coordinator/store/etcd-leadership.ts";
 import { openEtcdStore } from "../../coordinator/store/etcd-store.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
+import { limits } from "../../protocol/limits.ts";
 import { systemClock } from "../../protocol/ports.ts";
-import { decisionOf, decisionsKept } from "../../scripts/crash-points/content.ts";
+import { decisionOf, decisionsKept, stateAfter } from "../../scripts/crash-points/content.ts";
+import { restore } from "../../scripts/run/backup.ts";
+import { backUpEtcd, restoreToEtcd } from "../../scripts/run/etcd-backup.ts";
 import { EtcdCluster, etcdIsInstalled } from "../fixtures/etcd-cluster.ts";
 import { silentLog } from "../fixtures/silent-log.ts";
+import { temporaryFolder } from "../fixtures/temporary-folder.ts";
+import { FakeClock } from "../simulation/fake-clock.ts";
+
+const rangeSchema = z.object({
+  header: z.object({ revision: z.string() }),
+  kvs: z.array(z.unknown()).default([]),
+});
 
 describe.skipIf(!etcdIsInstalled)("coordinators on three nodes of etcd", () => {
   let etcd: EtcdCluster;
@@ -111,6 +125,79 @@ describe.skipIf(!etcdIsInstalled)("coordinators on three nodes of etcd", () => {
     expect(leadership.lost.aborted).toBe(false);
     expect(log.page({ after: 0, sinceMs: 0, limit: 1_000 }).last).toBe(40);
     expect(replayLog(store)).toEqual(recordedState(store));
+  });
+
+  test("a decision over as many records as one write takes goes over into the snapshot like any other", async () => {
+    const { store, log } = await lead(newPrefix(), "first");
+    const many = Array.from({ length: limits.storeWritesMax }, (_, i) =>
+      collections.counters.put(`of-${i}`, 1),
+    );
+    await log.commit(decisionOf(1).decision, many);
+    for (let i = 1; i <= decisionsKept + 40; i++) await decide(log, i);
+    expect([...store.list("snapshot/")].length).toBeGreaterThanOrEqual(many.length);
+    expect(replayLog(store)).toEqual(recordedState(store));
+  });
+
+  test("what is no more of use is compacted, and what stands stays", async () => {
+    const prefix = newPrefix();
+    const { leadership } = await lead(prefix, "first");
+    const client = createEtcdClient(etcd.endpoints);
+    const clock = new FakeClock();
+    const store = await openEtcdStore(client, { prefix, leadership, clock });
+    onTestFinished(() => store.close());
+    const put = (text: string) => [{ key: "value", value: new TextEncoder().encode(text) }];
+    await store.write(put("old"));
+    const asOf = (revision: string) =>
+      client.call("kv/range", { key: toBase64(`${prefix}state/value`), revision }, rangeSchema);
+    const { revision } = (await asOf("0")).header;
+    await store.write(put("new"));
+    expect((await asOf(revision)).kvs).toHaveLength(1);
+    const compacted = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let count = 0;
+    const { call } = client;
+    client.call = async (...request) => {
+      const answer = await call(...request);
+      if (request[0] === "kv/compaction") compacted[count++]!.resolve();
+      return answer as never;
+    };
+    for (const { promise } of compacted) {
+      await clock.advance(5 * 60_000);
+      await promise; // the first time only what was before this store was opened
+    }
+    await expect(asOf(revision)).rejects.toMatchObject({ code: "STORE_FAILED", data: { refused: true } });
+    const reread = await openEtcdStore(client, { prefix, leadership, clock });
+    expect(new TextDecoder().decode(reread.get("value"))).toBe("new");
+  });
+
+  test("a backup of what is there is of one moment, and comes back under another prefix or in a folder", async () => {
+    const prefix = newPrefix();
+    const { store, log } = await lead(prefix, "first");
+    const secrets = { identityKey: Uint8Array.of(1, 2, 3), operatorToken: "token" };
+    await store.write([collections.shared.put("coordinator", secrets)]);
+    for (let i = 1; i <= 70; i++) await decide(log, i);
+    const folder = join(temporaryFolder(), "backup");
+    const signal = AbortSignal.timeout(30_000);
+    const { endpoints } = etcd;
+    await backUpEtcd({ endpoints, prefix }, folder, signal);
+    await expect(backUpEtcd({ endpoints, prefix }, folder, signal)).rejects.toMatchObject({
+      code: "CONFLICT",
+    });
+    await decide(log, 71);
+    const next = { endpoints, prefix: newPrefix() };
+    await restoreToEtcd(folder, next, { log: silentLog, signal });
+    await expect(restoreToEtcd(folder, next, { log: silentLog, signal })).rejects.toMatchObject({
+      code: "CONFLICT",
+    });
+    const restored = await lead(next.prefix, "second");
+    expect(recordedState(restored.store)).toEqual(
+      new Map([...stateAfter(70), ["counter/term", restoredTerms]]),
+    );
+    expect(replayLog(restored.store)).toEqual(recordedState(restored.store));
+    expect(collections.shared.read(restored.store, "coordinator")).toEqual(secrets);
+    expect(readFileSync(join(folder, "operator-token"), "utf8")).toBe("token\n");
+    const place = join(temporaryFolder(), "alone");
+    await restore(folder, place, { force: false, nowMs: 0, log: silentLog });
+    expect(readFileSync(join(place, "identity.key"))).toEqual(Buffer.from(secrets.identityKey));
   });
 
   test("without a majority nothing is acknowledged, and the leader steps back", async () => {

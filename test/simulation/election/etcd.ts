@@ -73,6 +73,8 @@ export class SimulatedEtcd {
         return { header: this.#header(), kvs: this.#range(body as Range) };
       case "kv/txn":
         return this.#transact(body as Transaction);
+      case "kv/compaction":
+        return { header: this.#header() }; // no reader of an old revision here
       default:
         throw new RingfoldError("STORE_FAILED", `etcd does not know ${path}`, { refused: true });
     }

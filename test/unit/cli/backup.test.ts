@@ -1,10 +1,12 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";
+import { restoredTerms } from "../../../coordinator/decide/restored.ts";
 import { DecisionLog, recordedState } from "../../../coordinator/decision-log.ts";
 import { openLmdbStore } from "../../../coordinator/store/lmdb-store.ts";
 import { systemClock } from "../../../protocol/ports.ts";
 import { decisionOf, stateAfter } from "../../../scripts/crash-points/content.ts";
+import { lockFolder } from "../../../scripts/run/folder-lock.ts";
 import { silentLog } from "../../fixtures/silent-log.ts";
 import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
 import { runRingfold } from "./ringfold-process.ts";
@@ -59,7 +61,8 @@ test("a copy of a running coordinator's data is of one moment, and comes back wi
   const place = join(temporaryFolder(), "restored");
   const restored = await runRingfold(["restore", "--from", copy, "--data", place, "--json"]);
   expect(JSON.parse(restored.stdout)).toMatchObject({ folder: place, before: null });
-  expect(await stateIn(place)).toEqual(copied);
+  // Agents have heard of later terms than the backup's.
+  expect(await stateIn(place)).toEqual(new Map([...copied, ["counter/term", restoredTerms]]));
   expect(readFileSync(join(place, "identity.key"), "utf8")).toBe("identity");
   expect(readFileSync(join(place, "operator-token"), "utf8")).toBe("token");
 });
@@ -75,8 +78,25 @@ test("data that is there is not overwritten: refused, or with --force moved asid
   expect(refused).toMatchObject({ exitCode: 65, stderr: expect.stringContaining("--force") });
   const forced = await runRingfold(["restore", "--from", copy, "--data", data.path, "--force", "--json"]);
   const { before } = JSON.parse(forced.stdout) as { before: string };
-  expect(await stateIn(data.path)).toEqual(stateAfter(5));
+  expect(await stateIn(data.path)).toEqual(new Map([...stateAfter(5), ["counter/term", restoredTerms]]));
   expect(existsSync(join(before, "store", "data.mdb"))).toBe(true);
+});
+
+test("nothing is put in the place of a folder that a coordinator works on, and two do not work on one", async () => {
+  const data = await coordinatorData();
+  await data.decide(5);
+  const copy = join(temporaryFolder(), "copy");
+  await runRingfold(["backup", "--data", data.path, "--to", copy]);
+  const lock = await lockFolder(data.path);
+  const refused = await runRingfold(["restore", "--from", copy, "--data", data.path, "--force"]);
+  expect(refused).toMatchObject({ exitCode: 65, stderr: expect.stringContaining("another coordinator") });
+  const second = ["coordinator", "--data", data.path, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+  expect(await runRingfold(second)).toMatchObject({ exitCode: 65 });
+  expect(await stateIn(data.path)).toEqual(stateAfter(5));
+  await lock.release();
+  expect(await runRingfold(["restore", "--from", copy, "--data", data.path, "--force"])).toMatchObject({
+    exitCode: 0,
+  });
 });
 
 test("what is no backup, or not whole, is refused, and leaves nothing", async () => {

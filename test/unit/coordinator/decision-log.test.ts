@@ -82,6 +82,28 @@ test("the log is bounded: old decisions go over into the snapshot, and replaying
   expect(openLog(store, 10).news()).toEqual(log.news().filter(({ sequence }) => sequence >= first!.sequence));
 });
 
+test("no write that goes over into the snapshot is larger than a store takes, whatever decisions changed", async () => {
+  const disk = openMemoryStore();
+  const sizes: number[] = [];
+  const measured: Store = {
+    ...disk,
+    write: (writes) => {
+      sizes.push(writes.length);
+      return disk.write(writes);
+    },
+  };
+  const log = openLog(measured, 5);
+  const records = (count: number) =>
+    Array.from({ length: count }, (_, i) => collections.counters.put(`of-${i}`, count));
+  for (let i = 1; i <= 60; i++) {
+    const count = i % 3 === 0 ? limits.storeWritesMax - 3 : 40;
+    await log.commit(decision(`${i}`), records(count + (i % 2)));
+  }
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(limits.storeWritesMax);
+  expect([...disk.list("decision/")].length).toBeLessThanOrEqual(5 + 16);
+  expect(replayLog(disk)).toEqual(recordedState(disk));
+});
+
 test("people are told of the newest only", async () => {
   const log = openLog(openMemoryStore());
   for (let i = 1; i <= limits.eventsKeptMax + 20; i++) await log.commit(decision(`${i}`), []);

@@ -1,6 +1,7 @@
 import { beforeEach, expect, test } from "vitest";
-import { type BenchWorker, CoordinatorBench } from "../../fixtures/coordinator-bench.ts";
-import { exampleSpec } from "../../fixtures/messages.ts";
+import { holdArtefacts } from "../../../protocol/messages/artefact.ts";
+import { type BenchWorker, CoordinatorBench, trainThrough } from "../../fixtures/coordinator-bench.ts";
+import { digestOf, exampleSpec } from "../../fixtures/messages.ts";
 
 let bench: CoordinatorBench;
 let workers: BenchWorker[];
@@ -65,4 +66,25 @@ test("draining twice is one decision; who is not there is not found", async () =
   expect(bench.coordinator.audit({ after: 0, limit: 1 }).last).toBe(last);
   const stranger = one.peerId.replace(/1$/, "9");
   await expect(bench.coordinator.drainPeer(stranger, true, "")).rejects.toMatchObject({ code: "NOT_FOUND" });
+});
+
+test("what only a drained machine holds is copied first, and then it is released", async () => {
+  const [one, two, three] = workers as [BenchWorker, BenchWorker, BenchWorker];
+  const { id } = await job(1, 1);
+  await trainThrough(workers.find((worker) => worker.told.length > 0)!, id);
+  const weights = digestOf("f");
+  const asked = new Set<BenchWorker>();
+  for (const worker of workers)
+    worker.network.handle(holdArtefacts, async (request) => {
+      if (request.weights.hold.includes(weights)) asked.add(worker);
+      return { ok: true };
+    });
+  one.hold(weights);
+  await one.beat();
+  expect((await bench.coordinator.drainPeer(one.peerId, true, "")).released).toBe(false);
+  await bench.settle();
+  expect(asked).toEqual(new Set([two, three]));
+  two.hold(weights);
+  await two.beat();
+  expect((await bench.coordinator.drainPeer(one.peerId, true, "")).released).toBe(true);
 });
