@@ -9,6 +9,9 @@ import { openWebgpu } from "../../agent/engine/webgpu.ts";
 import { type ExampleShape, targetLength } from "../../protocol/data-schema.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 
+/** Engines without which a run of the suite has failed, beside cpu and wasm, which come with the package. */
+const required = new Set(["cpu", "wasm", ...(process.env.RINGFOLD_TEST_ENGINES ?? "").split(",")]);
+
 /** Every engine that works on this machine, the reference first. Backends that are not installed are left out. */
 export async function presentEngines(): Promise<Engine[]> {
   const engines: Engine[] = [];
@@ -16,8 +19,7 @@ export async function presentEngines(): Promise<Engine[]> {
     try {
       engines.push(await openEngine({ prefer }));
     } catch (cause) {
-      // cpu and wasm come with the package: without them there is nothing to test.
-      if (prefer === "cpu" || prefer === "wasm") throw cause;
+      if (required.has(prefer)) throw cause;
     }
   }
   return engines;
@@ -25,9 +27,18 @@ export async function presentEngines(): Promise<Engine[]> {
 
 /** The backends behind the engines, for tests of single operations. The reference is first. */
 export async function presentRuntimes(): Promise<Runtime[]> {
-  const others = [openWasm, openTensorflow, () => openWebgpu({ allowSoftware: true })];
-  const opened = await Promise.all(others.map((open) => open().catch(() => undefined)));
-  return [await openCpu(), ...opened.filter((runtime) => runtime !== undefined)];
+  const others = {
+    wasm: openWasm,
+    tensorflow: openTensorflow,
+    webgpu: () => openWebgpu({ allowSoftware: true }),
+  };
+  const opened = Object.entries(others).map(([name, open]) =>
+    open().catch((cause: unknown) => {
+      if (required.has(name)) throw cause;
+      return undefined;
+    }),
+  );
+  return [await openCpu(), ...(await Promise.all(opened)).filter((runtime) => runtime !== undefined)];
 }
 
 /** Numbers in [-0.5, 0.5), the same ones for the same seed. */
