@@ -1,6 +1,6 @@
 import type { Wire } from "../../protocol/job-spec.ts";
 
-export type Plane = "tls" | "plain" | "rawTcp" | "gloo" | "openmpi";
+export type Plane = "tls" | "plain" | "rawTcp" | "gloo" | "openmpi" | "openmpiShared";
 
 /** One measured way of summing. */
 export interface Lane {
@@ -12,6 +12,8 @@ export interface Lane {
 export interface Order extends Lane {
   readonly bytes: number;
   readonly operations: number;
+  /** Whether to look every millisecond how long the event loop is held: it costs time, so those operations do not count. */
+  readonly watchesLoop: boolean;
 }
 
 export interface Measurement {
@@ -21,7 +23,7 @@ export interface Measurement {
   readonly checked: boolean;
   /** Processor time of all ranks together inside the operations; absent where nobody counted. */
   readonly cpuMs?: number;
-  /** The worst rank's 99th percentile inside the operations. */
+  /** The worst rank's 99th percentile inside the operations, where it was looked at. */
   readonly eventLoopDelayP99Ms?: number;
 }
 

@@ -32,8 +32,11 @@ export async function openGloo(worldSize: number): Promise<Contender | Missing> 
   return team({ plane: "gloo", wire: "f32" }, ranks, folder);
 }
 
-/** Open MPI, held to TCP: shared memory would measure something that does not leave a machine. */
-export async function openOpenMpi(worldSize: number): Promise<Contender | Missing> {
+/** Open MPI over TCP, as between machines; or over the shared memory of one, which shows what loopback TCP costs it. */
+export async function openOpenMpi(
+  worldSize: number,
+  plane: "openmpi" | "openmpiShared",
+): Promise<Contender | Missing> {
   const missing =
     "openmpi: left out; apt-get install -y --no-install-recommends openmpi-bin libopenmpi-dev gcc libc6-dev";
   if (!(await firstThatWorks(["mpirun"], ["--version"]))) return missing;
@@ -45,16 +48,17 @@ export async function openOpenMpi(worldSize: number): Promise<Contender | Missin
     await rm(folder, { recursive: true, force: true });
     return missing;
   }
-  const transport = ["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"];
+  const overTcp = ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"];
+  const transport = plane === "openmpi" ? overTcp : ["--mca", "btl", "vader,self"];
   const asRoot = process.getuid?.() === 0 ? ["--allow-run-as-root"] : [];
   const parameters = [
     ...asRoot,
     ...["--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"],
-    ...transport,
+    ...["--mca", "pml", "ob1", ...transport],
     ...["-np", String(worldSize), program],
   ];
   const mpirun = new LineProcess("mpirun", parameters, process.env);
-  return team({ plane: "openmpi", wire: "f32" }, [mpirun], folder);
+  return team({ plane, wire: "f32" }, [mpirun], folder);
 }
 
 function team(lane: Lane, processes: readonly LineProcess[], folder: string): Contender {

@@ -27,7 +27,9 @@ export async function openOurs(
         ms: slowestOf(answers.map(({ ms }) => ms)),
         checked: right && agreed,
         cpuMs: answers.reduce((sum, { cpuMs }) => sum + cpuMs, 0),
-        eventLoopDelayP99Ms: Math.max(...answers.map((answer) => answer.eventLoopDelayP99Ms)),
+        ...(order.watchesLoop
+          ? { eventLoopDelayP99Ms: Math.max(...answers.map((answer) => answer.eventLoopDelayP99Ms)) }
+          : {}),
       };
     },
     close: async () => {

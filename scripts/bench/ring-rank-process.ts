@@ -32,6 +32,7 @@ export interface RankMeasurement {
   readonly wrong: readonly number[];
   readonly digests: readonly number[];
   readonly cpuMs: number;
+  /** 0 where nobody looked. */
   readonly eventLoopDelayP99Ms: number;
 }
 
@@ -160,8 +161,7 @@ async function reduceOnce(self: Open, order: Order, round: number) {
   const { ring, vector } = self.rings.get(laneKey(order))!;
   const buffer = vector.subarray(0, order.bytes / 4);
   fillPattern(buffer, { rank, round });
-  await ring.barrier(never);
-  const timing = await timed(() => ring.allReduce(buffer, never, { wire: order.wire }));
+  const timing = await timed(ring, order, () => ring.allReduce(buffer, never, { wire: order.wire }));
   const ranks = Array.from({ length: worldSize }, (_, r) => r);
   return {
     ...timing,
@@ -177,20 +177,23 @@ async function transferOnce(self: Open, order: Order, round: number) {
   const sent = new Float32Array(elementCount);
   fillPattern(sent, { rank, round });
   rawTcp.expect(new Uint8Array(received.buffer, 0, 4 * elementCount));
-  await self.barrier.barrier(never);
-  const timing = await timed(() => rawTcp.transfer(new Uint8Array(sent.buffer)));
+  const timing = await timed(self.barrier, order, () => rawTcp.transfer(new Uint8Array(sent.buffer)));
   const upstream = (rank + worldSize - 1) % worldSize;
   return { ...timing, wrong: findWrongElement(buffer, { ranks: [upstream], round, wire: "f32" }), digest: 0 };
 }
 
-async function timed(work: () => Promise<void>) {
+/** Between two barriers: nobody fills or checks a vector while another rank is still at work. */
+async function timed(barrier: Ring, { watchesLoop }: Order, work: () => Promise<void>) {
   const loopDelay = monitorEventLoopDelay({ resolution: 1 });
-  loopDelay.enable();
+  await barrier.barrier(never);
+  if (watchesLoop) loopDelay.enable();
   const cpuBefore = process.cpuUsage();
   const startMs = performance.now();
   await work();
   const ms = performance.now() - startMs;
   const { user, system } = process.cpuUsage(cpuBefore);
   loopDelay.disable();
-  return { ms, cpuMs: (user + system) / 1_000, eventLoopDelayP99Ms: loopDelay.percentile(99) / 1e6 };
+  await barrier.barrier(never);
+  const eventLoopDelayP99Ms = watchesLoop ? loopDelay.percentile(99) / 1e6 : 0;
+  return { ms, cpuMs: (user + system) / 1_000, eventLoopDelayP99Ms };
 }

@@ -5,9 +5,10 @@ import type { Plane } from "./ring-contender.ts";
 import type { RingBenchFlags } from "./ring-options.ts";
 import type { Row, SuiteOptions, SuiteResult } from "./ring-suite.ts";
 
-const planes = ["tls", "plain", "rawTcp", "gloo", "openmpi"] as const satisfies Plane[];
+const defaultPlanes = ["tls", "plain", "rawTcp", "gloo", "openmpi"] as const satisfies Plane[];
+const planes = [...defaultPlanes, "openmpiShared"] as const satisfies Plane[];
 const units = { KB: 2 ** 10, MB: 2 ** 20 } as const;
-const full = { worlds: "2,3,4", sizes: "64KB,1MB,16MB,128MB", planes: planes.join(), rounds: "5" };
+const full = { worlds: "2,3,4", sizes: "64KB,1MB,16MB,128MB", planes: defaultPlanes.join(), rounds: "5" };
 /** Under 20 s on two cores, and without anything that npm does not bring. */
 const quick = { worlds: "2,3", sizes: "64KB,16MB", planes: "tls,plain,rawTcp", rounds: "2" };
 
@@ -52,8 +53,10 @@ export function ringBenchTable({ rows, ratios }: SuiteResult): { head: string[];
       "plane",
       "wire",
       "ms",
+      "mean ms",
       "bus GB/s",
       "x gloo",
+      "x open mpi",
       "x raw tcp",
       "cpu s/GB",
       "loop p99 ms",
@@ -65,8 +68,10 @@ export function ringBenchTable({ rows, ratios }: SuiteResult): { head: string[];
       row.plane,
       row.wire,
       number(row.ms, 2),
+      number(row.meanMs, 2),
       number(row.busGBps, 3),
       number(ratioOf(row)?.toGloo, 2),
+      number(ratioOf(row)?.toOpenMpi, 2),
       number(ratioOf(row)?.toRawTcp, 2),
       number(row.cpuSecondsPerGB, 2),
       number(row.eventLoopDelayP99Ms, 1),

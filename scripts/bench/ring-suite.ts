@@ -22,6 +22,7 @@ export interface Row extends Lane {
   readonly bytes: number;
   /** Median over all operations of all rounds. */
   readonly ms: number;
+  readonly meanMs: number;
   /** 2(N-1)/N * bytes / time: what the busiest link would carry as f32. */
   readonly busGBps: number;
   readonly checked: boolean;
@@ -36,6 +37,7 @@ export interface Ratio extends Lane {
   /** Our rate over theirs in the same rounds; absent where they did not run. */
   readonly toGloo?: number;
   readonly toRawTcp?: number;
+  readonly toOpenMpi?: number;
 }
 
 export interface SuiteResult {
@@ -77,10 +79,9 @@ async function openContenders(worldSize: number, options: SuiteOptions): Promise
   if (planes.includes("rawTcp")) lanes.push({ plane: "rawTcp", wire: "f32" });
   const contenders: Contender[] = [];
   if (lanes.length > 0) contenders.push(await openOurs(worldSize, { lanes, bytesMax: Math.max(...sizes) }));
-  const foreign = { gloo: openGloo, openmpi: openOpenMpi };
-  for (const plane of ["gloo", "openmpi"] as const) {
+  for (const plane of ["gloo", "openmpi", "openmpiShared"] as const) {
     if (!planes.includes(plane)) continue;
-    const contender = await foreign[plane](worldSize);
+    const contender = await (plane === "gloo" ? openGloo(worldSize) : openOpenMpi(worldSize, plane));
     if (typeof contender === "string") note(contender);
     else contenders.push(contender);
   }
@@ -99,12 +100,15 @@ async function interleave(
   }: { readonly bytes: number; readonly rounds: number; readonly signal: AbortSignal },
 ): Promise<Map<Lane, Measurement[]>> {
   const measured = new Map<Lane, Measurement[]>();
-  for (let round = -1; round < rounds; round++) {
+  // The first round warms compilers, sockets and memory; in the last one our event loops are watched. Neither is timed.
+  for (let round = -1; round <= rounds; round++) {
+    const watchesLoop = round === rounds;
     for (const contender of contenders) {
       for (const lane of contender.lanes) {
+        if (watchesLoop && !isOurs(lane)) continue;
         signal.throwIfAborted();
-        // The first round warms compilers, sockets and memory, and does not count.
-        const measurement = await contender.measure({ ...lane, bytes, operations: operationsOf(bytes) });
+        const order = { ...lane, bytes, operations: operationsOf(bytes), watchesLoop };
+        const measurement = await contender.measure(order);
         if (round === -1) measured.set(lane, []);
         else measured.get(lane)!.push(measurement);
       }
@@ -118,38 +122,39 @@ function rowOf(
   measurements: readonly Measurement[],
   { worldSize, bytes }: { readonly worldSize: number; readonly bytes: number },
 ): Row {
-  const all = measurements.flatMap(({ ms }) => ms);
+  const watched = measurements.find(({ eventLoopDelayP99Ms }) => eventLoopDelayP99Ms !== undefined);
+  const counted = measurements.filter((measurement) => measurement !== watched);
+  const all = counted.flatMap(({ ms }) => ms);
   const ms = all.toSorted((a, b) => a - b)[Math.floor(all.length / 2)]!;
   const linkGB = ((2 * (worldSize - 1)) / worldSize) * (bytes / 1e9);
-  const cpuMs = measurements.reduce((sum, measurement) => sum + (measurement.cpuMs ?? Number.NaN), 0);
-  const delays = measurements.map((measurement) => measurement.eventLoopDelayP99Ms ?? Number.NaN);
+  const cpuMs = counted.reduce((sum, measurement) => sum + (measurement.cpuMs ?? Number.NaN), 0);
   return {
     ...lane,
     worldSize,
     bytes,
     ms,
+    meanMs: all.reduce((sum, each) => sum + each, 0) / all.length,
     busGBps: linkGB / (ms / 1_000),
     checked: measurements.every(({ checked }) => checked),
-    ...(Number.isNaN(cpuMs)
-      ? {}
-      : {
-          cpuSecondsPerGB: cpuMs / 1_000 / (all.length * worldSize * linkGB),
-          eventLoopDelayP99Ms: Math.max(...delays),
-        }),
+    ...(Number.isNaN(cpuMs) ? {} : { cpuSecondsPerGB: cpuMs / 1_000 / (all.length * worldSize * linkGB) }),
+    ...(watched ? { eventLoopDelayP99Ms: watched.eventLoopDelayP99Ms! } : {}),
   };
 }
 
+const isOurs = ({ plane }: Lane): boolean => plane === "tls" || plane === "plain";
+
 function ratiosOf(rows: readonly Row[]): Ratio[] {
-  const ours = rows.filter(({ plane }) => plane === "tls" || plane === "plain");
-  return ours.map(({ plane, wire, worldSize, bytes, ms }) => {
+  return rows.filter(isOurs).map(({ plane, wire, worldSize, bytes, ms }) => {
     const other = (name: Plane) =>
       rows.find((row) => row.plane === name && row.worldSize === worldSize && row.bytes === bytes);
     const gloo = other("gloo");
     const rawTcp = other("rawTcp");
+    const openMpi = other("openmpi");
     return {
       ...{ plane, wire, worldSize, bytes },
       ...(gloo ? { toGloo: gloo.ms / ms } : {}),
       ...(rawTcp ? { toRawTcp: rawTcp.ms / ms } : {}),
+      ...(openMpi ? { toOpenMpi: openMpi.ms / ms } : {}),
     };
   });
 }
