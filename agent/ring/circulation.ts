@@ -133,7 +133,7 @@ export class Circulation {
     this.#decodeRange(range, pointer);
     if (isLast) return this.#launchUpTo(++this.#circulated + this.#plan.window);
     const slot = this.#nextSlot();
-    memory.bytes.copyWithin(slot, pointer, pointer + payload.length);
+    memory.kernels.copy(slot, pointer, payload.length);
     this.#send(slot, stage + 1, segmentIndex, payload.length);
   }
 
@@ -196,10 +196,8 @@ export class Circulation {
     const { lossy, exact } = this.#split(range);
     const x = vector + 4 * range.start;
     if (this.#decode) this.#decode(x, pointer, lossy);
-    else if (pointer !== x) memory.bytes.copyWithin(x, pointer, pointer + 4 * lossy);
-    if (exact === 0) return;
-    const from = pointer + wire.payloadBytes(lossy);
-    memory.bytes.copyWithin(x + 4 * lossy, from, from + 4 * exact);
+    else if (pointer !== x) memory.kernels.copy(x, pointer, 4 * lossy);
+    if (exact > 0) memory.kernels.copy(x + 4 * lossy, pointer + wire.payloadBytes(lossy), 4 * exact);
   }
 
   #rangeOf(segment: Omit<Segment, "payload">, payloadBytes: number): ElementRange | undefined {

@@ -101,13 +101,13 @@ function add(
   { payload, isComplete }: { readonly payload: Uint8Array; readonly isComplete: boolean },
 ): void {
   const x = vector + 4 * start;
-  if (isComplete) return memory.bytes.set(payload, x);
   let pointer = payload.byteOffset;
   if (!memory.owns(payload)) {
-    pointer = memory.staging;
+    pointer = isComplete ? x : memory.staging;
     memory.bytes.set(payload, pointer);
   }
-  memory.kernels.encodeF32(x, x, pointer, 0, 0, end - start);
+  if (!isComplete) memory.kernels.encodeF32(x, x, pointer, 0, 0, end - start);
+  else if (pointer !== x) memory.kernels.copy(x, pointer, payload.length);
 }
 
 const headOf = ({ operation, elementCount }: DoublingPlan, stage: number, segmentIndex: number) => ({
@@ -132,7 +132,7 @@ class Slots {
   fill({ start, end }: ElementRange): Uint8Array {
     const { memory, vector, window } = this.#plan;
     const slot = memory.slots.pointer + (this.#next++ % (window + 1)) * this.#stride + slotHeadroomBytes;
-    memory.bytes.copyWithin(slot, vector + 4 * start, vector + 4 * end);
+    memory.kernels.copy(slot, vector + 4 * start, 4 * (end - start));
     return new Uint8Array(memory.bytes.buffer, slot, 4 * (end - start));
   }
 }

@@ -178,3 +178,17 @@ test("elementsIn is the largest count whose payload fits", () => {
     ),
   );
 });
+
+test("copy moves bytes between any two places, overlapping ones too, and touches no other", () => {
+  const bytes = new Uint8Array(out.buffer, out.byteOffset, out.byteLength);
+  const place = fc.nat(bytes.length / 2);
+  fc.assert(
+    fc.property(place, place, place, (to, from, count) => {
+      for (let i = 0; i < bytes.length; i++) bytes[i] = (i * 31) % 251;
+      const expected = Uint8Array.from(bytes).copyWithin(to, from, from + count);
+      memory.kernels.copy(out.byteOffset + to, out.byteOffset + from, count);
+      expect(Buffer.compare(Buffer.from(bytes), Buffer.from(expected))).toBe(0);
+    }),
+    settings,
+  );
+});

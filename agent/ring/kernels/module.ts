@@ -19,6 +19,7 @@ export interface RingKernels {
   readonly encodeInt8: Encode;
   readonly decodeBf16: Decode;
   readonly decodeInt8: Decode;
+  readonly copy: (out: Pointer, from: Pointer, bytes: number) => void;
 }
 
 /** Kernels that work on a ring's memory in place. */

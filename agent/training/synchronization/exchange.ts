@@ -138,10 +138,11 @@ export class Exchange {
     if (ring.worldSize === 1) return;
     if (this.#entryCount !== undefined) return this.#sumLargest(ring, signal, this.#entryCount);
     const bucket = this.#buckets.at(-1)!;
-    const values = this.values.subarray(0, bucket.end);
-    if (this.isSplit) this.#last.set(values);
+    const { copy } = this.memory.kernels;
+    const { byteOffset } = this.values;
+    if (this.isSplit) copy(this.#last.byteOffset, byteOffset, 4 * bucket.end);
     await this.#reduce(ring, this.#last, signal, bucket, tail.length);
-    if (this.isSplit) values.set(this.#last.subarray(0, bucket.end));
+    if (this.isSplit) copy(byteOffset, this.#last.byteOffset, 4 * bucket.end);
   }
 
   #reduce(

@@ -10,7 +10,9 @@
 //   residual  f32: what earlier rounding lost, replaced by what this one loses; or 0
 //   keep      1: x becomes what a receiver of `out` will decode
 // decode...(x, payload, count): x = payload.
+// copy(out, from, bytes): they may overlap.
 
 export { decodeBf16, encodeBf16 } from "./bf16";
+export { copy } from "./copy";
 export { encodeF32 } from "./f32";
 export { decodeInt8, encodeInt8 } from "./int8";
