@@ -111,6 +111,8 @@ export const limits = {
   /** Children get this long to close by themselves before SIGKILL. */
   childExitTimeoutMs: 5_000,
 
+  /** Ahead of each segment. */
+  frameHeaderBytes: 64,
   /** Segments of an encrypted ring: 64 KiB less a header keeps a segment in four TLS records (MEASURED, section C). */
   segmentBytes: 65_344,
   /** Of one rank in flight; 8 to 24 are alike, 48 no longer stay in the cache (docs/ring.md). */
@@ -118,6 +120,13 @@ export const limits = {
   /** On plain links larger ones cost a tenth less processor time, and 4 of them stay in the cache as well. */
   segmentBytesPlain: 130_880,
   segmentWindowPlain: 4,
+  /**
+   * Links with latency have a wider window (segment-flow.ts), as far as it fits in so much: 20 ms at 0.8 GB/s. Pages that
+   * no segment lies in cost nothing.
+   */
+  slotBytesMax: 16 * mib,
+  /** For which they have it at least: on a long link a probe of 256 KiB measures how TCP starts, not what the link carries. */
+  linkBytesPerSecondSupposed: 500e6,
   /** Gradients of this size go round piece by piece while the rest is computed: below, there is nothing to hide (docs/ring.md). */
   overlapBytesMin: 4 * mib,
   /** A bucket is at least so long, */

@@ -14,11 +14,12 @@ const kernelScratchBytes = 1_024;
 const memoryBytesMax = 65_536 * wasmPageBytes;
 
 /** Ahead of each slot's payload: the frame header of the socket goes there, so that a frame leaves in one write. */
-export const slotHeadroomBytes = 64;
+export const slotHeadroomBytes = limits.frameHeaderBytes;
 
 export interface RingMemoryOptions {
   /** f32 elements that `allocate` can give, over all calls. */
   readonly elementCount: number;
+  /** For slots of just so many segments, and one; of the widest window that a plan can have unless told. */
   readonly window?: number;
   readonly segmentBytes?: number;
   readonly receiveBytes?: number;
@@ -57,13 +58,14 @@ export class RingMemory {
    * @throws RingfoldError JOB_INVALID when it would be more than 4 GB
    */
   constructor(options: RingMemoryOptions, known?: SharedMemory) {
-    const segmentBytes = align(options.segmentBytes ?? limits.segmentBytes);
-    const stagingBytes = align(options.segmentBytes ?? limits.segmentBytesPlain);
-    const slotBytes = ((options.window ?? limits.segmentWindow) + 1) * (slotHeadroomBytes + segmentBytes);
+    const { window } = options;
+    const segmentBytes = align(options.segmentBytes ?? limits.segmentBytesPlain);
+    const slotBytes =
+      window === undefined ? limits.slotBytesMax : (window + 1) * (slotHeadroomBytes + segmentBytes);
     const receiveBytes = align(options.receiveBytes ?? limits.receiveRegionBytes);
     // Up to 16 calls: each is rounded up to a line.
     const vectorBytes = align(4 * options.elementCount) + 16 * alignment;
-    const totalBytes = kernelScratchBytes + slotBytes + receiveBytes + stagingBytes + vectorBytes;
+    const totalBytes = kernelScratchBytes + slotBytes + receiveBytes + segmentBytes + vectorBytes;
     if (totalBytes > memoryBytesMax) {
       throw new RingfoldError("JOB_INVALID", "the gradient of this model is more than 4 GB", {
         bytes: totalBytes,
@@ -82,7 +84,7 @@ export class RingMemory {
     };
     this.slots = { pointer: take(slotBytes), bytes: slotBytes };
     this.receiveRegion = new Uint8Array(buffer, take(receiveBytes), receiveBytes);
-    this.staging = take(stagingBytes);
+    this.staging = take(segmentBytes);
     this.#free = next;
     this.#end = next + vectorBytes;
   }

@@ -28,6 +28,7 @@ export async function linkRing(plan: GenerationPlan, self: Linker, signal: Abort
   const { memory, nowMs } = self;
   const options = {
     ...{ rank, worldSize, ...ringLimits[plan.transport] },
+    ...(plan.window === undefined ? {} : { window: plan.window }),
     ...(memory ? { memory } : {}),
     ...(nowMs ? { nowMs } : {}),
   };

@@ -1,6 +1,8 @@
 import type { Algorithm, JobSpec, Wire } from "../../protocol/job-spec.ts";
-import { doublingAllReduceMs } from "../../protocol/link-model.ts";
-import { isWorthwhile, type LinkTable, orderRing, predictedMs } from "./ring-order.ts";
+import { doublingAllReduceMs, ringAllReduceMs } from "../../protocol/link-model.ts";
+import { doublingRounds } from "../../protocol/recursive-doubling.ts";
+import { flightBytes, flowOver } from "../../protocol/segment-flow.ts";
+import { hopsOf, isWorthwhile, type LinkTable, orderRing } from "./ring-order.ts";
 
 const bytesPerElement: Readonly<Record<Wire, number>> = { f32: 4, bf16: 2, int8: 1 + 4 / 256 };
 /** A place and an f32. */
@@ -33,6 +35,8 @@ export interface Way {
   /** Peer ids by rank. */
   readonly order: readonly string[];
   readonly algorithm: Algorithm;
+  /** Segments that a rank may have under way; absent where the links are not known. */
+  readonly window?: number;
   /** Of one step; null where the links are not known. */
   readonly predictedCommunicationMs: number | null;
 }
@@ -58,12 +62,17 @@ export function wayOf(
   const worldSize = ids.length;
   const { bytes, perStep } = exchangeCost(spec, { parameterCount, worldSize });
   const order = spec.ringOrder === "measured" ? orderRing(ids, links, bytes) : ids;
+  if (worldSize < 2) return { order, algorithm: asked, predictedCommunicationMs: 0 };
   const linkOf = (from: number, to: number) => links(order[from]!, order[to]!);
+  const ringHops = hopsOf(order, links);
+  const pairs = doublingRounds(worldSize).flatMap(({ hops }) => hops.map(({ from, to }) => linkOf(from, to)));
+  const flows = { ring: flowOver(ringHops, spec.transport), doubling: flowOver(pairs, spec.transport) };
   const predicted: Readonly<Record<Algorithm, number>> = {
-    ring: predictedMs(order, links, bytes),
-    doubling: worldSize > 1 ? doublingAllReduceMs(linkOf, { worldSize, bytes }) : 0,
+    ring: ringAllReduceMs(ringHops, bytes, flightBytes(flows.ring)),
+    doubling: doublingAllReduceMs(linkOf, { worldSize, bytes, flightBytes: flightBytes(flows.doubling) }),
   };
   const mayDouble = spec.allReduce === "auto" && spec.wire === "f32" && !spec.topK;
   const algorithm = mayDouble && isWorthwhile(predicted.doubling, predicted.ring) ? "doubling" : asked;
-  return { order, algorithm, predictedCommunicationMs: perStep * predicted[algorithm] };
+  const { window } = flows[algorithm];
+  return { order, algorithm, window, predictedCommunicationMs: perStep * predicted[algorithm] };
 }

@@ -82,7 +82,7 @@ export function computeQuorum(
     return { reason, plan: plan && { ...common, ...plan, ...way, reason } };
   }
   const chosen = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
-  const { order, algorithm, predictedCommunicationMs } = byLinks(chosen, links, job);
+  const { order, ...way } = byLinks(chosen, links, job);
   const byId = new Map(chosen.map((member) => [member.peerId, member]));
   const members = order.map((peerId) => byId.get(peerId)!);
   const { start, source } = startingPoint(members);
@@ -100,7 +100,8 @@ export function computeQuorum(
       start,
       source,
       ...(isTotalLoss && members.some(heals) ? { healsFirst: true } : {}),
-      ...{ algorithm, predictedCommunicationMs, reason },
+      ...way,
+      reason,
     },
   };
 }

@@ -23,10 +23,11 @@ export function orderRing(members: readonly string[], links: LinkTable, bytes: n
 
 /** Predicted time of one all-reduce of `bytes` in this order. */
 export const predictedMs = (order: readonly string[], links: LinkTable, bytes: number): number =>
-  ringAllReduceMs(
-    order.map((peerId, rank) => links(peerId, order[(rank + 1) % order.length]!)),
-    bytes,
-  );
+  ringAllReduceMs(hopsOf(order, links), bytes);
+
+/** Of each rank to the one after it. */
+export const hopsOf = (order: readonly string[], links: LinkTable): LinkCost[] =>
+  order.map((peerId, rank) => links(peerId, order[(rank + 1) % order.length]!));
 
 /** Of two or three there is one ring, which can run in two directions. */
 function fastestDirection(members: readonly string[], links: LinkTable, bytes: number): readonly string[] {

@@ -3,6 +3,7 @@ import { digestSchema, peerIdSchema } from "../ids.ts";
 import { algorithmSchema, jobSpecSchema } from "../job-spec.ts";
 import { limits } from "../limits.ts";
 import type { Conversation } from "../ports.ts";
+import { windowMax } from "../segment-flow.ts";
 import { envelopeSchema } from "./attestation.ts";
 import { metricsSchema, modelDescriptionSchema } from "./model.ts";
 
@@ -53,6 +54,8 @@ export const generationPlanSchema = z.object({
   transport: z.enum(["encrypted", "plaintext"]),
   /** How this generation sums. */
   algorithm: algorithmSchema.default("ring"),
+  /** Segments that each rank may have under way, for the latency of these links; absent where the transport's own do. */
+  window: z.number().int().min(2).max(windowMax(limits.segmentBytes)).optional(),
   /** Of one step, its share of a round's exchange, from the measured links; null where they are not known. */
   predictedCommunicationMs: z.number().nonnegative().nullable(),
   reason: z.string().max(2_000),

@@ -1,8 +1,10 @@
 import type { ChildProcess } from "node:child_process";
 import { wayOf } from "../../coordinator/decide/exchange.ts";
-import { type Algorithm, algorithmSchema, jobSpecSchema } from "../../protocol/job-spec.ts";
+import { type Algorithm, jobSpecSchema } from "../../protocol/job-spec.ts";
+import { limits } from "../../protocol/limits.ts";
 import { doublingAllReduceMs, type LinkCost, ringAllReduceMs } from "../../protocol/link-model.ts";
 import type { GenerationPlan, Rank } from "../../protocol/messages/job.ts";
+import { flightBytes, flowOver, type SegmentFlow, segmentFlows } from "../../protocol/segment-flow.ts";
 import { ask, nextMessage, startBenchChild } from "./bench-child.ts";
 import { parseBenchOptions, runBench } from "./bench-program.ts";
 import type { ToProxy } from "./delay-proxy-process.ts";
@@ -10,12 +12,15 @@ import type { RankReady, Summed, ToLatencyRank } from "./latency-rank-process.ts
 
 /**
  * Ring against recursive doubling on links with latency: one process a rank, TLS, each link through a proxy that delays it.
- * Predicted from links that were measured through the same proxy, beside measured; `chosen` is what a coordinator takes.
+ * Predicted from links that were measured through the same proxy, beside measured; `chosen` is what a coordinator takes. The
+ * ring is measured with the transport's own window as well as with the one for these links.
  */
 interface Row {
   readonly latencyMs: number;
   readonly bytes: number;
   readonly algorithm: Algorithm;
+  /** Segments that a rank may have under way. */
+  readonly window: number;
   readonly predictedMs: number;
   /** Median over the operations of the slowest rank's time. */
   readonly measuredMs: number;
@@ -87,31 +92,47 @@ interface Field {
 
 async function compare(field: Field, operations: number): Promise<Row[]> {
   const { children, ranks, bytes } = field;
-  const plans = algorithmSchema.options.map((algorithm, i) => planOf(algorithm, { ranks, number: i + 1 }));
   const all = <Answer>(message: ToLatencyRank) =>
     Promise.all(children.map((child) => ask1<Answer>(child, message)));
+  const probing = planOf({ algorithm: "ring", flow: segmentFlows.encrypted }, { ranks, number: 1 });
+  await all({ kind: "link", plan: probing, bytes });
+  const links = await probeAll(field, probing);
+  const byLink = flowOver(hopsOf(links), "encrypted");
+  const ways: readonly Way[] = [
+    { algorithm: "ring", flow: segmentFlows.encrypted },
+    ...(byLink.window > segmentFlows.encrypted.window ? [{ algorithm: "ring", flow: byLink } as const] : []),
+    { algorithm: "doubling", flow: flowOver(links.flat(), "encrypted") },
+  ];
+  const plans = ways.map((way, i) => planOf(way, { ranks, number: i + 2 }));
   for (const plan of plans) await all({ kind: "link", plan, bytes });
-  const links = await probeAll(field, plans[0]!);
-  const summed = new Map<Algorithm, Summed[][]>();
+  const summed = new Map<GenerationPlan, Summed[][]>();
   const perRound = 5;
   for (let done = 0; done < operations; done += perRound) {
     for (const plan of plans) {
       const answers = await all<Summed>({ kind: "sum", plan, operations: perRound });
-      summed.set(plan.algorithm, [...(summed.get(plan.algorithm) ?? []), answers]);
+      summed.set(plan, [...(summed.get(plan) ?? []), answers]);
     }
   }
   await all({ kind: "unlink" });
-  return plans.map(({ algorithm }) => rowOf(algorithm, field, { links, rounds: summed.get(algorithm)! }));
+  return plans.map((plan, i) => rowOf(ways[i]!, field, { links, rounds: summed.get(plan)! }));
+}
+
+function hopsOf(links: readonly LinkCost[][]): LinkCost[] {
+  return links.map((costs, rank) => costs[(rank + 1) % links.length]!);
+}
+
+interface Way {
+  readonly algorithm: Algorithm;
+  readonly flow: SegmentFlow;
 }
 
 function rowOf(
-  algorithm: Algorithm,
+  { algorithm, flow }: Way,
   { ranks, latencyMs, bytes }: Field,
   { links, rounds }: { readonly links: readonly LinkCost[][]; readonly rounds: readonly Summed[][] },
 ): Row {
   const worldSize = ranks.length;
   const linkOf = (from: number, to: number) => links[from]![to]!;
-  const hops = ranks.map(({ rank }) => linkOf(rank, (rank + 1) % worldSize));
   const chosen = wayOf(
     jobSpecSchema.parse({ name: "bench", model: { architecture: "mlp" }, data: { source: "mnist" } }),
     {
@@ -119,14 +140,18 @@ function rowOf(
       links: (from, to) => linkOf(Number(from), Number(to)),
       parameterCount: bytes / 4,
     },
-  ).algorithm;
+  );
+  const isChosen =
+    chosen.algorithm === algorithm && (algorithm === "doubling" || chosen.window === flow.window);
   const times = rounds.flatMap((answers) =>
     answers[0]!.ms.map((_, i) => Math.max(...answers.map(({ ms }) => ms[i]!))),
   );
   return {
-    ...{ latencyMs, bytes, algorithm, chosen: chosen === algorithm },
+    ...{ latencyMs, bytes, algorithm, window: flow.window, chosen: isChosen },
     predictedMs:
-      algorithm === "ring" ? ringAllReduceMs(hops, bytes) : doublingAllReduceMs(linkOf, { worldSize, bytes }),
+      algorithm === "ring"
+        ? ringAllReduceMs(hopsOf(links), bytes, flightBytes(flow))
+        : doublingAllReduceMs(linkOf, { worldSize, bytes, flightBytes: flightBytes(flow) }),
     measuredMs: times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)]!,
     checked: rounds.every((answers) =>
       answers.every(({ isRight, digest }) => isRight && digest === answers[0]!.digest),
@@ -142,7 +167,7 @@ async function probeAll({ children, ranks }: Field, purpose: GenerationPlan): Pr
     for (const to of ranks) {
       costs.push(
         to.rank === from
-          ? { latencyMs: 0, bytesPerSecond: Number.POSITIVE_INFINITY }
+          ? { latencyMs: 0, bytesPerSecond: limits.linkBytesPerSecondSupposed }
           : await ask1<LinkCost>(child, { kind: "probe", to, purpose }),
       );
     }
@@ -152,21 +177,30 @@ async function probeAll({ children, ranks }: Field, purpose: GenerationPlan): Pr
 }
 
 function planOf(
-  algorithm: Algorithm,
+  { algorithm, flow }: Way,
   { ranks, number }: { readonly ranks: readonly Rank[]; readonly number: number },
 ): GenerationPlan {
   return {
-    ...{ jobId: `job-${number}`, generation: 1, ranks: [...ranks], algorithm },
+    ...{ jobId: `job-${number}`, generation: 1, ranks: [...ranks], algorithm, window: flow.window },
     ...{ start: { step: 0, hash: "0".repeat(64) }, source: ranks[0]!.peerId },
     ...{ transport: "encrypted", predictedCommunicationMs: null, reason: "a benchmark" },
   };
 }
 
-function lineOf({ latencyMs, bytes, algorithm, predictedMs, measuredMs, chosen, checked }: Row): string {
+function lineOf({
+  latencyMs,
+  bytes,
+  algorithm,
+  window,
+  predictedMs,
+  measuredMs,
+  chosen,
+  checked,
+}: Row): string {
   const parts = [
     `r ${String(latencyMs).padStart(2)} ms`,
     `${String(bytes / 1_024).padStart(5)} KB`,
-    `${algorithm.padEnd(8)} predicted ${predictedMs.toFixed(1).padStart(6)} ms`,
+    `${algorithm.padEnd(8)} window ${String(window).padStart(3)} predicted ${predictedMs.toFixed(1).padStart(6)} ms`,
     `measured ${measuredMs.toFixed(1).padStart(6)} ms${chosen ? "  chosen" : ""}${checked ? "" : "  WRONG"}`,
   ];
   return parts.join("  ");

@@ -3,7 +3,9 @@ import { RingMemory } from "../../agent/ring/memory.ts";
 import type { Ring } from "../../agent/ring/ring.ts";
 import { linkRing } from "../../agent/training/linking.ts";
 import { algorithmSchema } from "../../protocol/job-spec.ts";
+import { limits } from "../../protocol/limits.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import { windowMax } from "../../protocol/segment-flow.ts";
 import { admitAll, type DataPeer, openDataPeers } from "../fixtures/data-planes.ts";
 import { examplePlan } from "../fixtures/messages.ts";
 
@@ -14,12 +16,16 @@ afterEach(async () => {
 });
 
 /** Rings by a plan over real sockets, with a vector of `elementCount` in the memory of each. */
-async function linked(algorithm: GenerationPlan["algorithm"], worldSize: number, elementCount: number) {
+async function linked(
+  way: Pick<GenerationPlan, "algorithm" | "window">,
+  worldSize: number,
+  elementCount: number,
+) {
   const peers = await openDataPeers(worldSize, "encrypted");
   opened.push(...peers);
   const plan: GenerationPlan = {
     ...examplePlan,
-    algorithm,
+    ...way,
     ranks: peers.map(({ peerId, plane: { port } }, rank) => ({
       ...{ rank, peerId, port, statePort: port, host: "127.0.0.1", heals: false },
     })),
@@ -35,10 +41,10 @@ async function linked(algorithm: GenerationPlan["algorithm"], worldSize: number,
 }
 
 describe.each(algorithmSchema.options)("%s", (algorithm) => {
-  test.each([2, 3, 5])(
-    "%i ranks link by their plan and sum more than the sockets hold",
-    async (worldSize) => {
-      const ranks = await linked(algorithm, worldSize, 500_003);
+  test.each([{ worldSize: 2 }, { worldSize: 3, window: windowMax(limits.segmentBytes) }, { worldSize: 5 }])(
+    "ranks link by their plan and sum more than the sockets hold: %j",
+    async ({ worldSize, ...flow }) => {
+      const ranks = await linked({ algorithm, ...flow }, worldSize, 500_003);
       const each = (worldSize * (worldSize + 1)) / 2;
       for (let operation = 0; operation < 2; operation++) {
         await Promise.all(ranks.map(({ ring, vector }) => ring.allReduce(vector, never)));
@@ -50,7 +56,7 @@ describe.each(algorithmSchema.options)("%s", (algorithm) => {
   );
 
   test("a rank that closes ends the operation of all others", async () => {
-    const ranks = await linked(algorithm, 5, 1_000);
+    const ranks = await linked({ algorithm }, 5, 1_000);
     const waiting = ranks.slice(1).map(({ ring, vector }) => ring.allReduce(vector, never));
     ranks[0]!.ring.destroy();
     for (const outcome of await Promise.allSettled(waiting))

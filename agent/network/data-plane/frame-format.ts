@@ -5,7 +5,7 @@ import type { Frame } from "./frame-socket.ts";
  * A frame on the wire: six little-endian u32 (kind, a, b, c, d, length of the payload) in a header of 64 bytes, the
  * payload, and what pads it to a multiple of 64. So every frame starts at a cache line of an aligned receive buffer.
  */
-export const frameHeaderBytes = 64;
+export const frameHeaderBytes: number = limits.frameHeaderBytes;
 /** A frame is a segment, a hello or a piece of state: never more. */
 export const payloadBytesMax = Math.max(limits.segmentBytes, limits.segmentBytesPlain);
 

@@ -1,16 +1,13 @@
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
+import { segmentFlows } from "../../../protocol/segment-flow.ts";
 import type { DownstreamLink, PlaceSegment, Segment, UpstreamLink } from "../../ring/link.ts";
 import { type Frame, type FrameSocket, frameKind, type PlaceFrame } from "./frame-socket.ts";
 
 /** What a ring may do with links of this transport. */
 export const ringLimits = {
-  encrypted: {
-    segmentBytes: limits.segmentBytes,
-    window: limits.segmentWindow,
-    linkBytesMax: limits.tlsKeyBytesMax,
-  },
-  plaintext: { segmentBytes: limits.segmentBytesPlain, window: limits.segmentWindowPlain },
+  encrypted: { ...segmentFlows.encrypted, linkBytesMax: limits.tlsKeyBytesMax },
+  plaintext: segmentFlows.plaintext,
 } as const;
 
 /** A data socket as the receiving end of a ring hop. */
