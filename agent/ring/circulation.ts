@@ -1,4 +1,3 @@
-import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
 import {
   chunkRange,
@@ -9,7 +8,8 @@ import {
   stageCount,
 } from "./chunks.ts";
 import type { DownstreamLink, PlaceSegment, Segment } from "./link.ts";
-import { type RingMemory, slotHeadroomBytes } from "./memory.ts";
+import type { RingMemory } from "./memory.ts";
+import { Slots } from "./slots.ts";
 import { type WireFormat, wireFormats } from "./wire.ts";
 
 /** f32 elements of a cache line. */
@@ -50,10 +50,9 @@ export class Circulation {
   readonly #own: ElementRange;
   readonly #ownSegments: number;
   readonly #exactStart: number;
-  readonly #slotStride: number;
+  readonly #slots: Slots;
   readonly #encode: ReturnType<WireFormat["encode"]>;
   readonly #decode: ReturnType<WireFormat["decode"]>;
-  #sent = 0;
   #launched = 0;
   #circulated = 0;
   /** Segments still to come. */
@@ -77,10 +76,9 @@ export class Circulation {
     this.#own = chunkOf(rank);
     this.#ownSegments = segmentCount(this.#own, this.#segmentElements);
     this.#exactStart = elementCount - plan.exactTail;
-    // Full frames lie without a gap between them; an exact element is up to 4 bytes longer than a lossy one.
+    // An exact element is up to 4 bytes longer than a lossy one.
     const payloadBytesMax = wire.payloadBytes(this.#segmentElements) + 4 * plan.exactTail;
-    this.#slotStride = slotHeadroomBytes + 64 * Math.ceil(payloadBytesMax / 64);
-    assert((plan.window + 1) * this.#slotStride <= memory.slots.bytes);
+    this.#slots = new Slots(memory, { payloadBytesMax, window: plan.window });
     this.#encode = wire.encode(memory.kernels);
     this.#decode = wire.decode(memory.kernels);
     const segments = this.#received.map((chunk) => segmentCount(chunk, this.#segmentElements));
@@ -125,14 +123,14 @@ export class Circulation {
     this.remaining--;
     const isLast = stage + 1 === this.#stages;
     if (stage < worldSize - 1) {
-      const slot = this.#nextSlot();
+      const slot = this.#slots.next(this.#plan.downstream);
       this.#encodeRange(slot, range, { addend: pointer, keep: stage === worldSize - 2 ? 1 : 0 });
       this.#send(slot, stage + 1, segmentIndex, payload.length);
       return;
     }
     this.#decodeRange(range, pointer);
     if (isLast) return this.#launchUpTo(++this.#circulated + this.#plan.window);
-    const slot = this.#nextSlot();
+    const slot = this.#slots.next(this.#plan.downstream);
     memory.kernels.copy(slot, pointer, payload.length);
     this.#send(slot, stage + 1, segmentIndex, payload.length);
   }
@@ -140,16 +138,10 @@ export class Circulation {
   #launchUpTo(count: number): void {
     for (const end = Math.min(count, this.#ownSegments); this.#launched < end; this.#launched++) {
       const range = segmentRange(this.#own, this.#segmentElements, this.#launched);
-      const slot = this.#nextSlot();
+      const slot = this.#slots.next(this.#plan.downstream);
       this.#encodeRange(slot, range, { addend: 0, keep: 0 });
       this.#send(slot, 0, this.#launched, this.#payloadBytes(range));
     }
-  }
-
-  /** Slots are reused in the order of sending: the one that comes round has left while one of them is free. */
-  #nextSlot(): number {
-    const { memory, window } = this.#plan;
-    return memory.slots.pointer + (this.#sent++ % (window + 1)) * this.#slotStride + slotHeadroomBytes;
   }
 
   #send(slot: number, stage: number, segmentIndex: number, payloadBytes: number): void {

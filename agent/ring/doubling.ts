@@ -1,10 +1,10 @@
-import assert from "node:assert";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { doublingRounds } from "../../protocol/recursive-doubling.ts";
 import { untilBroken } from "./carry.ts";
 import { type ElementRange, segmentCount, segmentRange } from "./chunks.ts";
-import { type PeerLinks, receiveEach, type Segment } from "./link.ts";
-import { type RingMemory, slotHeadroomBytes } from "./memory.ts";
+import { type DownstreamLink, type PeerLinks, receiveEach, type Segment } from "./link.ts";
+import type { RingMemory } from "./memory.ts";
+import { Slots } from "./slots.ts";
 import { doublingWireCode } from "./wire.ts";
 
 /** One all-reduce by recursive doubling on one rank. `vector` is a byte offset into `memory`. */
@@ -44,7 +44,8 @@ export async function sumByDoubling(plan: DoublingPlan, signal: AbortSignal): Pr
     const sendsTo = linksTo(hops.find(({ from }) => from === rank)?.to);
     return { stage, isComplete, sendsTo, receivesFrom: linksTo(hops.find(({ to }) => to === rank)?.from) };
   });
-  const slots = new Slots(plan);
+  const segmentElements = Math.max(1, Math.floor(plan.segmentBytes / 4));
+  const slots = new Slots(plan.memory, { payloadBytesMax: 4 * segmentElements, window: plan.window });
   let current = 0;
   // A partner with whom nothing is left to do may have ended the operation, and with it the generation, before this rank.
   // Any other one that goes ends it for this rank too, whomever it waits for: so the news of a death runs through all
@@ -55,14 +56,20 @@ export async function sumByDoubling(plan: DoublingPlan, signal: AbortSignal): Pr
       .some(({ sendsTo, receivesFrom }) => sendsTo?.downstream === link || receivesFrom?.downstream === link);
   const watched = [...partners.values()].map(({ downstream }) => downstream);
   await untilBroken(watched, { isNeeded, signal }, async (stop) => {
-    for (; current < parts.length; current++) await exchange(plan, parts[current]!, slots, stop);
+    for (; current < parts.length; current++)
+      await exchange({ ...plan, slots, segmentElements }, parts[current]!, stop);
   });
 }
 
+interface Exchange extends DoublingPlan {
+  readonly slots: Slots;
+  readonly segmentElements: number;
+}
+
 /** One round: sends the vector as it is, and sums or keeps the partner's, segment by segment. */
-async function exchange(plan: DoublingPlan, part: Part, slots: Slots, stop: AbortSignal): Promise<void> {
+async function exchange(plan: Exchange, part: Part, stop: AbortSignal): Promise<void> {
   const { sendsTo, receivesFrom, stage } = part;
-  const { segmentElements } = slots;
+  const { segmentElements } = plan;
   const whole: ElementRange = { start: 0, end: plan.elementCount };
   const count = segmentCount(whole, segmentElements);
   const outgoing = sendsTo?.downstream;
@@ -72,7 +79,11 @@ async function exchange(plan: DoublingPlan, part: Part, slots: Slots, stop: Abor
     for (const end = Math.min(upTo, count); launched < end; launched++) {
       await outgoing!.drained(stop, plan.window);
       const range = segmentRange(whole, segmentElements, launched);
-      outgoing!.send({ ...headOf(plan, stage, launched), payload: slots.fill(range), headroom: true });
+      outgoing!.send({
+        ...headOf(plan, stage, launched),
+        payload: copyOf(plan, range, outgoing!),
+        headroom: true,
+      });
     }
   };
   await launch(receivesFrom ? plan.window : count);
@@ -115,26 +126,15 @@ const headOf = ({ operation, elementCount }: DoublingPlan, stage: number, segmen
   wireCode: doublingWireCode,
 });
 
-/** Where segments leave from, one after the other: the one that comes round has left while at most a window is pending. */
-class Slots {
-  readonly segmentElements: number;
-  readonly #plan: DoublingPlan;
-  readonly #stride: number;
-  #next = 0;
-
-  constructor(plan: DoublingPlan) {
-    this.#plan = plan;
-    this.segmentElements = Math.max(1, Math.floor(plan.segmentBytes / 4));
-    this.#stride = slotHeadroomBytes + 64 * Math.ceil((4 * this.segmentElements) / 64);
-    assert((plan.window + 1) * this.#stride <= plan.memory.slots.bytes);
-  }
-
-  fill({ start, end }: ElementRange): Uint8Array {
-    const { memory, vector, window } = this.#plan;
-    const slot = memory.slots.pointer + (this.#next++ % (window + 1)) * this.#stride + slotHeadroomBytes;
-    memory.kernels.copy(slot, vector + 4 * start, 4 * (end - start));
-    return new Uint8Array(memory.bytes.buffer, slot, 4 * (end - start));
-  }
+/** A part of the vector as it is, in a slot of its own. */
+function copyOf(
+  { memory, vector, slots }: Exchange,
+  { start, end }: ElementRange,
+  link: DownstreamLink,
+): Uint8Array {
+  const slot = slots.next(link);
+  memory.kernels.copy(slot, vector + 4 * start, 4 * (end - start));
+  return new Uint8Array(memory.bytes.buffer, slot, 4 * (end - start));
 }
 
 /** Anything that does not fit this operation to the element, in its turn, is refused. @throws RingfoldError MESSAGE_INVALID */

@@ -49,13 +49,19 @@ export class FrameSender {
     this.#queue.splice(0, count);
     this.#isWriting = true;
     this.bytesSent += bytes.length;
-    this.#socket.write(bytes, (error) => {
+    let isOver = false;
+    const left = (error?: Error | null) => {
+      if (isOver) return;
+      isOver = true;
       if (error) return; // the socket closes, and says why
       this.#isWriting = false;
       this.pendingCount -= count;
       if (this.#queue.length > 0) this.#write();
       else if (this.#isEnding) this.#socket.destroySoon();
       this.onLeft();
-    });
+    };
+    this.#socket.write(bytes, left);
+    // What the kernel took at once need not wait for a turn of the event loop: its memory is used again while it is in the cache.
+    if (this.#socket.writableLength === 0 && !this.#socket.errored && !this.#socket.destroyed) left();
   }
 }
