@@ -164,6 +164,34 @@ describe.each(transports)("%s: refused by name on both sides, and the ring forms
     await expectRing([self, second]);
   });
 
+  test.each([
+    "ring",
+    "heal",
+  ] as const)("a hello for a generation that is not known, by one who hangs up: %s", async (kind) => {
+    const { self, second, stranger, clock, refusal } = await openWorld(transport);
+    const served: string[] = [];
+    self.plane.serve("heal", async ({ peerId }) => void served.push(peerId));
+    const { socket, heard } = await connect(self, transport, stranger.certificate);
+    const { challenge } = await heard();
+    const unknown = { kind, jobId: purpose.jobId, generation: 999_999 };
+    const hello = { ...helloOf(stranger, self, { challenge }), purpose: unknown };
+    socket.end(helloFrame(hello));
+    // What waited for the plan has ended with it: neither a timer nor a buffer is left, and the plan finds nobody.
+    expect(await refusal()).toMatchObject({ code: "RING_BROKEN" });
+    expect(clock.pendingTimers).toBe(0);
+    self.plane.admit({ ...unknown, peerIds: [stranger.peerId] });
+    const late = await stranger.plane.dial(at(self), { ...unknown, kind: "heal" }, soon());
+    late.destroy();
+    expect(served).toEqual([stranger.peerId]);
+    const next = { ...purpose, generation: 1_000_000 };
+    admitAll([self, second], next);
+    const [, accepted] = await Promise.all([
+      second.plane.dial(at(self), next, soon()),
+      self.plane.accept(second.peerId, next, soon()),
+    ]);
+    accepted.destroy();
+  });
+
   test("a second dial for a link that is in use", async () => {
     const { self, second, refusal } = await openWorld(transport);
     admitAll([self, second], purpose);

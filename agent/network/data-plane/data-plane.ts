@@ -78,6 +78,7 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
       const hello = await greet(data, socket, { self: options.peerId, clock, signal: guest.signal });
       const { from, purpose } = hello;
       await admission.admitted(from, purpose, guest.signal);
+      if (data.closed.aborted) throw data.closed.reason; // its end may be known here before the guest is gone
       const handler = arrivals.handlerOf(purpose.kind);
       if (handler) {
         answerHello(data, hello);
@@ -93,9 +94,9 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
       guest.letIn();
     } catch (cause) {
       const error = guest.signal.aborted ? abortError(guest.signal) : toRingfoldError(cause);
-      // Neither a crowd of strangers nor our own end is news.
-      const level = error.code === "OVERLOADED" || error.code === "CANCELLED" ? "debug" : "warn";
-      log[level]({ err: error }, "Refused a data connection");
+      // Neither a crowd of strangers, nor one that left by itself, nor our own end is news.
+      const isNews = !["OVERLOADED", "RING_BROKEN", "CANCELLED"].includes(error.code);
+      log[isNews ? "warn" : "debug"]({ err: error }, "Refused a data connection");
       refuseHello(data, error);
     }
   };

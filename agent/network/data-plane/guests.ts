@@ -4,7 +4,7 @@ import type { Clock } from "../../../protocol/ports.ts";
 
 /** A connection that has not been let in yet. */
 export interface Guest {
-  /** Aborts when the guest must go: its time is up, newer ones need the room, or the plane closes. */
+  /** Aborts when the guest is gone, or must go: it hung up, its time is up, newer ones need the room, or the plane closes. */
   readonly signal: AbortSignal;
   /** It said who it is and what it wants, and may have it. */
   letIn(): void;
@@ -54,7 +54,11 @@ export class Guests {
     );
     const guest = { signal: controller.signal, letIn: forget, turnOut, isGreeted: false };
     this.#guests.set(id, guest);
-    socket.once("close", forget);
+    // Whoever still waits on behalf of one that hung up would wait for ever, and hold what it holds.
+    socket.once("close", () => {
+      if (this.#guests.get(id) !== guest) return;
+      turnOut(new RingfoldError("RING_BROKEN", "the connection closed before it was let in"));
+    });
     if (this.#guests.size <= countMax) return;
     const [oldest] = this.#guests.values();
     oldest!.turnOut(
