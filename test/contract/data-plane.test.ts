@@ -255,6 +255,40 @@ describe("bytes on a socket", () => {
     bare.destroy();
   });
 
+  test("a slow peer may take its time as long as it takes a frame in that of a hop; one that takes less is named", async () => {
+    const { data, bare, clock } = await receiver();
+    const payload = new Uint8Array(limits.segmentBytesPlain);
+    // More than the buffers of both sockets hold.
+    for (let i = 0; i < 200; i++) data.send({ kind: frameKind.state, a: i, b: 0, c: 0, d: 0, payload });
+    let outcome = "waiting";
+    const ended = data.drained(never).then(
+      () => {
+        outcome = "drained";
+      },
+      (error: { code: string }) => {
+        outcome = error.code;
+      },
+    );
+    for (let round = 0; round < 6; round++) {
+      await clock.advance(limits.hopTimeoutMs * 0.9);
+      const before = data.pendingCount;
+      while (data.pendingCount === before) {
+        bare.read();
+        await clock.advance(0);
+      }
+    }
+    expect(outcome).toBe("waiting");
+    for (let passedMs = 0; passedMs < 2 * limits.hopTimeoutMs; passedMs += 1_100) {
+      bare.read(1);
+      await clock.advance(1_100);
+    }
+    await ended;
+    expect(outcome).toBe("HOP_TIMEOUT");
+    expect(clock.pendingTimers).toBe(0);
+    data.destroy();
+    bare.destroy();
+  });
+
   test("a frame longer than any is refused at its header, and the socket closed", async () => {
     const { data, bare } = await receiver();
     bare.write(header(limits.segmentBytesPlain + 1));

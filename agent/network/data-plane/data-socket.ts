@@ -89,7 +89,9 @@ export class DataSocket implements FrameSocket {
     const taken = this.#receiver.consume(take, place);
     if (signal.aborted) onAbort();
     signal.addEventListener("abort", onAbort);
-    const cancelTimer = this.#watch(fail);
+    // While our own side takes its time with a frame it is not the peer who is slow.
+    const progress = () => (this.#receiver.isHolding ? undefined : this.#receiver.takenCount);
+    const cancelTimer = this.#watch(progress, () => fail(this.#stalled("sent no whole frame")));
     try {
       await taken;
     } catch (cause) {
@@ -101,18 +103,22 @@ export class DataSocket implements FrameSocket {
     }
   }
 
-  /** Fails the wait when no whole frame came for the time of a hop: a byte now and then does not count. */
-  #watch(fail: (cause: RingfoldError) => void): () => void {
-    let takenBefore = this.#receiver.takenCount;
+  /**
+   * Calls `onStall` when no whole frame went by for the time of a hop: a byte now and then does not count, and however
+   * slow a link is, a frame starts the time anew.
+   * @param progress of frames; undefined while nobody waits for the peer
+   */
+  #watch(progress: () => number | undefined, onStall: () => void): () => void {
+    let before = progress();
     let silentQuarters = 0;
     let cancel = () => {};
     // Four looks in the time of a hop, instead of a new timer for each frame.
     const watch = () => {
       cancel = this.#clock.after(this.hopTimeoutMs / 4, () => {
-        const { takenCount, isHolding } = this.#receiver;
-        silentQuarters = takenCount === takenBefore && !isHolding ? silentQuarters + 1 : 0;
-        if (silentQuarters === 4) return fail(this.#stalled("sent no whole frame"));
-        takenBefore = takenCount;
+        const now = progress();
+        silentQuarters = now === before && now !== undefined ? silentQuarters + 1 : 0;
+        if (silentQuarters === 4) return onStall();
+        before = now ?? before;
         watch();
       });
     };
@@ -124,16 +130,19 @@ export class DataSocket implements FrameSocket {
     if (this.pendingCount <= pendingMax) return;
     let timedOut = false;
     const wake = () => this.#wakeWriter?.();
-    const cancelTimer = this.#clock.after(this.hopTimeoutMs, () => {
-      timedOut = true;
-      wake();
-    });
+    const cancelTimer = this.#watch(
+      () => this.#sender.leftCount,
+      () => {
+        timedOut = true;
+        wake();
+      },
+    );
     signal.addEventListener("abort", wake);
     try {
       while (this.pendingCount > pendingMax) {
         if (this.#closed) throw this.#closed;
         if (signal.aborted) throw this.#cancelled();
-        if (timedOut) throw this.#stalled("took nothing");
+        if (timedOut) throw this.#stalled("took no whole frame");
         await new Promise<void>((resolve) => {
           this.#wakeWriter = resolve;
         });

@@ -15,6 +15,8 @@ export class FrameSender {
   #isWriting = false;
   #isEnding = false;
   pendingCount = 0;
+  /** Frames that have left this process; those of one write do so together. */
+  leftCount = 0;
   bytesSent = 0;
   /** Called when frames have left. */
   onLeft: () => void = () => {};
@@ -56,6 +58,7 @@ export class FrameSender {
       if (error) return; // the socket closes, and says why
       this.#isWriting = false;
       this.pendingCount -= count;
+      this.leftCount += count;
       if (this.#queue.length > 0) this.#write();
       else if (this.#isEnding) this.#socket.destroySoon();
       this.onLeft();
