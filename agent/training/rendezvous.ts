@@ -54,10 +54,15 @@ export async function joinGeneration(
   );
   try {
     const ring = await host.link(plan, trainer.memory, deadline.signal);
-    await ring.barrier(deadline.signal); // destroys the ring when it throws
-    if (!heals) onReady({ bytes: 0, durationMs: 0 });
-    else if (plan.healsFirst) await healNow(plan, self, signal).catch(endWith(ring));
-    return { ring, ...entryOf(plan, self, signal) };
+    try {
+      await ring.barrier(deadline.signal);
+      if (!heals) onReady({ bytes: 0, durationMs: 0 });
+      else if (plan.healsFirst) await healNow(plan, self, signal);
+      return { ring, ...entryOf(plan, self, signal) };
+    } catch (cause) {
+      ring.destroy(); // whoever has its links, in this thread or another, keeps them until it is told
+      throw cause;
+    }
   } finally {
     deadline.release();
   }
@@ -97,11 +102,6 @@ function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): {
     },
   };
 }
-
-const endWith = (ring: RingPort) => (cause: unknown) => {
-  ring.destroy();
-  throw cause;
-};
 
 /** Before the first step, for which the others wait. @throws RingfoldError as the copying, and HASH_DIVERGED */
 async function healNow(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): Promise<void> {

@@ -2,9 +2,9 @@ import { parentPort, workerData } from "node:worker_threads";
 import pino from "pino";
 import { openDataPlane } from "../../network/data-plane/data-plane.ts";
 import { RingMemory } from "../../ring/memory.ts";
-import type { Ring } from "../../ring/ring.ts";
 import { digestState } from "../healing/digest-state.ts";
 import { LocalRingHost } from "./local-ring-host.ts";
+import { OpenRings } from "./open-rings.ts";
 import {
   errorMessage,
   type FromRingThread,
@@ -18,10 +18,6 @@ import {
  * It does what it is told in the order in which it is told; answers come as they are ready.
  */
 
-interface OpenRing {
-  readonly ring: Ring;
-  readonly memory: RingMemory;
-}
 type Operation = Extract<ToRingThread, { readonly kind: "all-reduce" | "all-gather" }>;
 type Link = Extract<ToRingThread, { readonly kind: "link" }>;
 
@@ -30,7 +26,7 @@ const log = pino({ name: "ring", level: logLevel }, pino.destination(2));
 const plane = await openDataPlane({ ...options, log });
 const nowMs = () => performance.now();
 const host = new LocalRingHost({ peerId: options.peerId, plane, digestState, nowMs });
-const rings = new Map<number, OpenRing>();
+const rings = new OpenRings();
 const calls = new Map<number, AbortController>();
 
 const post = (message: FromRingThread, transfer: readonly ArrayBuffer[] = []): void =>
@@ -53,9 +49,7 @@ parentPort!.on("message", (message: ToRingThread) => {
       return;
     }
     case "destroy":
-      rings.get(message.ring)?.ring.destroy();
-      rings.delete(message.ring);
-      return;
+      return rings.end(message.ring);
     case "offer":
       return host.offer(message.plan, message.state);
     case "withdraw":
@@ -74,21 +68,22 @@ async function link({ call, plan, memory: shared, broken }: Link, signal: AbortS
       once: true,
     });
   }
-  rings.set(call, { ring, memory });
+  rings.add(call, { ring, memory });
 }
 
-async function operate(message: Operation, signal: AbortSignal): Promise<unknown> {
-  const { ring, memory } = rings.get(message.ring)!;
-  if (message.kind === "all-gather") return ring.allGather(message.payload, signal, message);
-  const { vector, residual } =
-    "copies" in message
-      ? message.copies
-      : {
-          vector: memory.vectorAt(message.vector),
-          residual: message.residual && memory.vectorAt(message.residual),
-        };
-  await ring.allReduce(vector, signal, { ...message.options, ...(residual ? { residual } : {}) });
-  return "copies" in message ? message.copies : undefined;
+function operate(message: Operation, signal: AbortSignal): Promise<unknown> {
+  return rings.operate<unknown>(message.ring, async ({ ring, memory }) => {
+    if (message.kind === "all-gather") return ring.allGather(message.payload, signal, message);
+    const { vector, residual } =
+      "copies" in message
+        ? message.copies
+        : {
+            vector: memory.vectorAt(message.vector),
+            residual: message.residual && memory.vectorAt(message.residual),
+          };
+    await ring.allReduce(vector, signal, { ...message.options, ...(residual ? { residual } : {}) });
+    return "copies" in message ? message.copies : undefined;
+  });
 }
 
 /** Runs a call to its end and says how it went, and what it has made of its ring. */
