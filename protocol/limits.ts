@@ -101,7 +101,7 @@ export const limits = {
   stateSourcesMax: 4,
   /** A state of this size is given away by a thread of its own: starting one takes 0.2 s of a core. */
   stateThreadBytes: 8 * mib,
-  /** A rank that heals keeps the sums of steps until the state has arrived: as many bytes, and at least so many rounds. */
+  /** A rank that heals keeps the sums of steps until the state has arrived: as many bytes, and at least so many rounds; then all wait for it. */
   catchUpBytesMax: 2 * 1024 * mib,
   catchUpRoundsMin: 4,
   /** Ring links of one generation: every neighbour was asked at the same time, so they dial within this. */

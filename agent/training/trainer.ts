@@ -11,7 +11,7 @@ import { DataAhead } from "./data-ahead.ts";
 import { EarlyStopping } from "./early-stopping.ts";
 import { evaluationOf } from "./evaluation.ts";
 import { FiniteGuard } from "./finite-guard.ts";
-import type { CatchUp, KeptRound } from "./healing/catch-up.ts";
+import { type CatchUp, type CatchUpRule, catchUpRule, hasRoom, type KeptRound } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { waitForHealing } from "./healing/final-wait.ts";
 import { Outcome } from "./outcome.ts";
@@ -57,6 +57,8 @@ export interface TrainerOptions {
   readonly onWait?: (share: number) => void;
   /** That of protocol/limits.ts unless told; the same on all ranks. */
   readonly bucketRule?: BucketRule | undefined;
+  /** Likewise. */
+  readonly catchUpRule?: CatchUpRule | undefined;
 }
 
 export class Trainer implements Trainee {
@@ -159,16 +161,19 @@ export class Trainer implements Trainee {
     this.#tellModel(this.#synchronization.begin(this.state));
     ring.hopTimeoutMs = this.stall.boundMs;
     let healing = entry;
-    for (let step = entry?.step ?? this.state.step; step < this.totalSteps; ) {
+    for (let step = entry?.step ?? this.state.step, rounds = 0; step < this.totalSteps; ) {
       const round = await this.#round({ ring, firstStep: step, healing }, signal);
       step += round.stepCount;
+      rounds++;
       if (round.stops) break;
       if (round.pauses) return "paused";
-      if (healing && round.healedCount === healing.healingCount) {
-        healing.onAllHealed();
-        this.#shares.begin();
-        healing = undefined;
-      }
+      if (!healing) continue;
+      const haveHealed = round.healedCount === healing.healingCount;
+      if (haveHealed) healing.onAllHealed();
+      else if (this.#mayKeep(rounds)) continue;
+      else await this.#finishHealing(ring, healing, signal); // the state comes slower than the ring makes steps
+      this.#shares.begin();
+      healing = undefined;
     }
     if (healing) await this.#finishHealing(ring, healing, signal);
     return "done";
@@ -252,10 +257,17 @@ export class Trainer implements Trainee {
     entry.onHealed();
   }
 
-  /** The ring has made its last step, and some ranks still heal. */
+  /** Whether a rank that still heals has room for one more than all `rounds` of this ring. */
+  #mayKeep(rounds: number): boolean {
+    const roundBytes = this.#exchange.values.byteLength;
+    return hasRoom(this.#options.catchUpRule ?? catchUpRule, { rounds, roundBytes });
+  }
+
+  /** The ring cannot go on, or has made its last step, and some ranks still heal: all wait for them. */
   async #finishHealing(ring: RingPort, entry: Entry, signal: AbortSignal): Promise<void> {
     const apply = (catchUp: CatchUp) => this.#catchUp(entry, catchUp);
     await waitForHealing(ring, { catchUp: entry.catchUp, apply, clock: this.#options.clock }, signal);
+    ring.hopTimeoutMs = this.stall.boundMs;
     entry.onAllHealed();
   }
 

@@ -1,4 +1,3 @@
-import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { Evaluation } from "../../../protocol/messages/job.ts";
 
@@ -16,16 +15,33 @@ export interface KeptRound {
   readonly evaluation?: Evaluation | undefined;
 }
 
+/** How much a rank that heals keeps; the same on all ranks, as at its end all of them wait for it. */
+export interface CatchUpRule {
+  readonly bytesMax: number;
+  readonly roundsMin: number;
+}
+export const catchUpRule: CatchUpRule = {
+  bytesMax: limits.catchUpBytesMax,
+  roundsMin: limits.catchUpRoundsMin,
+};
+
+/** Whether one more round may be kept beside so many. Every rank knows both numbers, and so the answer. */
+export const hasRoom = (
+  { bytesMax, roundsMin }: CatchUpRule,
+  kept: { readonly rounds: number; readonly roundBytes: number },
+): boolean => kept.rounds < roundsMin || (kept.rounds + 1) * kept.roundBytes <= bytesMax;
+
 /**
  * A rank that heals goes round with the others from the first step: it contributes zeros, and keeps the sums, which are
  * everybody's. When the state of the start has arrived it applies them one after the other and stands where all stand, to
- * the bit. So nobody waits for it, however large the state is.
+ * the bit. So nobody waits for it, however large the state is, until it keeps as much as its memory should hold
+ * (`hasRoom`): then all do.
  *
- * The other way, copying the state between two steps, makes every rank wait for the copy.
+ * Other ways: copying the state between two steps makes every rank wait for the copy. A rank that gave up when it could keep
+ * no more broke the ring, which was formed anew with it, again and again.
  */
 export class CatchUp {
   readonly #rounds: KeptRound[] = [];
-  #keptBytes = 0;
   #arrived: { readonly state: Uint8Array } | { readonly error: unknown } | undefined;
   /** Settles when the state has arrived, or will not. */
   readonly arrival: Promise<void>;
@@ -44,14 +60,8 @@ export class CatchUp {
     );
   }
 
-  /** @throws RingfoldError OVERLOADED when more is kept than memory should hold */
   keep(round: KeptRound): void {
     this.#rounds.push(round);
-    this.#keptBytes += round.sums.byteLength;
-    if (this.#rounds.length <= limits.catchUpRoundsMin || this.#keptBytes <= limits.catchUpBytesMax) return;
-    throw new RingfoldError("OVERLOADED", "the state comes slower than the ring makes steps", {
-      ...{ rounds: this.#rounds.length, keptBytes: this.#keptBytes },
-    });
   }
 
   /** The state and what happened since, once; undefined while it is on its way. @throws what the copying has thrown */

@@ -8,9 +8,10 @@ import type { CatchUp } from "./catch-up.ts";
 const beatMs = 500;
 
 /**
- * The ring has made its last step while ranks still heal, and nobody can go on without them. All go round with one number,
- * at the pace of those who heal, until that is 0: so the others see that they are alive, however long it takes. Whether
- * the copy itself gets on is for its own links to say, on which each block has the time of a hop.
+ * Ranks still heal, and nobody can go on without them: the ring has made its last step, or they cannot keep what another one
+ * would sum. All go round with one number, at the pace of those who heal, until that is 0: so the others see that they are
+ * alive, however long it takes. Whether the copy itself gets on is for its own links to say, on which each frame has the time
+ * of a hop.
  *
  * The other way, one bound on the whole copy, broke the ring again and again when the state was larger than that.
  *

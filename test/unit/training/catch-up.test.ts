@@ -205,17 +205,48 @@ test("a state that never comes leaves the rank where it was", async () => {
   expect(first.trainer.state.step).toBeGreaterThanOrEqual(3);
 });
 
-test("more is not kept than memory should hold", () => {
-  const catchUp = new CatchUp(new Promise(() => {}));
-  const huge = { length: 0, byteLength: 2 ** 30 } as Float32Array;
-  const round = {
-    firstStep: 0,
-    stepCount: 1,
-    sums: huge,
-    targetCount: 8,
-    contributorCount: 2,
-    isSkipped: false,
+const parameterBytes = 4 * (16 * 5 + 5 + 5 * 3 + 3);
+
+test.each([
+  ["so many rounds", { bytesMax: 0, roundsMin: 4 }, 4],
+  ["so many bytes", { bytesMax: 3 * parameterBytes, roundsMin: 1 }, 3],
+])("when who heals has kept %s, all wait for it, and go on together", async (_, catchUpRule, keptMax) => {
+  const clock = new FakeClock();
+  const ranks = await Promise.all(
+    [0, 1, 2].map(() => openRank({ engine, data, clock, spec: { ...base, epochs: 2 }, catchUpRule })),
+  );
+  onTestFinished(() => {
+    for (const { model } of ranks) model.close();
+  });
+  const [first, , late] = ranks as [Rank, Rank, Rank];
+  const state = encodeState(first.trainer.state, layoutOf(first));
+  const arrival = Promise.withResolvers<Uint8Array>();
+  const catchUp = new CatchUp(arrival.promise);
+  let kept = 0;
+  const keep = catchUp.keep.bind(catchUp);
+  catchUp.keep = (round) => {
+    kept++;
+    keep(round);
   };
-  for (let i = 0; i < 4; i++) catchUp.keep(round);
-  expect(() => catchUp.keep(round)).toThrow("slower than the ring");
+  let allHealed = 0;
+  const entry = (rank: number): Entry => ({
+    ...{ step: 0, healingCount: 1, place: { rank: rank === 2 ? -1 : rank, worldSize: 2 } },
+    ...(rank === 2 ? { catchUp } : {}),
+    ...{ restore: (bytes) => late.trainer.restoreState(bytes), onHealed: () => {} },
+    onAllHealed: () => {
+      allHealed++;
+    },
+  });
+  const rings = memoryRings(3);
+  const runs = Promise.all(ranks.map(({ trainer }, rank) => trainer.run(rings[rank]!, never, entry(rank))));
+  while (first.trainer.state.step < keptMax || clock.pendingTimers === 0) await nextTurn();
+  // However long the copy takes: nobody takes a step, nobody counts as stalled, nothing more is kept.
+  for (let second = 0; second < 90; second++) await clock.advance(1_000);
+  expect([first.trainer.state.step, kept, allHealed]).toEqual([keptMax, keptMax, 0]);
+  arrival.resolve(state);
+  await clock.advance(1_000);
+  expect(await runs).toEqual(["done", "done", "done"]);
+  expect(new Set(ranks.map(({ trainer }) => trainingPoint(trainer.state).hash)).size).toBe(1);
+  expect([kept, allHealed, clock.pendingTimers]).toEqual([keptMax, 3, 0]);
+  for (const [step, hash] of late.hashes) expect(hash).toBe(first.hashes.get(step));
 });
