@@ -15,6 +15,7 @@ import type { RingThreadSetup } from "../../agent/training/ring-host/ring-thread
 import { RingfoldError } from "../../protocol/errors.ts";
 import { wireSchema } from "../../protocol/job-spec.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import { systemClock } from "../../protocol/ports.ts";
 import { silentLog } from "../fixtures/network.ts";
 
 const never = new AbortController().signal;
@@ -39,6 +40,7 @@ const implementations: Readonly<Record<string, OpenHost>> = {
       peerId: plane.peerId,
       plane: await openDataPlane({ ...plane, log: silentLog }),
       digestState,
+      clock: systemClock,
       nowMs: () => performance.now(),
     }),
   "in a thread of its own": (plane) =>

@@ -1,6 +1,7 @@
 import { decode } from "../../../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
+import type { Clock } from "../../../protocol/ports.ts";
 import { type Frame, type FrameSocket, frameKind } from "../../network/data-plane/frame-socket.ts";
 import {
   announcementSchema,
@@ -16,17 +17,18 @@ import type { DigestState } from "./state-source.ts";
 
 /**
  * Copies a state from several ranks that hold the same one, each giving the blocks that it has time for: a slow one gives
- * few. One that breaks off is done without as long as another is left. Believed only when the digest is that of all of them.
+ * few. One that breaks off is done without as long as another is left: a source that has nothing more to give is kept until
+ * the last block is here. Believed only when the digest is that of all of them.
  *
  * @throws RingfoldError ARTEFACT_CORRUPT | MESSAGE_INVALID | RING_BROKEN | HOP_TIMEOUT | CANCELLED
  * Cost: one pass over the network; the memory of the state.
  */
 export async function fetchState(
   sockets: readonly FrameSocket[],
-  digestState: DigestState,
+  { digestState, clock }: { readonly digestState: DigestState; readonly clock: Clock },
   signal: AbortSignal,
 ): Promise<Uint8Array> {
-  const copy = new StateCopy();
+  const copy = new StateCopy(clock);
   const outcomes = await Promise.allSettled(sockets.map((socket) => copy.readFrom(socket, signal)));
   const failures = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : []));
   const { bytes, isComplete } = copy;
@@ -49,6 +51,11 @@ class StateCopy {
   #wanted: number[] = [];
   #missing = 0;
   readonly #idle = new Set<() => void>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   get isComplete(): boolean {
     return this.bytes !== undefined && this.#missing === 0;
@@ -63,17 +70,24 @@ class StateCopy {
         this.#ask(socket, asked);
         if (asked.size > 0) await this.#take(socket, asked, signal);
         else if (this.isComplete) break;
-        else await this.#untilWork(signal);
+        else if ((await this.#untilWork(socket.hopTimeoutMs / 3, signal)) === "idle") {
+          // A source takes whoever asks for nothing in the time of a hop for stalled; this tells each that the other is there.
+          await this.#askDigest(socket, signal);
+        }
       }
-      socket.send(askDigestFrame());
-      const answer = await socket.receive(signal);
-      if (answer.kind !== frameKind.state || answer.a !== stateFrame.digest)
-        throw unexpectedFrame(socket.peerId, answer);
-      return decode(answer.payload, stateDigestSchema, limits.segmentBytes).digest;
+      return await this.#askDigest(socket, signal);
     } finally {
       this.#wanted.push(...asked.keys());
       this.#wakeIdle();
     }
+  }
+
+  async #askDigest(socket: FrameSocket, signal: AbortSignal): Promise<string> {
+    socket.send(askDigestFrame());
+    const answer = await socket.receive(signal);
+    if (answer.kind !== frameKind.state || answer.a !== stateFrame.digest)
+      throw unexpectedFrame(socket.peerId, answer);
+    return decode(answer.payload, stateDigestSchema, limits.segmentBytes).digest;
   }
 
   #begin(socket: FrameSocket, frame: Frame): void {
@@ -127,14 +141,17 @@ class StateCopy {
   }
 
   /** Others read the last blocks: they may yet come back to us. */
-  #untilWork(signal: AbortSignal): Promise<void> {
+  #untilWork(idleMs: number, signal: AbortSignal): Promise<"work" | "idle"> {
     return new Promise((resolve, reject) => {
-      const wake = () => {
+      const settle = (outcome: "work" | "idle") => {
         this.#idle.delete(wake);
         signal.removeEventListener("abort", wake);
+        cancelTimer();
         if (signal.aborted) reject(new RingfoldError("CANCELLED", "the healing was cancelled"));
-        else resolve();
+        else resolve(outcome);
       };
+      const wake = () => settle("work");
+      const cancelTimer = this.#clock.after(idleMs, () => settle("idle"));
       this.#idle.add(wake);
       signal.addEventListener("abort", wake);
       if (signal.aborted) wake();

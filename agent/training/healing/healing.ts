@@ -1,6 +1,7 @@
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { GenerationPlan, Rank } from "../../../protocol/messages/job.ts";
+import type { Clock } from "../../../protocol/ports.ts";
 import type { DataPlane } from "../../network/data-plane/data-plane.ts";
 import type { FrameSocket } from "../../network/data-plane/frame-socket.ts";
 import { fetchState } from "./fetch-state.ts";
@@ -19,7 +20,10 @@ export function sourcesOf({ ranks, source }: GenerationPlan): readonly Rank[] {
  */
 export async function fetchStartState(
   plan: GenerationPlan,
-  { plane, digestState }: { readonly plane: DataPlane; readonly digestState: DigestState },
+  {
+    plane,
+    ...copying
+  }: { readonly plane: DataPlane; readonly digestState: DigestState; readonly clock: Clock },
   signal: AbortSignal,
 ): Promise<Uint8Array> {
   const purpose = { kind: "heal", jobId: plan.jobId, generation: plan.generation } as const;
@@ -33,7 +37,7 @@ export async function fetchStartState(
       if (failure) throw toRingfoldError(failure.reason);
       throw new RingfoldError("HASH_DIVERGED", "the plan names no rank that has its state");
     }
-    return await fetchState(sockets, digestState, signal);
+    return await fetchState(sockets, copying, signal);
   } finally {
     for (const socket of sockets) socket.destroy();
   }

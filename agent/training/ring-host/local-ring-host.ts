@@ -1,4 +1,5 @@
 import type { GenerationPlan } from "../../../protocol/messages/job.ts";
+import type { Clock } from "../../../protocol/ports.ts";
 import type { AdmissionPlan } from "../../network/data-plane/admission.ts";
 import type { DataPlane } from "../../network/data-plane/data-plane.ts";
 import type { RingMemory } from "../../ring/memory.ts";
@@ -12,6 +13,7 @@ interface LocalRingHostOptions {
   readonly peerId: string;
   readonly plane: DataPlane;
   readonly digestState: DigestState;
+  readonly clock: Clock;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
 }

@@ -1,6 +1,6 @@
 import type { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
-import type { Log } from "../../../protocol/ports.ts";
+import { type Log, systemClock } from "../../../protocol/ports.ts";
 import { openDataPlane } from "../../network/data-plane/data-plane.ts";
 import { digestState } from "../healing/digest-state.ts";
 import { LocalRingHost } from "./local-ring-host.ts";
@@ -11,8 +11,10 @@ import type { RingThreadSetup } from "./ring-thread-messages.ts";
 /** @throws RingfoldError as `openDataPlane` */
 export async function openLocalRingHost({ plane }: RingThreadSetup, log: Log): Promise<RingHost> {
   const nowMs = () => performance.now();
-  const { peerId } = plane;
-  return new LocalRingHost({ peerId, plane: await openDataPlane({ ...plane, log }), digestState, nowMs });
+  return new LocalRingHost({
+    ...{ peerId: plane.peerId, plane: await openDataPlane({ ...plane, log }), digestState },
+    ...{ clock: systemClock, nowMs },
+  });
 }
 
 /**

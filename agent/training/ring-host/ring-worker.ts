@@ -1,5 +1,6 @@
 import { parentPort, workerData } from "node:worker_threads";
 import pino from "pino";
+import { systemClock } from "../../../protocol/ports.ts";
 import { openDataPlane } from "../../network/data-plane/data-plane.ts";
 import { RingMemory } from "../../ring/memory.ts";
 import { digestState } from "../healing/digest-state.ts";
@@ -25,7 +26,7 @@ const { plane: options, logLevel } = workerData as RingThreadSetup;
 const log = pino({ name: "ring", level: logLevel }, pino.destination(2));
 const plane = await openDataPlane({ ...options, log });
 const nowMs = () => performance.now();
-const host = new LocalRingHost({ peerId: options.peerId, plane, digestState, nowMs });
+const host = new LocalRingHost({ peerId: options.peerId, plane, digestState, clock: systemClock, nowMs });
 const rings = new OpenRings();
 const calls = new Map<number, AbortController>();
 

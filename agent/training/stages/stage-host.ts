@@ -1,5 +1,6 @@
 import assert from "node:assert";
 import type { GenerationPlan } from "../../../protocol/messages/job.ts";
+import type { Clock } from "../../../protocol/ports.ts";
 import type { AdmissionPlan } from "../../network/data-plane/admission.ts";
 import type { DataPlane } from "../../network/data-plane/data-plane.ts";
 import { ringLimits } from "../../network/data-plane/ring-links.ts";
@@ -16,6 +17,7 @@ interface StageHostOptions {
   readonly peerId: string;
   readonly plane: DataPlane;
   readonly digestState: DigestState;
+  readonly clock: Clock;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   /** The state that a checkpoint holds; null asks for the one before the first step. */

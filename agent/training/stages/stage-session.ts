@@ -103,7 +103,7 @@ export async function assembleStageSession(
       await parts.fetchArtefact(digest, signal).catch(asUnreachable({ stage, missing: digest }));
     return store.get(digest);
   };
-  const host = new StageHost({ peerId, plane, digestState: parts.digestState, nowMs, stateOf });
+  const host = new StageHost({ peerId, plane, digestState: parts.digestState, clock, nowMs, stateOf });
   const bound = new Bound(setup.bound, trainer, spec);
   const facts = { dataDigest: data.digest, model: model.description, stage };
   const runner = new GenerationRunner({ ...parts, host, facts, trainer, checkpointer, bound });
