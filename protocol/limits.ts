@@ -87,6 +87,8 @@ export const limits = {
   dialTimeoutMs: 5_000,
   /** A peer that sends, or takes, no whole frame for this long is stalled; the socket answers sooner if it died. */
   hopTimeoutMs: 15_000,
+  /** A link on which nothing comes for this long is asked by the kernel whether it still stands: ten times, once a second. */
+  linkKeepAliveMs: 10_000,
   /** In a step of the ring it is so many usual steps (agent/training/stall-bound.ts), */
   stallSteps: 8,
   /** but no less: a process that waits for a core on a busy machine was seen to be away for a second. */

@@ -164,32 +164,59 @@ describe.each(transports)("%s: refused by name on both sides, and the ring forms
     await expectRing([self, second]);
   });
 
-  test.each([
-    "ring",
-    "heal",
-  ] as const)("a hello for a generation that is not known, by one who hangs up: %s", async (kind) => {
-    const { self, second, stranger, clock, refusal } = await openWorld(transport);
-    const served: string[] = [];
-    self.plane.serve("heal", async ({ peerId }) => void served.push(peerId));
-    const { socket, heard } = await connect(self, transport, stranger.certificate);
-    const { challenge } = await heard();
-    const unknown = { kind, jobId: purpose.jobId, generation: 999_999 };
-    const hello = { ...helloOf(stranger, self, { challenge }), purpose: unknown };
-    socket.end(helloFrame(hello));
-    // What waited for the plan has ended with it: neither a timer nor a buffer is left, and the plan finds nobody.
-    expect(await refusal()).toMatchObject({ code: "RING_BROKEN" });
+  test.each(["ring", "heal"] as const)(
+    "a hello for a generation that is not known, by one who hangs up: %s",
+    async (kind) => {
+      const { self, second, stranger, clock, refusal } = await openWorld(transport);
+      const served: string[] = [];
+      self.plane.serve("heal", async ({ peerId }) => void served.push(peerId));
+      const { socket, heard } = await connect(self, transport, stranger.certificate);
+      const { challenge } = await heard();
+      const unknown = { kind, jobId: purpose.jobId, generation: 999_999 };
+      const hello = { ...helloOf(stranger, self, { challenge }), purpose: unknown };
+      socket.end(helloFrame(hello));
+      // What waited for the plan has ended with it: neither a timer nor a buffer is left, and the plan finds nobody.
+      expect(await refusal()).toMatchObject({ code: "RING_BROKEN" });
+      expect(clock.pendingTimers).toBe(0);
+      self.plane.admit({ ...unknown, peerIds: [stranger.peerId] });
+      const late = await stranger.plane.dial(at(self), { ...unknown, kind: "heal" }, soon());
+      late.destroy();
+      expect(served).toEqual([stranger.peerId]);
+      const next = { ...purpose, generation: 1_000_000 };
+      admitAll([self, second], next);
+      const [, accepted] = await Promise.all([
+        second.plane.dial(at(self), next, soon()),
+        self.plane.accept(second.peerId, next, soon()),
+      ]);
+      accepted.destroy();
+    },
+  );
+
+  test("a member's link that nobody asks for, after its time: it makes no room scarce", async () => {
+    const { self, second, clock, refusal } = await openWorld(transport);
+    admitAll([self, second], purpose);
+    const { socket, heard } = await connect(self, transport, second.certificate);
+    socket.write(helloFrame(helloOf(second, self, await heard())));
+    while (clock.pendingTimers > 1) await clock.advance(0); // the hello is here: nobody waits for a frame
+    await clock.advance(limits.rendezvousTimeoutMs);
+    expect(await heard()).toMatchObject({ refused: { code: "REQUEST_TIMEOUT" } });
+    expect(await refusal()).toMatchObject({ code: "REQUEST_TIMEOUT" });
     expect(clock.pendingTimers).toBe(0);
-    self.plane.admit({ ...unknown, peerIds: [stranger.peerId] });
-    const late = await stranger.plane.dial(at(self), { ...unknown, kind: "heal" }, soon());
-    late.destroy();
-    expect(served).toEqual([stranger.peerId]);
-    const next = { ...purpose, generation: 1_000_000 };
-    admitAll([self, second], next);
-    const [, accepted] = await Promise.all([
-      second.plane.dial(at(self), next, soon()),
-      self.plane.accept(second.peerId, next, soon()),
-    ]);
-    accepted.destroy();
+    await expectRing([self, second]);
+  });
+
+  test("a link that waits in a generation that is over, when the next one comes", async () => {
+    const { self, second, clock, refusal } = await openWorld(transport);
+    admitAll([self, second], purpose);
+    const { socket, heard } = await connect(self, transport, second.certificate);
+    socket.write(helloFrame(helloOf(second, self, await heard())));
+    while (clock.pendingTimers > 1) await clock.advance(0);
+    admitAll([self, second], { ...purpose, generation: 8 });
+    expect(await heard()).toMatchObject({ refused: { code: "STALE_GENERATION" } });
+    expect(await refusal()).toMatchObject({
+      code: "STALE_GENERATION",
+      data: { peer: second.peerId, expectedGeneration: 8 },
+    });
   });
 
   test("a second dial for a link that is in use", async () => {

@@ -13,7 +13,7 @@ const waitingMax = 64;
 
 /** Brings dials that arrived together with those who wait for them, whichever came first. */
 export class Arrivals<Socket extends FrameSocket> {
-  readonly #waiting = new Map<string, Socket>();
+  readonly #waiting = new Map<string, { readonly socket: Socket; readonly purpose: Purpose }>();
   readonly #acceptors = new Map<string, (socket: Socket) => void>();
   readonly #handlers = new Map<Purpose["kind"], (socket: Socket, purpose: Purpose) => Promise<void>>();
   /** Links that were handed out and have not closed. */
@@ -43,14 +43,14 @@ export class Arrivals<Socket extends FrameSocket> {
       throw new RingfoldError("OVERLOADED", "too many links that nobody asked for", { peer: from });
     }
     const earlier = this.#waiting.get(id);
-    this.#waiting.set(id, socket);
-    earlier?.destroy();
+    this.#waiting.set(id, { socket, purpose });
+    earlier?.socket.destroy();
   }
 
   /** The socket closed. A later one for the same purpose stays. */
   forget(socket: Socket, from: string, purpose: Purpose): void {
     const id = key(from, purpose);
-    if (this.#waiting.get(id) === socket) this.#waiting.delete(id);
+    if (this.#waiting.get(id)?.socket === socket) this.#waiting.delete(id);
     if (this.#inUse.get(id) === socket) this.#inUse.delete(id);
   }
 
@@ -60,8 +60,17 @@ export class Arrivals<Socket extends FrameSocket> {
     const waiting = this.#waiting.get(id);
     if (!waiting) return this.#next(id, from, signal);
     this.#waiting.delete(id);
-    this.#inUse.set(id, waiting);
-    return waiting;
+    this.#inUse.set(id, waiting.socket);
+    return waiting.socket;
+  }
+
+  /** Those that wait for an older generation of this job: nobody will ask for them any more. */
+  takeOlder({ jobId, generation }: Pick<Purpose, "jobId" | "generation">): Socket[] {
+    const older = [...this.#waiting].filter(
+      ([, { purpose }]) => purpose.jobId === jobId && purpose.generation < generation,
+    );
+    for (const [id] of older) this.#waiting.delete(id);
+    return older.map(([, { socket }]) => socket);
   }
 
   #next(id: string, from: string, signal: AbortSignal): Promise<Socket> {

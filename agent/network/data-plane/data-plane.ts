@@ -11,7 +11,7 @@ import { certifiedPeer } from "./certificate.ts";
 import { DataSocket } from "./data-socket.ts";
 import { FrameReceiver } from "./frame-receiver.ts";
 import type { FrameSocket } from "./frame-socket.ts";
-import { Guests } from "./guests.ts";
+import { type Guest, Guests } from "./guests.ts";
 import { answerHello, askHello, type Hello, refuseHello, sayHello } from "./hello.ts";
 
 /**
@@ -64,7 +64,8 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
   const { log, clock = systemClock } = options;
   const arrivals = new Arrivals<DataSocket>();
   const admission = new Admission();
-  const hellos = new WeakMap<DataSocket, Hello>();
+  /** Of links that nobody has asked for yet. */
+  const unasked = new WeakMap<DataSocket, { readonly hello: Hello; readonly guest: Guest }>();
   const guests = new Guests({ countMax: limits.guestsMax, timeoutMs: limits.rendezvousTimeoutMs, clock });
   const sockets = new Set<Socket>();
   const closed = new AbortController();
@@ -82,23 +83,32 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
       const handler = arrivals.handlerOf(purpose.kind);
       if (handler) {
         answerHello(data, hello);
+        guest.letIn();
         handler(data, purpose).catch((error) => {
           log.warn({ err: toRingfoldError(error) }, "A data connection failed");
           socket.destroy();
         });
-      } else {
-        hellos.set(data, hello);
-        socket.once("close", () => arrivals.forget(data, from, purpose));
-        arrivals.arrive(data, from, purpose);
+        return;
       }
-      guest.letIn();
+      // A guest until somebody asks for it: one whose other end is gone without a word would wait for ever.
+      guest.recognise();
+      unasked.set(data, { hello, guest });
+      socket.once("close", () => arrivals.forget(data, from, purpose));
+      arrivals.arrive(data, from, purpose);
+      const turnOut = () => {
+        arrivals.forget(data, from, purpose); // whoever asks from now on is to have the next one
+        refuse(data, abortError(guest.signal));
+      };
+      guest.signal.addEventListener("abort", turnOut, { once: true });
     } catch (cause) {
-      const error = guest.signal.aborted ? abortError(guest.signal) : toRingfoldError(cause);
-      // Neither a crowd of strangers, nor one that left by itself, nor our own end is news.
-      const isNews = !["OVERLOADED", "RING_BROKEN", "CANCELLED"].includes(error.code);
-      log[isNews ? "warn" : "debug"]({ err: error }, "Refused a data connection");
-      refuseHello(data, error);
+      refuse(data, guest.signal.aborted ? abortError(guest.signal) : toRingfoldError(cause));
     }
+  };
+  const refuse = (data: DataSocket, error: RingfoldError): void => {
+    // Neither a crowd of strangers, nor one that left by itself, nor our own end is news.
+    const isNews = !["OVERLOADED", "RING_BROKEN", "CANCELLED"].includes(error.code);
+    log[isNews ? "warn" : "debug"]({ err: error }, "Refused a data connection");
+    refuseHello(data, error);
   };
   const server = await listen(options, {
     onConnection: (socket) => guests.enter(socket),
@@ -107,12 +117,17 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
 
   return {
     port: (server.address() as AddressInfo).port,
-    admit: (plan) => admission.admit(plan),
+    admit: (plan) => {
+      admission.admit(plan);
+      for (const socket of arrivals.takeOlder(plan)) refuse(socket, staleError(socket, plan));
+    },
     dial: (to, purpose, signal, { receiveRegion } = {}) =>
       dial(options, { to, purpose, receiveRegion }, AbortSignal.any([signal, closed.signal]), sockets),
     accept: async (from, purpose, signal) => {
       const socket = await arrivals.accept(from, purpose, AbortSignal.any([signal, closed.signal]));
-      answerHello(socket, hellos.get(socket)!);
+      const { hello, guest } = unasked.get(socket)!;
+      guest.letIn();
+      answerHello(socket, hello);
       return socket;
     },
     serve: (kind, handler) => arrivals.serve(kind, handler),
@@ -125,6 +140,11 @@ export async function openDataPlane(options: DataPlaneOptions): Promise<DataPlan
     },
   };
 }
+
+const staleError = ({ peerId }: DataSocket, { generation }: AdmissionPlan): RingfoldError =>
+  new RingfoldError("STALE_GENERATION", `${peerId} waits in a ring that is over: it is at ${generation}`, {
+    ...{ peer: peerId, expectedGeneration: generation },
+  });
 
 function track(sockets: Set<Socket>, socket: Socket): void {
   sockets.add(socket);

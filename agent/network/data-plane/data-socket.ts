@@ -35,6 +35,8 @@ export class DataSocket implements FrameSocket {
     this.#receiver.resume = () => void socket.resume();
     this.#sender.onLeft = () => this.#wakeWriter?.();
     socket.setNoDelay(true);
+    // Between operations nobody waits for the peer, and a half-open link would stand for ever.
+    socket.setKeepAlive(true, limits.linkKeepAliveMs);
     if (!options.receiver) {
       socket.on("data", (chunk: Buffer) => {
         if (!this.#receiver.push(chunk)) socket.pause();

@@ -6,18 +6,21 @@ import type { Clock } from "../../../protocol/ports.ts";
 export interface Guest {
   /** Aborts when the guest is gone, or must go: it hung up, its time is up, newer ones need the room, or the plane closes. */
   readonly signal: AbortSignal;
-  /** It said who it is and what it wants, and may have it. */
+  /** It is a member of the plan that it speaks of: no crowd pushes it out any more. Its time still runs. */
+  recognise(): void;
+  /** It has what it wants. */
   letIn(): void;
 }
 
 interface KnownGuest extends Guest {
   readonly turnOut: (why: RingfoldError) => void;
   isGreeted: boolean;
+  isRecognised: boolean;
 }
 
 /**
- * Everyone who has connected and was not let in: bounded in number and, from the first packet on, in time, whatever they
- * send and however slowly. When there are too many the oldest goes: an honest dial is done within milliseconds, so of a
+ * Everyone who has connected and was not let in, members whom nobody has asked for yet among them: bounded in number and, from
+ * the first packet on, in time, whatever they send and however slowly. When there are too many the oldest goes: an honest dial is done within milliseconds, so of a
  * crowd that waits the newest is the likeliest to be one.
  */
 export class Guests {
@@ -52,7 +55,13 @@ export class Guests {
         }),
       ),
     );
-    const guest = { signal: controller.signal, letIn: forget, turnOut, isGreeted: false };
+    const guest: KnownGuest = {
+      ...{ signal: controller.signal, isGreeted: false, isRecognised: false, turnOut },
+      letIn: forget,
+      recognise: () => {
+        guest.isRecognised = true;
+      },
+    };
     this.#guests.set(id, guest);
     // Whoever still waits on behalf of one that hung up would wait for ever, and hold what it holds.
     socket.once("close", () => {
@@ -60,8 +69,8 @@ export class Guests {
       turnOut(new RingfoldError("RING_BROKEN", "the connection closed before it was let in"));
     });
     if (this.#guests.size <= countMax) return;
-    const [oldest] = this.#guests.values();
-    oldest!.turnOut(
+    const oldest = [...this.#guests.values()].find(({ isRecognised }) => !isRecognised);
+    oldest?.turnOut(
       new RingfoldError("OVERLOADED", "too many connections that have not said hello", { countMax }),
     );
   }

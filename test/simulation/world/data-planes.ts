@@ -64,7 +64,10 @@ export class SimulatedDataPlanes {
       port,
       crash,
       // Strangers are for the contract tests of the real plane: everyone in a simulation has a plan.
-      admit: (plan) => admission.admit(plan),
+      admit: (plan) => {
+        admission.admit(plan);
+        for (const socket of arrivals.takeOlder(plan)) socket.destroy();
+      },
       dial: (to, purpose, signal) =>
         this.#dial(listener, to, purpose, AbortSignal.any([signal, closed.signal])),
       accept: async (from, purpose, signal) => {

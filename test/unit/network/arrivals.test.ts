@@ -71,3 +71,14 @@ test("an accept that is given up takes no later dial", async () => {
   arrivals.arrive(socket, "a", purpose);
   expect(await arrivals.accept("a", purpose, soon())).toBe(socket);
 });
+
+test("what waits for a generation that is over goes, and makes room", () => {
+  const arrivals = new Arrivals();
+  const old = Array.from({ length: 64 }, stub);
+  for (const [i, { socket }] of old.entries()) arrivals.arrive(socket, `peer-${i}`, purpose);
+  const other = stub();
+  expect(arrivals.takeOlder({ jobId: "job-2", generation: 9 })).toEqual([]);
+  expect(arrivals.takeOlder({ jobId: "job-1", generation: 1 })).toEqual([]);
+  expect(arrivals.takeOlder({ jobId: "job-1", generation: 2 })).toEqual(old.map(({ socket }) => socket));
+  arrivals.arrive(other.socket, "peer-64", { ...purpose, generation: 2 });
+});
