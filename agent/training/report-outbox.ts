@@ -4,7 +4,8 @@ import type { Clock, Log } from "../../protocol/ports.ts";
 /**
  * Reports on their way to the coordinator: in order, again and again until it has answered, so that a coordinator that
  * was away hears of everything that happened meanwhile. Bounded: only the newest progress is kept, and when the box is
- * full the oldest report that is merely informative goes.
+ * full the oldest report that is merely informative goes, then one that a later one of its kind and job has made moot. The
+ * newest word of each kind on what a job has come to is never dropped: without it the coordinator would wait for ever.
  */
 export class ReportOutbox {
   readonly #send: (report: JobReport, sequence: number) => Promise<void>;
@@ -36,14 +37,23 @@ export class ReportOutbox {
         (queued, i) => (i === 0 && this.#sending) || queued.kind !== report.kind,
       );
     }
-    if (this.#queue.length >= queueMax) {
-      const informative = this.#queue.findIndex(
-        ({ kind }, i) => i > 0 && (kind === "checkpoint" || kind === "resumed"),
-      );
-      this.#queue.splice(informative > 0 ? informative : 1, 1);
-    }
+    if (this.#queue.length >= queueMax && !this.#makeRoom(report)) return;
     this.#queue.push(report);
     void this.#drain();
+  }
+
+  /** The head stays: it may have arrived already. @returns whether `next` is to be kept */
+  #makeRoom(next: JobReport): boolean {
+    const others = this.#queue.slice(1);
+    const isMoot = (report: JobReport, i: number) =>
+      [...others.slice(i + 1), next].some(
+        ({ kind, jobId }) => kind === report.kind && jobId === report.jobId,
+      );
+    const informative = others.findIndex(isInformative);
+    const index = informative >= 0 ? informative : others.findIndex(isMoot);
+    if (index >= 0) this.#queue.splice(1 + index, 1);
+    // Else there is one report of a kind and job, and so no more than an agent can have jobs.
+    return index >= 0 || !isInformative(next);
   }
 
   /** What the trainer of this job had to say is of no interest any more. */
@@ -96,5 +106,15 @@ export class ReportOutbox {
   }
 }
 
+/** Nothing is decided by these alone. */
+const informativeKinds: ReadonlySet<JobReport["kind"]> = new Set([
+  "progress",
+  "loading",
+  "checkpoint",
+  "evaluated",
+  "skipped",
+  "resumed",
+]);
+const isInformative = ({ kind }: JobReport): boolean => informativeKinds.has(kind);
 const queueMax = 256;
 const retryMs = { first: 100, most: 2_000 } as const;

@@ -180,6 +180,39 @@ test("the box never holds more than its bound, whatever is pushed while the coor
   expect(gists().at(-1)).toBe(4_999);
 });
 
+const ended = (generation: number, ofJob = jobId): JobReport => ({
+  ...{ kind: "ended", jobId: ofJob, generation, cause: "broken", stepMs: 1, suspect: null, detail: "" },
+  point: { step: generation, hash: digestOf("b") },
+});
+const evaluated = (step: number): JobReport => ({
+  ...{ kind: "evaluated", jobId, generation: 1, step },
+  evaluation: { examples: 1, loss: step, accuracy: null, metrics: {} },
+});
+
+test("what a job has come to is heard however much is said after it", async () => {
+  away = true;
+  outbox.push(resumed(0));
+  outbox.push(ended(1, "job-2"));
+  outbox.push(ended(7));
+  for (let step = 1; step < 2_000; step++) outbox.push(step % 2 === 0 ? evaluated(step) : failed(`${step}`));
+  away = false;
+  outbox.retryNow();
+  await allSent();
+  expect(heard.length).toBeLessThanOrEqual(256);
+  expect(heard.filter(({ kind }) => kind === "ended")).toMatchObject([{ jobId: "job-2" }, { generation: 7 }]);
+  expect(gists()).toContain("1999");
+});
+
+test("with nothing but the newest word of each job in it, it takes no more chatter, and still every end", async () => {
+  away = true;
+  for (let job = 0; job < 300; job++) outbox.push(ended(1, `job-${job}`));
+  outbox.push(evaluated(1));
+  away = false;
+  outbox.retryNow();
+  await allSent();
+  expect(heard.map(({ kind }) => kind)).toEqual(Array(300).fill("ended"));
+});
+
 test("closed, it sends nothing more and leaves no timer", async () => {
   away = true;
   outbox.push(resumed(1));
