@@ -55,7 +55,7 @@ export class RingMemory {
 
   /**
    * @param known of another thread, whose vectors this memory then sees; new and zeros unless told
-   * @throws RingfoldError JOB_INVALID when it would be more than 4 GB
+   * @throws RingfoldError JOB_INVALID when vectors, slots and receive region together would be more than 4 GiB
    */
   constructor(options: RingMemoryOptions, known?: SharedMemory) {
     const { window } = options;
@@ -67,9 +67,11 @@ export class RingMemory {
     const vectorBytes = align(4 * options.elementCount) + 16 * alignment;
     const totalBytes = kernelScratchBytes + slotBytes + receiveBytes + segmentBytes + vectorBytes;
     if (totalBytes > memoryBytesMax) {
-      throw new RingfoldError("JOB_INVALID", "the gradient of this model is more than 4 GB", {
-        bytes: totalBytes,
-        bytesMax: memoryBytesMax,
+      const gigabytes = (totalBytes / 2 ** 30).toFixed(1);
+      const message = `a rank's ring would need ${gigabytes} GiB of its memory of 4 GiB, for the gradient, the copy of its last bucket and, with a lossy wire or top-k, what that leaves out, which is as long as the gradient`;
+      throw new RingfoldError("JOB_INVALID", message, {
+        ...{ bytes: totalBytes, bytesMax: memoryBytesMax },
+        remedy: "Cut the model into `stages`; `wire: f32` without `topK` leaves nothing out to remember.",
       });
     }
     const memory = known ?? openSharedMemory(Math.ceil(totalBytes / wasmPageBytes));

@@ -315,5 +315,8 @@ test("a memory gives out each element once, aligned, and refuses more than it wa
   expect(first.byteOffset % 64).toBe(0);
   expect(second.byteOffset).toBeGreaterThanOrEqual(first.byteOffset + first.byteLength);
   expect(() => memory.allocate(2_000)).toThrow();
-  expect(() => new RingMemory({ elementCount: 2 ** 31 })).toThrow(/4 GB/);
+  const tooLarge = () => new RingMemory({ elementCount: 2 ** 31 });
+  // What counts beside the gradient is named, and what helps.
+  expect(tooLarge).toThrow(/8\.0 GiB of its memory of 4 GiB.*copy of its last bucket.*lossy wire/);
+  expect(tooLarge).toThrow(expect.objectContaining({ remedy: expect.stringContaining("stages") }));
 });
