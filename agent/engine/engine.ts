@@ -6,6 +6,7 @@ import { openCpu } from "./cpu.ts";
 import { measureGflops } from "./gflops.ts";
 import { openTrainableModel } from "./model.ts";
 import { firstLine } from "./optional-package.ts";
+import { outOfMemory } from "./out-of-memory.ts";
 import type { Engine, EngineCandidate } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
 import { selfTest } from "./self-test.ts";
@@ -101,11 +102,12 @@ function engineOn(runtime: Runtime, reason: string, candidates: readonly EngineC
     openModel(spec, { seed, accept, ...shape }) {
       const model = modelOf(spec, shape);
       accept?.(model.description);
-      return own(openTrainableModel(runtime, model, seed));
+      return own(namingMemory(openTrainableModel(runtime, model, seed), ["gradient", "evaluate"]));
     },
     openStage(spec, { seed, place, begin, ...shape }) {
       const model = modelOf(spec, shape);
-      return own(openStageModel(runtime, model, { range: place(model.description), seed, begin }));
+      const stage = openStageModel(runtime, model, { range: place(model.description), seed, begin });
+      return own(namingMemory(stage, ["forward", "backward", "gradient", "evaluate"]));
     },
     openShard: (description, layers, weights) => own(openModelShard(runtime, description, layers, weights)),
     measureGflops: () => measureGflops(runtime),
@@ -114,4 +116,17 @@ function engineOn(runtime: Runtime, reason: string, candidates: readonly EngineC
       for (const part of [...opened]) part.close();
     },
   };
+}
+
+/** Whatever of these methods fails for want of memory says so. */
+function namingMemory<Part extends object>(part: Part, methods: readonly (keyof Part)[]): Part {
+  for (const method of methods) {
+    const call = (part[method] as (...of: unknown[]) => Promise<unknown>).bind(part);
+    const named = (...of: unknown[]) =>
+      call(...of).catch((cause: unknown) => {
+        throw outOfMemory(cause) ?? cause;
+      });
+    Object.assign(part, { [method]: named });
+  }
+  return part;
 }

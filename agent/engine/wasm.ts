@@ -7,7 +7,7 @@ import { registerConvolution } from "./kernels/convolution.ts";
 import { registerDepthwise } from "./kernels/depthwise.ts";
 import { fusedOperations } from "./kernels/fused/operations.ts";
 import { registerGather } from "./kernels/gather.ts";
-import { type Heap, openHeap, type WasmBackend } from "./kernels/heap.ts";
+import { type Heap, openHeap, refuseWhenFull, type WasmBackend } from "./kernels/heap.ts";
 import { registerIdentity } from "./kernels/identity.ts";
 import { registerMatMul } from "./kernels/matmul.ts";
 import { kernelHost } from "./kernels/override.ts";
@@ -76,6 +76,7 @@ async function install(tf: Tf, asked: KernelBuild | undefined): Promise<Installa
   setWasmPaths(`${dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm"))}/`);
   if (!(await tf.setBackend("wasm"))) throw new Error("the wasm backend of TF.js did not start");
   const backend = tf.findBackend("wasm") as unknown as WasmBackend;
+  refuseWhenFull(backend);
   const { memory } = backend.wasm.asm;
   const { build, kernels } = asked
     ? { build: asked, kernels: await loadKernels(asked, memory) }

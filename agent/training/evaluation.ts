@@ -8,9 +8,6 @@ import type { RingPort } from "../ring/port.ts";
 import { rankedArea } from "./ranked-area.ts";
 import { type Place, shareOf } from "./sampler.ts";
 
-/** Examples that a rank evaluates between two turns of the event loop. */
-export const evaluationBatch = 250;
-
 /** Sums over held-out examples, as they travel: f32, exact for counts below 2^24. */
 const sums = { lossSum: 0, correctCount: 1, targetCount: 2, exampleCount: 3, length: 4 } as const;
 

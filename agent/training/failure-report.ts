@@ -15,8 +15,9 @@ export function reportOfFailure(
   const { code, message, data } = error;
   switch (code) {
     case "NOT_FINITE":
-    case "DATA_INVALID": {
-      // Another ring would meet the same data. Of numbers that are not finite every rank knows whose they were.
+    case "DATA_INVALID":
+    case "MODEL_TOO_LARGE": {
+      // Another ring would meet the same data, or want the same memory. Of numbers that are not finite every rank knows whose they were.
       const culprit = plan.ranks.find(({ rank }) => rank === data.rank)?.peerId;
       const suspect = culprit === undefined ? {} : { suspect: culprit };
       return { kind: "failed", jobId, code, message, fatal: true, ...suspect };

@@ -10,6 +10,8 @@ export interface MemoryForecast {
   readonly state: number;
   /** Outputs of all layers for one rank's slice, kept for the way back. */
   readonly activations: number;
+  /** The same of the held-out examples that are evaluated at once: never beside a slice. */
+  readonly evaluation: number;
   /** What is held for a moment on its way to the disk, or to another stage. */
   readonly transfers: number;
 }
@@ -20,11 +22,15 @@ const wasmHeapBytes = 2 ** 32;
 const processBytes = 200 * 2 ** 20;
 /** Of a layer's output: itself, what was computed on the way to it, and its gradient. */
 const copiesOfOutput = 3;
+/** Held-out examples that are evaluated at once, at most: then sockets and messages have their turn. */
+const evaluatedMax = 250;
+/** Small examples are evaluated more at a time than a small slice holds, up to so many bytes. */
+const evaluatedBytesMax = 128 * 2 ** 20;
 const slotCount = { sgd: 1, adam: 2, adamw: 2, rmsprop: 2 } as const;
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
 
-type SizedSpec = Pick<
+export type SizedSpec = Pick<
   JobSpec,
   "batchSize" | "microBatchSize" | "stages" | "workers" | "optimizer" | "wire" | "topK" | "checkpoint"
 >;
@@ -56,25 +62,47 @@ export const bytesOfState = (
   parameterCount: number,
 ): number => 4 * (1 + slotCount[optimizer.kind] + (checkpoint.keepBest ? 1 : 0)) * parameterCount;
 
+/** Of a rank in the smallest world that may train. */
+function trainedAtOnce({ batchSize, microBatchSize, workers }: SizedSpec): number {
+  const slice = Math.ceil(batchSize / workers.min);
+  return Math.min(slice, microBatchSize ?? slice);
+}
+
+/** Outputs of all layers for one example. */
+const bytesOfExample = (spec: SizedSpec, { inputShape, layers }: ModelDescription): number =>
+  layers.reduce((sum, layer) => sum + bytesOfLayer(spec, layer).activations, 4 * sizeOf(inputShape));
+
+/**
+ * Held-out examples that a rank evaluates at once: no more than training takes, but for examples so small that memory does not
+ * matter. A job that has trained in the memory that it was given must not outgrow that when all its steps are done.
+ */
+export function evaluatedAtOnce(spec: SizedSpec, model: ModelDescription): number {
+  const affordable = Math.floor(evaluatedBytesMax / bytesOfExample(spec, model));
+  const { microBatchSize = evaluatedMax } = spec;
+  return Math.min(evaluatedMax, microBatchSize, Math.max(trainedAtOnce(spec), affordable));
+}
+
 /** By shapes alone, for the smallest world that may train: nothing is built. */
 export function forecastMemory(spec: SizedSpec, model: ModelDescription): MemoryForecast {
-  const slice = Math.ceil(spec.batchSize / spec.workers.min);
-  const examples = Math.min(slice, spec.microBatchSize ?? slice);
   const engineParameters = 4 * 2 * model.parameterCount;
   const { parameters } = bytesOfLayer(spec, { ...model, outputShape: [] });
-  const activations = model.layers.reduce((sum, layer) => sum + bytesOfLayer(spec, layer).activations, 0);
+  const exampleBytes = bytesOfExample(spec, model);
   return {
     engineParameters,
     state: parameters - engineParameters,
-    activations: examples * (4 * sizeOf(model.inputShape) + activations),
+    activations: trainedAtOnce(spec) * exampleBytes,
+    evaluation: evaluatedAtOnce(spec, model) * exampleBytes,
     transfers: 2 * bytesOfState(spec, model.parameterCount), // a checkpoint, and as the store takes it
   };
 }
 
+/** An evaluation and a step take turns. */
+const activationsOf = ({ activations, evaluation }: MemoryForecast) => Math.max(activations, evaluation);
+
 /** All of it; infinite where the engine has no room for its part. */
 export function bytesNeeded(forecast: MemoryForecast, engine: string): number {
-  const { engineParameters, activations, state, transfers } = forecast;
-  const engineBytes = engineParameters + activations;
+  const { engineParameters, state, transfers } = forecast;
+  const engineBytes = engineParameters + activationsOf(forecast);
   const isHeapFull = engine === "wasm" && engineBytes > wasmHeapBytes;
   return isHeapFull ? Number.POSITIVE_INFINITY : processBytes + engineBytes + state + transfers;
 }
@@ -93,7 +121,7 @@ export function checkMemory(
   const neededBytes = bytesNeeded(forecast, "any");
   const isHeapFull = !Number.isFinite(bytesNeeded(forecast, machine.engine));
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-  const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(state)}, activations ${gigabytes(forecast.activations)}, checkpoints ${gigabytes(transfers)}`;
+  const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(state)}, activations ${gigabytes(activationsOf(forecast))}, checkpoints ${gigabytes(transfers)}`;
   const bound = isHeapFull
     ? `the wasm engine has a heap of ${gigabytes(wasmHeapBytes)}`
     : `${machine.isLimited ? "this agent may use" : "the machine has"} ${gigabytes(machine.memoryBytes)}`;

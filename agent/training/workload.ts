@@ -1,7 +1,8 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { Batch, BatchResult, TrainableModel } from "../engine/port.ts";
-import { evaluationBatch, type HeldOut } from "./evaluation.ts";
+import type { HeldOut } from "./evaluation.ts";
+import { evaluatedAtOnce, type SizedSpec } from "./memory-forecast.ts";
 import type { Place, Sampler } from "./sampler.ts";
 import { TrainingBatches } from "./training-batches.ts";
 import { parameterCountOf } from "./training-state.ts";
@@ -17,12 +18,13 @@ export class Workload {
   readonly #model: TrainableModel;
   readonly #data: Dataset;
   readonly #microBatchSize: number;
+  readonly #evaluatedAtOnce: number;
   readonly #batches: TrainingBatches;
   /** f32 [parameterCount], of one part; none where a slice is never cut. */
   readonly #part: Float32Array;
 
   constructor(options: {
-    readonly spec: Pick<JobSpec, "batchSize" | "microBatchSize" | "seed" | "augment">;
+    readonly spec: SizedSpec & Pick<JobSpec, "seed" | "augment">;
     readonly data: Dataset;
     readonly model: TrainableModel;
   }) {
@@ -31,7 +33,8 @@ export class Workload {
     this.#data = data;
     this.#microBatchSize = Math.min(spec.batchSize, spec.microBatchSize ?? spec.batchSize);
     const isCut = this.#microBatchSize < spec.batchSize;
-    const capacity = isCut ? this.#microBatchSize : Math.max(spec.batchSize, evaluationBatch);
+    this.#evaluatedAtOnce = evaluatedAtOnce(spec, model.description);
+    const capacity = Math.max(this.#microBatchSize, this.#evaluatedAtOnce);
     this.#batches = new TrainingBatches(spec, data, capacity);
     this.#part = new Float32Array(isCut ? parameterCountOf(model.layout) : 0);
   }
@@ -44,11 +47,11 @@ export class Workload {
     return this.#batches.stepsPerEpoch;
   }
 
-  /** What the held-out set is evaluated with: no more examples at once than training takes. */
+  /** What the held-out set is evaluated with, in the memory that the forecast allows for. */
   get heldOut(): Omit<HeldOut, "nextTurn"> {
-    const batchSize = this.#part.length > 0 ? this.#microBatchSize : evaluationBatch;
     const { test: set, shape } = this.#data;
-    return { model: this.#model, set, target: shape.target, batch: this.#batches.buffer, batchSize };
+    const [batch, batchSize] = [this.#batches.buffer, this.#evaluatedAtOnce];
+    return { model: this.#model, set, target: shape.target, batch, batchSize };
   }
 
   /**

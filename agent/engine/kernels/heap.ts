@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { DataType, Tensor, TensorInfo } from "@tensorflow/tfjs";
+import { RingfoldError } from "../../../protocol/errors.ts";
 import type { KernelExports, Memory } from "./module.ts";
 
 /**
@@ -8,7 +9,7 @@ import type { KernelExports, Memory } from "./module.ts";
  */
 export interface WasmBackend {
   readonly wasm: {
-    readonly asm: { readonly memory: Memory };
+    readonly asm: { readonly memory: Memory & { readonly buffer: ArrayBufferLike } };
     _malloc(bytes: number): number;
     _free(pointer: number): void;
   };
@@ -44,6 +45,27 @@ export interface Heap {
 /** The largest scratch area that a kernel may ask for: 256 MiB. Odd shapes beyond it take TF.js's own kernel. */
 export const scratchFloatsMax = 1 << 26;
 
+/** WebAssembly has addresses of 32 bits. */
+const heapBytesMax = 2 ** 32;
+
+/**
+ * A full heap becomes an error. Without this malloc answers 0, and TF.js writes there, over itself; or it answers with a block
+ * that ends beyond the memory, where its arithmetic in 32 bits has overflowed (seen with 2.1 GB on the heap and 2.2 GB asked for); and of
+ * more than 4 GiB it takes what is left of the number.
+ */
+export function refuseWhenFull({ wasm }: Pick<WasmBackend, "wasm">): void {
+  wasm._free(wasm._malloc(1)); // Emscripten puts the function itself in its place at the first call
+  const allocate = wasm._malloc;
+  wasm._malloc = (bytes) => {
+    const pointer = bytes < heapBytesMax ? allocate(bytes) : 0;
+    const end = (pointer >>> 0) + bytes;
+    if (pointer !== 0 && end <= wasm.asm.memory.buffer.byteLength) return pointer;
+    if (pointer !== 0) wasm._free(pointer);
+    const message = `the wasm engine has no room for another ${(bytes / 1e6).toFixed(1)} MB: it has a heap of ${(heapBytesMax / 1e9).toFixed(1)} GB, or less where the machine has no more`;
+    throw new RingfoldError("MODEL_TOO_LARGE", message, { neededBytes: bytes });
+  };
+}
+
 export function openHeap(backend: WasmBackend, kernels: KernelExports): Heap {
   let scratchPointer = 0;
   let scratchFloats = 0; // grows to the largest request, then stays
@@ -51,8 +73,7 @@ export function openHeap(backend: WasmBackend, kernels: KernelExports): Heap {
     kernels,
     at(tensor) {
       const offset = backend.dataIdMap.get(tensor.dataId).memoryOffset;
-      // malloc answers 0 when the heap is full; writing there would overwrite TF.js itself.
-      if (!offset) throw new Error(`no memory for a tensor of shape [${tensor.shape.join(", ")}]`);
+      assert(offset, "the tensor is on the heap");
       return offset >>> 0;
     },
     output: (shape, dtype = "float32") => backend.makeOutput([...shape], dtype),
@@ -70,9 +91,9 @@ export function openHeap(backend: WasmBackend, kernels: KernelExports): Heap {
       assert(floats <= scratchFloatsMax);
       if (floats > scratchFloats) {
         if (scratchPointer) backend.wasm._free(scratchPointer);
+        [scratchPointer, scratchFloats] = [0, 0]; // and so it stays where the heap is full
         scratchPointer = backend.wasm._malloc(4 * floats) >>> 0;
-        scratchFloats = scratchPointer ? floats : 0;
-        if (!scratchPointer) throw new Error(`no memory for ${4 * floats} bytes of scratch`);
+        scratchFloats = floats;
       }
       return scratchPointer;
     },

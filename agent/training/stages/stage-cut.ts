@@ -49,13 +49,13 @@ export function forecastStage(
   const inputShape = model.layers[fromLayer - 1]?.outputShape ?? model.inputShape;
   const inputSize = inputShape.reduce((product, length) => product * length, 1);
   const engineParameters = 4 * 2 * parameterCount;
+  // What came in of all micro-batches that are under way, twice, as the next ones may wait in the sockets.
+  const exampleBytes = sum((layer) => bytesOfLayer(spec, layer).activations) + 8 * spec.stages * inputSize;
   return {
     engineParameters,
     state: sum((layer) => bytesOfLayer(spec, layer).parameters) - engineParameters,
-    // What came in of all micro-batches that are under way, twice, as the next ones may wait in the sockets.
-    activations:
-      examplesOf(spec) *
-      (sum((layer) => bytesOfLayer(spec, layer).activations) + 8 * spec.stages * inputSize),
+    activations: examplesOf(spec) * exampleBytes,
+    evaluation: microBatchSizeOf(spec) * exampleBytes,
     // At a checkpoint this stage's state, and a neighbour's as it comes and as the store takes it; at the end the weights of
     // all stages, gathered, as a file, and as the store takes that.
     transfers: Math.max(3 * bytesOfState(spec, parameterCount), 3 * 4 * model.parameterCount),

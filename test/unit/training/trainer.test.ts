@@ -314,6 +314,26 @@ test("the evaluation counts every held-out example once, in any world", async ()
   }
 });
 
+test("the evaluation takes no more examples at once than a micro-batch has", async () => {
+  const sizes: number[] = [];
+  const wrap = (model: TrainableModel): TrainableModel => ({
+    ...model,
+    evaluate: (batch) => {
+      sizes.push(batch.exampleCount);
+      return model.evaluate(batch);
+    },
+  });
+  const rank = await openRank({
+    engine,
+    data: tinyData(8, 31),
+    spec: { batchSize: 16, microBatchSize: 8 },
+    wrap,
+  });
+  await rank.trainer.evaluate(memoryRings(1)[0]!, never);
+  rank.model.close();
+  expect(sizes).toEqual([8, 8, 8, 7]);
+});
+
 test("no tensor leaks over a run", async () => {
   const before = engine.tensorCount();
   const rank = await openRank({ engine, data, spec });
