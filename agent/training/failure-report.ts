@@ -31,6 +31,16 @@ export function reportOfFailure(
         suspect: typeof data.peer === "string" ? data.peer : null,
         detail: `${code}: ${message}`.slice(0, 2_000),
         ...(typeof data.missing === "string" ? { missing: data.missing } : {}),
+        ...(isOwnFault(error) ? { fault: code } : {}),
       };
   }
+}
+
+/**
+ * Whether no peer, no link and no moment has to do with it. A state that is not the plan's counts as a matter of the moment: a
+ * later plan knows where this rank stands.
+ */
+function isOwnFault({ code, rule, data }: RingfoldError): boolean {
+  const isOfMoment = rule.retryable || code === "CANCELLED" || code === "HASH_DIVERGED";
+  return rule.blame !== "peer" && !isOfMoment && data.peer === undefined;
 }

@@ -96,7 +96,8 @@ export class JobDraft {
     // A rank that was taken for dead may still be there.
     const peerIds = [...new Set([...Object.keys(job.members), ...job.peers])];
     if (peerIds.length > 0) this.effects.push({ kind: "stop", peerIds, reason });
-    Object.assign(job, { members: {}, yielding: {} });
+    // A hold that was still under way is over, too, or it would make a pause of this end.
+    Object.assign(job, { members: {}, yielding: {}, hold: null });
   }
 
   /** Takes a member out; when it was a rank, its generation is broken. */

@@ -133,6 +133,10 @@ export const jobRecordSchema = z.object({
   diverged: z.array(z.string()).default([]),
   /** Trainers that failed by themselves, by peer. */
   failures: z.record(z.string(), z.number().int()),
+  /** Generations from one start step that ended by a fault of one rank alone, by peer; absent where none did. */
+  faults: z
+    .record(z.string(), z.object({ step: z.number().int(), code: z.string(), count: z.number().int() }))
+    .optional(),
   dataDigest: digestSchema.nullable(),
   model: modelDescriptionSchema.nullable(),
   /** Digest of the weights that `spec.from` names. */

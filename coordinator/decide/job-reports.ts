@@ -3,6 +3,7 @@ import { compareCheckpoint, compareResult } from "./divergence.ts";
 import type { JobDraft } from "./job-draft.ts";
 import { failuresMax } from "./job-members.ts";
 import type { Member } from "./job-record.ts";
+import { noteFault } from "./own-faults.ts";
 import { choseStages, noteMissing } from "./stages.ts";
 
 const evaluationsKept = 500;
@@ -25,6 +26,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       if (report.missing) noteMissing(job, report.missing);
       if (report.stepMs !== null) job.stepMs = Math.max(job.stepMs ?? 0, report.stepMs);
       draft.interrupt();
+      if (report.fault && !job.result) noteFault(draft, member, { ...report, fault: report.fault });
       return;
     case "resumed": {
       const generation = job.generations.at(-1);

@@ -53,6 +53,7 @@ export function steer(draft: JobDraft, action: SteerAction, why: string): void {
       job.changes = [words(action === "resume" ? "resumed" : "tried again")];
       Object.assign(job, { state: "waiting", reason: job.changes[0] });
       Object.assign(job, { endedAtMs: null, failure: null, failures: {}, result: null, version: null });
+      delete job.faults;
       return;
   }
 }

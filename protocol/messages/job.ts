@@ -264,6 +264,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     /** The neighbour that is to blame, where one is known. */
     suspect: peerIdSchema.nullable(),
     detail: z.string().max(2_000),
+    /** Code of what ended it, where that is this rank's own and no peer's: in the next ring it would come again. */
+    fault: z.string().max(64).optional(),
     /** The checkpoint that this rank was to begin from, where nobody in reach has it. */
     missing: digestSchema.optional(),
     /** The held-out set, where the job has reached its bound; its checkpoint has been reported. */

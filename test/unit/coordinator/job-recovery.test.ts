@@ -105,6 +105,75 @@ describe("a death", () => {
   });
 });
 
+describe("a rank that ends by a fault of its own, again and again at one step", () => {
+  const own = { fault: "INTERNAL", detail: "INTERNAL: unreachable" };
+  /** Both end; of the second the fault is its own, of the first too if asked. */
+  const breakAt = (bench: JobBench, step: number, first: object = {}) => {
+    bench.ended(1, step, first);
+    return bench.ended(2, step, own);
+  };
+
+  test("is left out, and the others go on", () => {
+    const bench = new JobBench(workers(1, 2)).run(2);
+    breakAt(bench, 4);
+    breakAt(bench, 4);
+    expect(bench.ranks).toEqual([1, 2]);
+    breakAt(bench, 4);
+    expect(effectsOf(breakAt(bench, 4), "stop")).toMatchObject([
+      { peerIds: [memoryPeerId(2)], reason: "its trainer failed 3 times, going on from step 4 (INTERNAL)" },
+    ]);
+    expect(bench.ranks).toEqual([1]);
+    expect(bench.job).toMatchObject({ state: "running", failures: { [memoryPeerId(2)]: 3 } });
+    expect(bench.job.plan!.reason).toContain("trainer of worker-2 failed (INTERNAL)");
+  });
+
+  test("is asked again as long as steps are made between", () => {
+    const bench = new JobBench(workers(1, 2)).run(2);
+    for (let step = 1; step < 20; step++) breakAt(bench, step);
+    expect(bench.ranks).toEqual([1, 2]);
+  });
+
+  test("ends the job, with the fault named, where nobody can go on without it", () => {
+    for (const bench of [new JobBench(workers(2, 2)).run(2), new JobBench(workers(1, 2)).run(2)]) {
+      if (bench.job.spec.workers.min === 1) bench.peer(1, { connected: false });
+      const effects = [1, 2, 3, 4].map(() => breakAt(bench, 4)).at(-1)!;
+      expect(bench.job).toMatchObject({
+        state: "failed",
+        failure: { code: "INTERNAL", message: "unreachable" },
+        reason: "worker-2: INTERNAL: unreachable; 3 times, going on from step 4",
+      });
+      expect(effectsOf(effects, "stop")).toHaveLength(1);
+    }
+  });
+
+  test("ends the job where a second one has the same", () => {
+    const bench = new JobBench(workers(1, 3)).run(3);
+    const all = () => {
+      for (const index of bench.members) bench.ended(index, 4, own);
+    };
+    for (let round = 0; round < 4; round++) all();
+    expect(bench.job).toMatchObject({ state: "failed", failure: { code: "INTERNAL" } });
+    expect(bench.generation).toBe(4);
+  });
+
+  test("may be tried again by an operator", () => {
+    const bench = new JobBench(workers(2, 2)).run(2);
+    bench.checkpoint(1, 4);
+    for (let round = 0; round < 4; round++) breakAt(bench, 4);
+    bench.steer("retry");
+    expect(bench.job.faults).toBeUndefined();
+    expect(bench.members).toEqual([1, 2]);
+  });
+
+  test("takes no result away", () => {
+    const bench = new JobBench(workers(2, 2)).run(2);
+    for (let round = 0; round < 3; round++) breakAt(bench, 4);
+    bench.finished(1);
+    bench.ended(2, 4, own);
+    expect(bench.job.state).toBe("succeeded");
+  });
+});
+
 describe("a stalled member", () => {
   test("is stopped after a grace, and the majority goes on without it", () => {
     const bench = new JobBench().run(3).peer(3, { eligible: false });

@@ -71,6 +71,17 @@ describe("pause", () => {
   });
 });
 
+test("a job that ends on its way to a pause has ended", () => {
+  const failed = new JobBench().run(2);
+  failed.steer("pause");
+  failed.failed(1, { code: "NOT_FINITE", message: "the loss is not finite", fatal: true });
+  expect(failed.job).toMatchObject({ state: "failed", hold: null, failure: { code: "NOT_FINITE" } });
+  const cancelled = new JobBench().run(2);
+  cancelled.steer("pause");
+  cancelled.steer("cancel");
+  expect(cancelled.job).toMatchObject({ state: "cancelled", hold: null });
+});
+
 describe("resume", () => {
   test("goes on from the checkpoint, in the ring order of before", () => {
     const bench = paused();

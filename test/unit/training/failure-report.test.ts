@@ -19,6 +19,26 @@ test("an engine that runs out of memory in the middle of a job ends the job: ano
   });
 });
 
+test("what no peer has to do with is told as this rank's own fault", () => {
+  expect(report(new RingfoldError("INTERNAL", "unreachable"))).toMatchObject({
+    ...{ kind: "ended", fault: "INTERNAL", detail: "INTERNAL: unreachable" },
+  });
+  expect(report(new RingfoldError("STORE_FAILED", "the disk is full"))).toMatchObject({
+    fault: "STORE_FAILED",
+  });
+});
+
+test.each([
+  ["RING_BROKEN", {}],
+  ["HOP_TIMEOUT", { peer: "peer-2" }],
+  ["CANCELLED", {}],
+  ["HASH_DIVERGED", {}],
+  ["OVERLOADED", {}],
+  ["INTERNAL", { peer: "peer-2" }],
+] as const)("%s %j is no fault of its own", (code, data) => {
+  expect(report(new RingfoldError(code, "for a reason", data))).not.toHaveProperty("fault");
+});
+
 test("a broken ring ends the generation, and names whom it suspects", () => {
   const error = new RingfoldError("RING_BROKEN", "the neighbour is gone", { peer: "peer-2" });
   expect(report(error)).toMatchObject({
