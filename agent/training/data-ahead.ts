@@ -1,17 +1,12 @@
 import { isDeepStrictEqual } from "node:util";
-import { RingfoldError } from "../../protocol/errors.ts";
-import { limits } from "../../protocol/limits.ts";
 import type { Clock } from "../../protocol/ports.ts";
-import type { Dataset } from "../data/dataset.ts";
-import { abortError } from "../deadline.ts";
+import type { ChunksOfSet, Dataset, ExampleSet } from "../data/dataset.ts";
+import type { ElementRange } from "../ring/chunks.ts";
+import { ChunkWait } from "./chunk-wait.ts";
 import { type Place, type Sampler, shareOf } from "./sampler.ts";
 
 /** Chunks of the next steps that are asked for ahead: 32 MiB as f32, and of a rank among many several windows of the sampler. */
 const chunksAhead = 16;
-/** How often a rank that waits for data looks after its ring. */
-const lookMs = 100;
-/** Between two attempts to get a chunk that nobody has at the moment: its holder may be starting again. */
-const retryMs = 1_000;
 
 interface Modules {
   readonly data: Dataset;
@@ -34,9 +29,13 @@ export class DataAhead {
   #lookedUntil = 0;
   /** Chunks of the steps from the present one to `lookedUntil`, in the order of need, with the last step that needs each. */
   readonly #needed = new Map<number, number>();
+  /** Chunks of its share of the held-out set. */
+  #heldOut: readonly number[] = [];
+  readonly #wait: ChunkWait;
 
   constructor(modules: Modules) {
     this.#modules = modules;
+    this.#wait = new ChunkWait(modules.clock, modules.onWait);
   }
 
   /** Another ring: nothing is known of who waits for data. */
@@ -55,7 +54,7 @@ export class DataAhead {
     if (!isSame) {
       this.#place = at.place;
       this.#needed.clear();
-      this.#expectHeldOut(at.place);
+      this.turnToHeldOut(at.place);
     }
     this.#look(at.step);
     return !isSame || at.lateVotes > 0;
@@ -79,52 +78,29 @@ export class DataAhead {
     this.#look(step); // of several local steps only the first was told
     const missing = this.#chunksOf(step).filter((index) => !chunks.has(index));
     if (missing.length === 0) return;
-    const stop = new AbortController();
-    const endTelling = this.#every(limits.dataProgressIntervalMs, () =>
-      this.#modules.onWait?.(this.#share()),
-    );
-    const endWatch = this.#every(lookMs, () => {
-      try {
-        if (signal.aborted) throw abortError(signal);
-        watch();
-      } catch (cause) {
-        stop.abort(cause);
-      }
-    });
-    try {
-      await Promise.all(missing.map((index) => this.#bring(index, stop.signal)));
-    } finally {
-      endWatch();
-      if (endTelling()) this.#modules.onWait?.(1);
-      stop.abort();
-    }
+    const share = () => shareHere(chunks, [...this.#needed.keys()]);
+    await this.#wait.until({ chunks, missing, watch, share }, signal);
   }
 
-  /** Of the chunks that are asked for, those that are here; less than 1. */
-  #share(): number {
-    const { chunks } = this.#modules.data.train;
-    const needed = [...this.#needed.keys()];
-    return Math.min(0.99, needed.filter((index) => chunks?.has(index)).length / Math.max(1, needed.length));
+  /** Tells which part of the held-out set is evaluated here, and asks for it. */
+  turnToHeldOut(place: Place): void {
+    const { test } = this.#modules.data;
+    this.#heldOut = chunksOfRange(test, shareOf(test.count, place));
+    test.chunks?.expect(this.#heldOut);
   }
 
-  async #bring(index: number, signal: AbortSignal): Promise<void> {
-    const { data, clock } = this.#modules;
-    const endsAtMs = clock.nowMs() + limits.dataMissingMs;
-    for (;;) {
-      try {
-        return await data.train.chunks!.bring(index, signal);
-      } catch (cause) {
-        if (signal.aborted) throw abortError(signal);
-        const isMissing = cause instanceof RingfoldError && cause.code === "ARTEFACT_MISSING";
-        if (!isMissing || clock.nowMs() >= endsAtMs) throw cause;
-      }
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const cancelTimer = clock.after(retryMs, resolve);
-      signal.addEventListener("abort", () => resolve(), { once: true });
-      await promise;
-      cancelTimer();
-      if (signal.aborted) throw abortError(signal);
-    }
+  /**
+   * Waits until these held-out examples, which lie together, are here. No vote goes before it: whoever evaluates is
+   * given a minute by the others in any case.
+   * @throws as `arrive`
+   */
+  async arriveHeldOut(range: ElementRange, watch: () => void, signal: AbortSignal): Promise<void> {
+    const { test } = this.#modules.data;
+    const { chunks } = test;
+    const missing = chunksOfRange(test, range).filter((index) => chunks?.has(index) === false);
+    if (!chunks || missing.length === 0) return;
+    const share = () => shareHere(chunks, this.#heldOut);
+    await this.#wait.until({ chunks, missing, watch, share }, signal);
   }
 
   /** Keeps `needed` up to date, and says so to the set: a scan of one step for each that was made, more only where the place has changed. */
@@ -153,29 +129,18 @@ export class DataAhead {
     for (const example of examples) indices.add(Math.floor(example / chunkExamples));
     return [...indices];
   }
-
-  #expectHeldOut(place: Place): void {
-    const { test } = this.#modules.data;
-    const { chunkExamples = test.count } = test;
-    const { start, end } = shareOf(test.count, place);
-    const first = Math.floor(start / chunkExamples);
-    const count = start === end ? 0 : Math.ceil(end / chunkExamples) - first;
-    test.chunks?.expect(Array.from({ length: count }, (_, i) => first + i));
-  }
-
-  /** @returns ends it, and tells whether `call` was called */
-  #every(ms: number, call: () => void): () => boolean {
-    const { clock } = this.#modules;
-    let wasCalled = false;
-    const tick = () => {
-      cancel = clock.after(ms, tick);
-      wasCalled = true;
-      call();
-    };
-    let cancel = clock.after(ms, tick);
-    return () => {
-      cancel();
-      return wasCalled;
-    };
-  }
 }
+
+/** Chunks of examples that lie together, in order. */
+function chunksOfRange(
+  { count: all, chunkExamples = all }: ExampleSet,
+  { start, end }: ElementRange,
+): number[] {
+  const first = Math.floor(start / chunkExamples);
+  const count = start === end ? 0 : Math.ceil(end / chunkExamples) - first;
+  return Array.from({ length: count }, (_, i) => first + i);
+}
+
+/** Of these chunks, those that are here; less than 1. */
+const shareHere = (chunks: ChunksOfSet, needed: readonly number[]): number =>
+  Math.min(0.99, needed.filter((index) => chunks.has(index)).length / Math.max(1, needed.length));

@@ -5,6 +5,7 @@ import type { BatchBuffer, ExampleSet } from "../data/dataset.ts";
 import { abortError } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingPort } from "../ring/port.ts";
+import type { DataAhead } from "./data-ahead.ts";
 import { rankedArea } from "./ranked-area.ts";
 import { type Place, shareOf } from "./sampler.ts";
 
@@ -20,6 +21,8 @@ export interface HeldOut {
   /** Examples between two turns of the event loop. */
   readonly batchSize: number;
   readonly nextTurn: () => Promise<void>;
+  /** Where the set comes from peers. */
+  readonly ahead: Pick<DataAhead, "turnToHeldOut" | "arriveHeldOut">;
 }
 
 /** One rank's share of the held-out set. */
@@ -31,21 +34,28 @@ interface EvaluatedShare {
   readonly labels: Float32Array;
 }
 
-/** @throws RingfoldError CANCELLED */
+/**
+ * @param at.watch throws where the ring is no more: nobody else would notice between two steps
+ * @throws RingfoldError CANCELLED | ARTEFACT_MISSING; what `watch` throws
+ */
 export async function evaluateLocally(
   of: HeldOut,
-  place: Place,
+  { place, watch }: { readonly place: Place; readonly watch: () => void },
   signal: AbortSignal,
 ): Promise<EvaluatedShare> {
-  const { model, set, target, batch, batchSize, nextTurn } = of;
+  const { model, set, target, batch, batchSize, nextTurn, ahead } = of;
   const { start, end } = shareOf(set.count, place);
+  ahead.turnToHeldOut(place);
   const totals = new Float32Array(sums.length);
   const isRanked = target.kind === "binary";
   const scores = new Float32Array(isRanked ? end - start : 0);
   const labels = new Float32Array(scores.length);
   for (let from = start; from < end; from += batchSize) {
     if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
-    const indices = Uint32Array.from({ length: Math.min(batchSize, end - from) }, (_, i) => from + i);
+    watch();
+    const range = { start: from, end: Math.min(from + batchSize, end) };
+    if (set.chunks) await ahead.arriveHeldOut(range, watch, signal);
+    const indices = Uint32Array.from({ length: range.end - from }, (_, i) => from + i);
     const examples = await batch.gather(set, indices, signal);
     const result = await model.evaluate(examples);
     totals[sums.lossSum]! += result.lossSum;
@@ -79,10 +89,11 @@ export function evaluationOf(totals: Float32Array, target: Target, area?: number
 /**
  * Evaluates the held-out set, each rank its share; all ranks get the same answer. Where the target is binary, scores and
  * labels of all examples travel too: 8 bytes an example.
- * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
+ * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED | ARTEFACT_MISSING
  */
 export async function evaluateShare(ring: RingPort, of: HeldOut, signal: AbortSignal): Promise<Evaluation> {
-  const { totals, scores, labels } = await evaluateLocally(of, ring, signal);
+  const watch = () => ring.throwIfBroken();
+  const { totals, scores, labels } = await evaluateLocally(of, { place: ring, watch }, signal);
   // Steps say nothing of how long the others' shares take.
   ring.hopTimeoutMs = limits.firstStepTimeoutMs;
   await ring.allReduce(totals, signal);

@@ -120,7 +120,11 @@ export class RankRound {
       return;
     }
     const heldOut = stopping.isDue(of.firstStep)
-      ? await evaluateLocally(this.#tools.heldOut, of.place, signal)
+      ? await evaluateLocally(
+          this.#tools.heldOut,
+          { place: of.place, watch: () => of.ring.throwIfBroken() },
+          signal,
+        )
       : undefined;
     await this.#takeSteps(of, signal);
     synchronization.contribute(state, values);

@@ -106,7 +106,7 @@ export class Trainer implements Trainee {
     });
     const allScalars = { ...scalars, ...this.#stopping.scalars };
     this.state = initialState(parameterCount, { ...this.#synchronization, scalars: allScalars });
-    const heldOut = { ...workload.heldOut, nextTurn };
+    const heldOut = { ...workload.heldOut, nextTurn, ahead: this.#dataAhead };
     this.#outcome = new Outcome(spec, { state: this.state, model, whole: options.whole, heldOut });
     this.#rank = new RankRound({
       ...{ workload, heldOut, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },

@@ -48,7 +48,7 @@ export class Workload {
   }
 
   /** What the held-out set is evaluated with, in the memory that the forecast allows for. */
-  get heldOut(): Omit<HeldOut, "nextTurn"> {
+  get heldOut(): Omit<HeldOut, "nextTurn" | "ahead"> {
     const { test: set, shape } = this.#data;
     const [batch, batchSize] = [this.#batches.buffer, this.#evaluatedAtOnce];
     return { model: this.#model, set, target: shape.target, batch, batchSize };

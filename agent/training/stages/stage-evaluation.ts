@@ -4,7 +4,7 @@ import { limits } from "../../../protocol/limits.ts";
 import { type Evaluation, evaluationSchema } from "../../../protocol/messages/job.ts";
 import type { Dataset } from "../../data/dataset.ts";
 import type { EvaluationResult, StageModel } from "../../engine/port.ts";
-import { evaluateLocally, evaluateShare } from "../evaluation.ts";
+import { evaluateLocally, evaluateShare, type HeldOut } from "../evaluation.ts";
 import { evaluateMicroBatch } from "./pipeline.ts";
 import type { StageBatches } from "./stage-batches.ts";
 import type { StageRing } from "./stage-ring.ts";
@@ -21,10 +21,11 @@ export async function evaluateStages(
     readonly data: Dataset;
     readonly batches: StageBatches;
     readonly nextTurn: () => Promise<void>;
+    readonly ahead: HeldOut["ahead"];
   },
   signal: AbortSignal,
 ): Promise<Evaluation> {
-  const { model, data, batches, nextTurn } = of;
+  const { model, data, batches, nextTurn, ahead } = of;
   const { column, replicas } = ring;
   const nothing: EvaluationResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
   const heldOut = {
@@ -34,7 +35,7 @@ export async function evaluateStages(
       batch: batches.buffer,
       batchSize: batches.microBatchSize,
     },
-    nextTurn,
+    ...{ nextTurn, ahead },
     model: {
       /** What was read of the set goes in at the first stage, and at the last one it is compared. */
       evaluate: async (batch: Parameters<StageModel["evaluate"]>[0]) => {
@@ -51,7 +52,7 @@ export async function evaluateStages(
   };
   let told: Uint8Array | undefined;
   if (column.isLast) told = encode(await evaluateShare(replicas, heldOut, signal));
-  else await evaluateLocally(heldOut, replicas, signal);
+  else await evaluateLocally(heldOut, { place: replicas, watch: () => ring.throwIfBroken() }, signal);
   ring.hopTimeoutMs = limits.firstStepTimeoutMs;
   return decode(await column.fromLast(told, signal), sentSchema, limits.controlMessageBytes);
 }

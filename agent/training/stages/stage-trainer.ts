@@ -186,7 +186,8 @@ export class StageTrainer implements Trainee {
     assert(ring instanceof StageRing);
     const { data, model, nextTurn } = this.#options;
     ring.hopTimeoutMs = limits.firstStepTimeoutMs;
-    return evaluateStages(ring, { data, model, batches: this.#batches, nextTurn }, signal);
+    const ahead = this.#dataAhead;
+    return evaluateStages(ring, { data, model, batches: this.#batches, nextTurn, ahead }, signal);
   }
 
   /** Gathers the weights of all stages, so that all ranks end with the same. */

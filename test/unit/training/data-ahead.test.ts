@@ -1,7 +1,9 @@
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { BatchBuffer } from "../../../agent/data/dataset.ts";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine } from "../../../agent/engine/port.ts";
 import { DataAhead } from "../../../agent/training/data-ahead.ts";
+import { evaluateLocally } from "../../../agent/training/evaluation.ts";
 import { Sampler } from "../../../agent/training/sampler.ts";
 import { StallBound } from "../../../agent/training/stall-bound.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
@@ -71,7 +73,7 @@ function waiting(send: (digest: string) => Promise<void>) {
   const ring = { hopTimeoutMs: stall.boundMs };
   const turnTo = (step: number, lateVotes = 0, place = { rank: 0, worldSize: 2 }) =>
     stall.allowWait(ahead.turnTo({ step, place, lateVotes }), ring);
-  return { ahead, clock, told, ring, turnTo, fetched };
+  return { ahead, clock, told, ring, turnTo, fetched, data };
 }
 
 test("nobody counts as stalled while ranks may wait for data: at first, after a vote, and when places change", () => {
@@ -143,4 +145,60 @@ test("a chunk that nobody has at the moment is asked for again, up to a bound", 
   await arrives;
   expect(fetched.length).toBeGreaterThan(asked);
   expect(clock.pendingTimers).toBe(0);
+});
+
+describe("held-out chunks", () => {
+  const missing = new RingfoldError("ARTEFACT_MISSING", "no live peer holds it");
+
+  /** A rank that evaluates, of two; the other's holder of chunks comes back when the test says so. */
+  function evaluating() {
+    const holder = { isBack: false };
+    const { ahead, clock, told, data, fetched } = waiting(async () => {
+      if (!holder.isBack) throw missing;
+    });
+    const ring = { isBroken: false };
+    const watch = () => {
+      if (ring.isBroken) throw new RingfoldError("RING_BROKEN", "the neighbour is gone");
+    };
+    const model = {
+      evaluate: async ({ exampleCount }: { readonly exampleCount: number }) => ({
+        ...{ lossSum: exampleCount, targetCount: exampleCount, correctCount: 0 },
+      }),
+    };
+    const { test: set, shape } = data;
+    const parts = { model, set, target: shape.target, batch: new BatchBuffer(shape, 8), batchSize: 8 };
+    const of = { ...parts, ahead, nextTurn: async () => {} };
+    const evaluated = evaluateLocally(of, { place: { rank: 1, worldSize: 2 }, watch }, never);
+    return { evaluated, clock, told, holder, ring, fetched };
+  }
+
+  test("that nobody has at the moment are waited for, and the coordinator is told", async () => {
+    const { evaluated, clock, told, holder } = evaluating();
+    await clock.advance(5_500);
+    expect(told).toEqual([0, 0, 0, 0, 0]);
+    holder.isBack = true;
+    await clock.advance(10_000);
+    const { totals } = await evaluated;
+    expect([...totals]).toEqual([16, 0, 16, 16]);
+    expect(told.at(-1)).toBe(1);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  test("are given up after the same time as those of a step", async () => {
+    const { evaluated, clock } = evaluating();
+    const fails = expect(evaluated).rejects.toBe(missing);
+    await clock.advance(limits.dataMissingMs + 1_000);
+    await fails;
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  test("are not waited for where the ring is gone", async () => {
+    const { evaluated, clock, ring } = evaluating();
+    const fails = expect(evaluated).rejects.toMatchObject({ code: "RING_BROKEN" });
+    await clock.advance(500);
+    ring.isBroken = true;
+    await clock.advance(100);
+    await fails;
+    expect(clock.pendingTimers).toBe(0);
+  });
 });
