@@ -1,10 +1,8 @@
 import assert from "node:assert";
-import { uniformInt } from "pure-rand/distribution/uniformInt";
-import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
-import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
+import { EpochOrder } from "./epoch-order.ts";
 
-/** Chunks whose examples are mixed with each other: what has to be in memory at once. */
-const windowChunks = 8;
+/** Batches that are kept: a step is asked for several times, and so is the one after it. */
+const batchesKept = 4;
 
 /** Where a rank stands among those who share a step's batch. */
 export interface Place {
@@ -28,7 +26,9 @@ export class Sampler {
   readonly #seed: number;
   readonly #chunkExamples: number;
   /** Of the last two epochs that were asked for: whoever looks ahead may look into the next one. */
-  readonly #permutations = new Map<number, Uint32Array>();
+  readonly #orders = new Map<number, EpochOrder>();
+  /** By step; the oldest first. */
+  readonly #batches = new Map<number, Uint32Array>();
 
   constructor(options: {
     readonly exampleCount: number;
@@ -47,40 +47,35 @@ export class Sampler {
 
   /** Example indices of step `step` (from 0) on this rank; empty when there are more ranks than examples. */
   slice(at: Place & { readonly step: number }): Uint32Array {
-    const permutation = this.#permutationOf(Math.floor(at.step / this.stepsPerEpoch));
-    const start = (at.step % this.stepsPerEpoch) * this.batchSize;
-    const size = Math.min(this.batchSize, this.exampleCount - start);
-    const { start: from, end: to } = shareOf(size, at);
-    return permutation.subarray(start + from, start + to);
+    const batch = this.#batches.get(at.step) ?? this.#batchOf(at.step);
+    const { start, end } = shareOf(batch.length, at);
+    return batch.subarray(start, end);
   }
 
-  #order(epoch: number): Uint32Array {
-    const chunkExamples = this.#chunkExamples;
-    const generator = generatorOf(this.#seed, epoch);
-    if (chunkExamples >= this.exampleCount) return shuffled(counted(this.exampleCount), generator);
-    const order = new Uint32Array(this.exampleCount);
-    const chunks = shuffled(counted(Math.ceil(this.exampleCount / chunkExamples)), generator);
-    let end = 0;
-    for (let first = 0; first < chunks.length; first += windowChunks) {
-      const start = end;
-      for (const chunk of chunks.subarray(first, first + windowChunks)) {
-        const last = Math.min(this.exampleCount, (chunk + 1) * chunkExamples);
-        for (let example = chunk * chunkExamples; example < last; example++) order[end++] = example;
-      }
-      shuffled(order.subarray(start, end), generator);
-    }
-    for (let start = 0; start < order.length; start += this.batchSize)
-      order.subarray(start, start + this.batchSize).sort();
-    return order;
+  #batchOf(step: number): Uint32Array {
+    const start = (step % this.stepsPerEpoch) * this.batchSize;
+    const end = Math.min(start + this.batchSize, this.exampleCount);
+    const taken = this.#orderOf(Math.floor(step / this.stepsPerEpoch)).slice({ start, end });
+    const isChunked = this.#chunkExamples < this.exampleCount;
+    const batch = isChunked ? taken.toSorted() : taken; // in the order of its chunks
+    this.#batches.set(step, batch);
+    if (this.#batches.size > batchesKept) this.#batches.delete(this.#batches.keys().next().value!);
+    return batch;
   }
 
-  #permutationOf(epoch: number): Uint32Array {
-    const known = this.#permutations.get(epoch);
+  #orderOf(epoch: number): EpochOrder {
+    const known = this.#orders.get(epoch);
     if (known) return known;
-    for (const past of [...this.#permutations.keys()].slice(0, -1)) this.#permutations.delete(past);
-    const permutation = this.#order(epoch);
-    this.#permutations.set(epoch, permutation);
-    return permutation;
+    for (const past of [...this.#orders.keys()].slice(0, -1)) this.#orders.delete(past);
+    const { exampleCount } = this;
+    const order = new EpochOrder({
+      exampleCount,
+      chunkExamples: this.#chunkExamples,
+      seed: this.#seed,
+      epoch,
+    });
+    this.#orders.set(epoch, order);
+    return order;
   }
 }
 
@@ -90,20 +85,4 @@ export function shareOf(count: number, { rank, worldSize, weights }: Place): { s
     weights ? weights.slice(0, ranks).reduce((total, weight) => total + weight, 0) : ranks;
   const cut = (ranks: number) => Math.floor((sum(ranks) * count) / sum(worldSize));
   return { start: cut(rank), end: cut(rank + 1) };
-}
-
-const counted = (count: number): Uint32Array => Uint32Array.from({ length: count }, (_, i) => i);
-
-const generatorOf = (seed: number, epoch: number): RandomGenerator =>
-  xoroshiro128plus((Math.imul(seed, 0x9e37_79b1) ^ Math.imul(epoch + 1, 0x85eb_ca6b)) | 0);
-
-/** In place. Fisher-Yates over xoroshiro128+ (pure-rand): integer arithmetic only, so the same on every machine. */
-function shuffled(order: Uint32Array, generator: RandomGenerator): Uint32Array {
-  for (let i = order.length - 1; i > 0; i--) {
-    const j = uniformInt(generator, 0, i);
-    const swapped = order[i]!;
-    order[i] = order[j]!;
-    order[j] = swapped;
-  }
-  return order;
 }

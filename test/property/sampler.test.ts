@@ -1,4 +1,7 @@
 import fc from "fast-check";
+import { uniformInt } from "pure-rand/distribution/uniformInt";
+import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
 import { expect, test } from "vitest";
 import { Sampler, shareOf } from "../../agent/training/sampler.ts";
 
@@ -64,6 +67,73 @@ test("a sampler asked out of order answers as one asked in order", () => {
       }
     }),
   );
+});
+
+/** The whole order of an epoch at once, as releases before 2026-11-29 made it: jobs go on in the middle of theirs. */
+function wholeOrder(options: {
+  readonly exampleCount: number;
+  readonly batchSize: number;
+  readonly seed: number;
+  readonly chunkExamples: number;
+  readonly epoch: number;
+}): Uint32Array {
+  const { exampleCount, batchSize, chunkExamples, epoch } = options;
+  const mixed = Math.imul(options.seed, 0x9e37_79b1) ^ Math.imul(epoch + 1, 0x85eb_ca6b);
+  const generator = xoroshiro128plus(mixed | 0);
+  const all = Uint32Array.from({ length: exampleCount }, (_, i) => i);
+  if (chunkExamples >= exampleCount) return shuffle(all, generator);
+  const chunkCount = Math.ceil(exampleCount / chunkExamples);
+  const chunks = shuffle(
+    Uint32Array.from({ length: chunkCount }, (_, i) => i),
+    generator,
+  );
+  const order = new Uint32Array(exampleCount);
+  let end = 0;
+  for (let first = 0; first < chunkCount; first += 8) {
+    const start = end;
+    for (const chunk of chunks.subarray(first, first + 8)) {
+      const taken = all.subarray(chunk * chunkExamples, (chunk + 1) * chunkExamples);
+      order.set(taken, end);
+      end += taken.length;
+    }
+    shuffle(order.subarray(start, end), generator);
+  }
+  for (let start = 0; start < exampleCount; start += batchSize)
+    order.subarray(start, start + batchSize).sort();
+  return order;
+}
+
+function shuffle(order: Uint32Array, generator: RandomGenerator): Uint32Array {
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = uniformInt(generator, 0, i);
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
+
+test("the order made window by window, from any step on, is that of the whole epoch", () => {
+  fc.assert(
+    fc.property(shape, fc.array(fc.nat(1_000), { minLength: 1, maxLength: 12 }), (options, steps) => {
+      const sampler = new Sampler(options);
+      for (const step of steps) {
+        const epoch = Math.floor(step / sampler.stepsPerEpoch);
+        const start = (step % sampler.stepsPerEpoch) * options.batchSize;
+        const order = wholeOrder({ ...options, epoch });
+        const batch = sampler.slice({ step, rank: 0, worldSize: 1 });
+        expect(batch).toEqual(order.slice(start, start + options.batchSize));
+      }
+    }),
+  );
+});
+
+test("the last window of a large epoch, asked for first, is as if those before it had been made", () => {
+  // Of so many elements a few numbers are drawn anew in each window, so it matters that they are passed over alike.
+  const options = { exampleCount: 2_000_000, chunkExamples: 16_384, batchSize: 10_000, seed: 7 };
+  const order = wholeOrder({ ...options, epoch: 0 });
+  for (const step of [199, 100, 0]) {
+    const batch = new Sampler(options).slice({ step, rank: 0, worldSize: 1 });
+    expect(batch).toEqual(order.slice(step * 10_000, (step + 1) * 10_000));
+  }
 });
 
 test("epochs and seeds shuffle differently", () => {
