@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { Tensor } from "@tensorflow/tfjs";
 import type { Layer } from "../models/layers/kinds.ts";
+import type { Kept } from "./differentiate.ts";
 import type { Runtime } from "./runtime.ts";
 import type { WeightSet } from "./weights.ts";
 
@@ -8,11 +9,13 @@ import type { WeightSet } from "./weights.ts";
 export class Averages {
   readonly #runtime: Runtime;
   readonly #weights: WeightSet;
+  readonly #kept: Kept;
   readonly #changes = new Map<string, Tensor>();
 
-  constructor(runtime: Runtime, weights: WeightSet) {
+  constructor(runtime: Runtime, weights: WeightSet, kept: Kept) {
     this.#runtime = runtime;
     this.#weights = weights;
+    this.#kept = kept;
   }
 
   /** Takes what the batch shows, by the names of a layer's weights. The change is kept beyond the running tidy. */
@@ -24,7 +27,7 @@ export class Averages {
       const name = `${layer.name}/${weight}`;
       const running = variables[layout.findIndex((slot) => slot.name === name)]!;
       const change = tf.mul(tf.sub(running, statistic), 1 - layer.config.momentum);
-      this.#changes.set(name, tf.keep(change));
+      this.#changes.set(name, this.#kept.keep(change));
     }
   };
 

@@ -5,6 +5,7 @@ import { checkIds } from "../models/ids.ts";
 import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
 import { Averages } from "./averages.ts";
+import { differentiate, Kept } from "./differentiate.ts";
 import { forward } from "./forward.ts";
 import { FinalMark, tapGradients } from "./gradient-tap.ts";
 import type { LayerWeights, Training } from "./layer-run.ts";
@@ -110,7 +111,8 @@ export function openTrainableModel(
         return nothing;
       }
       runtime.activate();
-      const averages = new Averages(runtime, weights);
+      const kept = new Kept(tf);
+      const averages = new Averages(runtime, weights, kept);
       // Running averages stand among the parameters and have no gradient: with them nothing is said early.
       const { readNow } = runtime;
       const hasAverages = weights.trained.length < weights.variables.length;
@@ -119,14 +121,15 @@ export function openTrainableModel(
       const { result, gradients } = tf.tidy(() => {
         let correct: Tensor | undefined;
         const { step = 0, examples = range(batch.exampleCount) } = batch;
-        const { value, grads } = tf.variableGrads(() => {
-          const training = { seed, step, examples, observe: averages.observe };
+        const training = { seed, step, examples, observe: averages.observe };
+        const lossOfBatch = () => {
           const parts = loss(batch, training, tapped);
-          correct = tf.keep(parts.correct);
+          correct = kept.keep(parts.correct);
           return parts.loss as Scalar;
-        }, trained);
+        };
+        const { value, grads } = differentiate(tf, kept, lossOfBatch, trained);
         return {
-          result: { loss: value as Tensor, correct: correct! },
+          result: { loss: value, correct: correct! },
           gradients: weights.variables.map(({ name }) => grads[name]),
         };
       });

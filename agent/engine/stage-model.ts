@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { NamedTensorMap, Scalar, Tensor, Variable } from "@tensorflow/tfjs";
+import type { Scalar, Tensor, Variable } from "@tensorflow/tfjs";
 import { targetLength } from "../../protocol/data-schema.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { LayerRange } from "../../protocol/layer-cut.ts";
@@ -8,6 +8,7 @@ import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
 import { parametersOf } from "../models/topology.ts";
 import { Averages } from "./averages.ts";
+import { differentiate, Kept } from "./differentiate.ts";
 import { forward } from "./forward.ts";
 import type { Training } from "./layer-run.ts";
 import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
@@ -208,7 +209,8 @@ class LayerStage implements StageModel {
   ): Promise<void> {
     const { tf } = this.#runtime;
     const { variables, layout } = this.#weights;
-    const averages = new Averages(this.#runtime, this.#weights);
+    const kept = new Kept(tf);
+    const averages = new Averages(this.#runtime, this.#weights, kept);
     const training = this.#trainingOf(batch, averages.observe);
     const inputs = this.#inputsOf(batch);
     // Differentiated like a weight: TF.js gives gradients of several kinds only by way of variables.
@@ -219,12 +221,11 @@ class LayerStage implements StageModel {
         let also: readonly Tensor[] = [];
         const run = () => {
           const number = top(this.#run(x ?? inputs, training));
-          also = number.also.map((tensor) => tf.keep(tensor));
+          also = number.also.map((tensor) => kept.keep(tensor));
           return number.value as Scalar;
         };
-        // TF.js differentiates by nothing at all only with an error; running averages want to see the batch all the same.
-        const result = asked.length > 0 ? tf.variableGrads(run, asked) : { value: run(), grads: {} };
-        return { numbers: [result.value as Tensor, ...also], grads: result.grads as NamedTensorMap };
+        const { value, grads } = differentiate(tf, kept, run, asked);
+        return { numbers: [value, ...also], grads };
       });
       const gradients = variables.flatMap(({ name }, i) => {
         if (this.#spared.has(i)) return [];
