@@ -2,6 +2,7 @@ import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
 import { z } from "zod";
+import { goalOf, metricSchema } from "./metric.ts";
 
 /** What a sweep varies, and in which order it tries it. */
 
@@ -39,7 +40,7 @@ export type Dimension = z.infer<typeof dimensionSchema>;
 
 const common = {
   /** Of the held-out set: what the trials are compared by. */
-  metric: z.enum(["loss", "accuracy", "auc", "perplexity", "rmse"]).default("loss"),
+  metric: metricSchema.default("loss"),
   /** Whether a small or a large value is good; known for each metric, unless told. */
   goal: z.enum(["minimize", "maximize"]).optional(),
   /** By the key of the job file: `optimizer.learningRate`. */
@@ -73,9 +74,7 @@ export type Parameters = z.infer<typeof parametersSchema>;
 
 /** Whether `a` is better than `b`. */
 export function isBetter({ metric, goal }: Search, a: number, b: number): boolean {
-  const isLarge =
-    (goal ?? (metric === "accuracy" || metric === "auc" ? "maximize" : "minimize")) === "maximize";
-  return isLarge ? a > b : a < b;
+  return (goal ?? goalOf(metric)) === "maximize" ? a > b : a < b;
 }
 
 /** A step of a sweep: so many trials are trained up to so many epochs in all. */

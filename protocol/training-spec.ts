@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { metricSchema } from "./metric.ts";
 
 /** How a job learns: the optimizer, the schedule of its learning rate, and how it looks at the held-out set on its way. */
 
@@ -68,7 +69,7 @@ export const evaluationSpecSchema = z
     everyEpochs: z.number().positive().optional(),
     /** Ends the job after so many evaluations without a better one. */
     patience: z.number().int().positive().optional(),
-    metric: z.enum(["loss", "accuracy"]).default("loss"),
+    metric: metricSchema.default("loss"),
     /** A smaller gain is none. */
     minDelta: z.number().min(0).default(0),
   })

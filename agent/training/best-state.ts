@@ -1,5 +1,6 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
+import { goalOf, type Metric, metricOf } from "../../protocol/metric.ts";
 import { type TrainingState, trainingPoint } from "./training-state.ts";
 
 /** Slot of the state; f32 [parameterCount]. */
@@ -22,7 +23,7 @@ export interface Settled {
  */
 export class BestState {
   readonly #isKept: boolean;
-  readonly #metric: "loss" | "accuracy";
+  readonly #metric: Metric;
 
   constructor({ checkpoint, evaluation }: Pick<JobSpec, "checkpoint" | "evaluation">, state: TrainingState) {
     this.#isKept = checkpoint.keepBest;
@@ -49,8 +50,8 @@ export class BestState {
     const best = slots[bestParameters];
     const { bestStep = 0, bestMetric = 0 } = scalars;
     if (!best || bestStep === 0) return last;
-    const value = evaluation[this.#metric] ?? Number.NaN;
-    if (this.#metric === "loss" ? value < bestMetric : value > bestMetric) return last;
+    const value = metricOf(evaluation, this.#metric) ?? Number.NaN;
+    if (goalOf(this.#metric) === "minimize" ? value < bestMetric : value > bestMetric) return last;
     const point = trainingPoint({ step: bestStep, parameters: best, slots: {}, scalars: {} });
     return { parameters: best, evaluation: await evaluate(best), point, isBest: true };
   }

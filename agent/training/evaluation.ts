@@ -26,7 +26,7 @@ export interface HeldOut {
 }
 
 /** One rank's share of the held-out set. */
-interface EvaluatedShare {
+export interface EvaluatedShare {
   /** f32 [4]; added up over the ranks they are an evaluation. */
   readonly totals: Float32Array;
   /** Of each example where the target is binary, else empty. */
@@ -98,9 +98,7 @@ export async function evaluateShare(ring: RingPort, of: HeldOut, signal: AbortSi
   ring.hopTimeoutMs = limits.firstStepTimeoutMs;
   await ring.allReduce(totals, signal);
   const area =
-    of.target.kind === "binary"
-      ? await areaOver(ring, { scores, labels, exampleCount: of.set.count }, signal)
-      : undefined;
+    of.target.kind === "binary" ? await areaOver(ring, { scores, labels }, of.set.count, signal) : undefined;
   return evaluationOf(totals, of.target, area);
 }
 
@@ -117,21 +115,32 @@ function metricsOf(target: Target, loss: number, area: number | undefined): Eval
   }
 }
 
-/** Of the examples of all ranks: an area is no mean of areas. */
-async function areaOver(
+/**
+ * Of the examples of all ranks: an area is no mean of areas. Every rank comes to the same bits.
+ * @param own of those that this rank has evaluated, of `exampleCount` in all
+ * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
+ */
+export async function areaOver(
   ring: RingPort,
-  of: { readonly scores: Float32Array; readonly labels: Float32Array; readonly exampleCount: number },
+  own: Pick<EvaluatedShare, "scores" | "labels">,
+  exampleCount: number,
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  const own = Buffer.from(Float32Array.from([...of.scores, ...of.labels]).buffer);
-  const payloads = await ring.allGather(own, signal, { payloadBytesMax: 8 * of.exampleCount });
+  const told = new Float32Array(2 * own.scores.length);
+  told.set(own.scores);
+  told.set(own.labels, own.scores.length);
+  const bytes = new Uint8Array(told.buffer);
+  const payloads = await ring.allGather(bytes, signal, { payloadBytesMax: 8 * exampleCount });
   // Copied: a payload may lie where no f32 may begin.
   const shares = payloads.map((bytes) => new Float32Array(Uint8Array.from(bytes).buffer));
-  const half = (share: Float32Array, at: 0 | 1) => [
-    ...share.subarray((at * share.length) / 2, ((at + 1) * share.length) / 2),
-  ];
-  return rankedArea(
-    shares.flatMap((share) => half(share, 0)),
-    shares.flatMap((share) => half(share, 1)),
-  );
+  const scores = new Float32Array(exampleCount);
+  const labels = new Float32Array(exampleCount).fill(-1);
+  let start = 0;
+  for (const share of shares) {
+    const count = share.length / 2;
+    scores.set(share.subarray(0, count), start);
+    labels.set(share.subarray(count), start);
+    start += count;
+  }
+  return rankedArea(scores, labels);
 }

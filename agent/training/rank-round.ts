@@ -4,7 +4,7 @@ import type { RingPort } from "../ring/port.ts";
 import type { BatchShares } from "./batch-shares.ts";
 import type { DataAhead } from "./data-ahead.ts";
 import type { EarlyStopping } from "./early-stopping.ts";
-import { evaluateLocally, type HeldOut } from "./evaluation.ts";
+import { areaOver, evaluateLocally, type HeldOut } from "./evaluation.ts";
 import type { FiniteGuard } from "./finite-guard.ts";
 import type { Entry } from "./healing/entry.ts";
 import type { Place } from "./sampler.ts";
@@ -54,6 +54,8 @@ interface RoundTimes {
   readonly hiddenCommunicationMs: number;
   /** The held-out set was evaluated ahead of the steps. */
   readonly evaluates: boolean;
+  /** Of that: under the ROC curve, where the job goes by it. */
+  readonly area: number | undefined;
 }
 
 /** A round as far as the sum over all ranks: what this one brings to it, and how long neighbours may take. */
@@ -69,7 +71,7 @@ export class RankRound {
    * @throws RingfoldError CANCELLED | RING_BROKEN | HOP_TIMEOUT | ARTEFACT_MISSING
    */
   async sum(of: RoundOfRank, state: TrainingState, signal: AbortSignal): Promise<RoundTimes> {
-    const { shares, stall, dataAhead, stopping, exchange, guard, nowMs } = this.#tools;
+    const { shares, stall, dataAhead, stopping, exchange, guard, synchronization, nowMs } = this.#tools;
     const { ring, firstStep, stepCount, healing } = of;
     const { values, totals } = exchange;
     const catchUp = healing?.catchUp;
@@ -81,6 +83,8 @@ export class RankRound {
     const evaluates = stopping.isDue(firstStep);
     const leastMs = evaluates ? limits.firstStepTimeoutMs : 0;
     if (evaluates) ring.hopTimeoutMs = Math.max(leastMs, stall.boundMs);
+    const takesPart = !catchUp && !stopping.isStopped(state);
+    const evaluated = evaluates ? await this.#evaluate({ ring, place, takesPart }, signal) : undefined;
     const busyBeforeMs = ring.busyMs;
     const lastStep = firstStep + stepCount - 1;
     const exchanging = exchange.open(ring, signal, (bucket) => {
@@ -88,8 +92,12 @@ export class RankRound {
       guard.takeBack(values, bucket);
     });
     totals.fill(0);
-    if (catchUp) values.fill(0);
-    else await this.#contribute({ ring, firstStep, stepCount, place, exchanging }, state, signal);
+    if (takesPart) {
+      await this.#takeSteps({ ring, firstStep, stepCount, place, exchanging }, signal);
+      synchronization.contribute(state, values);
+    } else values.fill(0);
+    if (!takesPart && !catchUp) totals[tail.stopVotes] = 1;
+    if (evaluated?.totals) totals.set(evaluated.totals, tail.heldOutLossSum);
 
     const communicationStartedAtMs = nowMs();
     // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
@@ -103,32 +111,30 @@ export class RankRound {
     });
     const communicationMs = nowMs() - communicationStartedAtMs;
     const hiddenCommunicationMs = Math.max(0, ring.busyMs - busyBeforeMs - communicationMs);
-    return { communicationMs, hiddenCommunicationMs, evaluates };
+    return { communicationMs, hiddenCommunicationMs, evaluates, area: evaluated?.area };
   }
 
   /**
-   * Its steps, and ahead of them its share of the held-out set where that is due; a vote to stop where the state says so.
-   * @param state of all ranks, before these steps
-   * @throws RingfoldError CANCELLED | RING_BROKEN
+   * Its share of the held-out set, ahead of the steps. What is no sum over the ranks is gathered before them: nobody gets to
+   * the sum of the step without it, so who applies the step has heard the whole evaluation, and nobody else.
+   *
+   * @param of.takesPart else it only goes round with the others: it heals, or knows that the training is over
    */
-  async #contribute(of: StepsOfRank, state: TrainingState, signal: AbortSignal): Promise<void> {
-    const { stopping, synchronization } = this.#tools;
-    const { values, totals } = this.#tools.exchange;
-    if (stopping.isStopped(state)) {
-      values.fill(0);
-      totals[tail.stopVotes] = 1;
-      return;
-    }
-    const heldOut = stopping.isDue(of.firstStep)
-      ? await evaluateLocally(
-          this.#tools.heldOut,
-          { place: of.place, watch: () => of.ring.throwIfBroken() },
-          signal,
-        )
-      : undefined;
-    await this.#takeSteps(of, signal);
-    synchronization.contribute(state, values);
-    if (heldOut) totals.set(heldOut.totals, tail.heldOutLossSum);
+  async #evaluate(
+    of: { readonly ring: RingPort; readonly place: Place; readonly takesPart: boolean },
+    signal: AbortSignal,
+  ): Promise<{ readonly totals: Float32Array | undefined; readonly area: number | undefined }> {
+    const { heldOut, stopping, stall, nowMs } = this.#tools;
+    const { ring, place, takesPart } = of;
+    const startedAtMs = nowMs();
+    const watch = () => ring.throwIfBroken();
+    const share = takesPart ? await evaluateLocally(heldOut, { place, watch }, signal) : undefined;
+    if (!stopping.ranksExamples) return { totals: share?.totals, area: undefined };
+    const ownMs = nowMs() - startedAtMs;
+    ring.hopTimeoutMs = Math.max(limits.firstStepTimeoutMs, stall.boundMs, limits.stallSteps * ownMs);
+    const nothing = { scores: new Float32Array(0), labels: new Float32Array(0) };
+    const area = await areaOver(ring, share ?? nothing, heldOut.set.count, signal);
+    return { totals: share?.totals, area };
   }
 
   /** Leaves the last gradient, and the totals of all steps. */

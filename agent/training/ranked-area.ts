@@ -2,25 +2,25 @@
  * Area under the receiver operating characteristic: the chance that an example of 1 has a higher score than one of 0, where
  * equal scores count half. Exact, by ranks.
  *
+ * @param scores f32
  * @param labels 0 or 1; examples of a negative label are left out
- * @returns undefined where one of the two classes has no example
+ * @returns undefined where one of the two classes has no example, or a score is no number
  * Cost: O(n log n). Source: Hanley & McNeil, "The meaning and use of the area under a ROC curve", 1982.
  */
 export function rankedArea(scores: ArrayLike<number>, labels: ArrayLike<number>): number | undefined {
-  const order = Array.from(labels, (label, i) => (label >= 0 ? i : -1)).filter((i) => i >= 0);
-  order.sort((a, b) => scores[a]! - scores[b]!);
-  let rankSum = 0;
-  let ones = 0;
-  for (let start = 0, end = 0; start < order.length; start = end) {
-    let onesOfScore = 0;
-    for (; end < order.length && scores[order[end]!] === scores[order[start]!]; end++) {
-      if (labels[order[end]!] === 1) onesOfScore++;
-    }
-    // Ranks count from 1: those of equal scores are all their mean.
-    rankSum += (onesOfScore * (start + 1 + end)) / 2;
-    ones += onesOfScore;
+  // Two sorted arrays of numbers, as engines sort them many times faster than places by a comparison.
+  const [ones, zeros] = [1, 0].map((wanted) =>
+    Float32Array.from(scores)
+      .filter((_, i) => labels[i] === wanted)
+      .sort(),
+  ) as [Float32Array, Float32Array];
+  if ([ones.at(-1), zeros.at(-1)].some((last) => last === undefined || Number.isNaN(last))) return undefined;
+  let wins = 0;
+  let [below, notAbove] = [0, 0];
+  for (const score of ones) {
+    while (below < zeros.length && zeros[below]! < score) below++;
+    while (notAbove < zeros.length && zeros[notAbove]! <= score) notAbove++;
+    wins += (below + notAbove) / 2;
   }
-  const zeros = order.length - ones;
-  if (ones === 0 || zeros === 0) return undefined;
-  return (rankSum - (ones * (ones + 1)) / 2) / (ones * zeros);
+  return wins / (ones.length * zeros.length);
 }

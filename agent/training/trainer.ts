@@ -8,7 +8,7 @@ import type { RingPort } from "../ring/port.ts";
 import { BatchShares } from "./batch-shares.ts";
 import type { Settled } from "./best-state.ts";
 import { DataAhead } from "./data-ahead.ts";
-import { EarlyStopping } from "./early-stopping.ts";
+import { checkMetric, EarlyStopping } from "./early-stopping.ts";
 import { evaluationOf } from "./evaluation.ts";
 import { FiniteGuard } from "./finite-guard.ts";
 import { type CatchUp, type CatchUpRule, catchUpRule, hasRoom, type KeptRound } from "./healing/catch-up.ts";
@@ -79,7 +79,7 @@ export class Trainer implements Trainee {
   readonly #guard: FiniteGuard;
   #pauseWanted = false;
 
-  /** @throws whatever reading the parameters of the engine throws */
+  /** @throws RingfoldError JOB_INVALID; whatever reading the parameters of the engine throws */
   static async open(options: TrainerOptions): Promise<Trainer> {
     const trainer = new Trainer(options);
     await options.model.readParameters(trainer.state.parameters);
@@ -89,6 +89,7 @@ export class Trainer implements Trainee {
   private constructor(options: TrainerOptions) {
     const { spec, data, model, nowMs, nextTurn } = options;
     const parameterCount = parameterCountOf(model.layout);
+    if (spec.evaluation) checkMetric(spec.evaluation, data.shape.target);
     this.#options = options;
     this.#synchronization = createSynchronization(spec, model.layout);
     this.#exchange = new Exchange(spec, parameterCount, options.bucketRule);
@@ -195,7 +196,7 @@ export class Trainer implements Trainee {
       this.state,
       signal,
     );
-    const { communicationMs, hiddenCommunicationMs, evaluates } = await sum;
+    const { communicationMs, hiddenCommunicationMs, evaluates, area } = await sum;
     if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
     if (totals[tail.stopVotes]! > 0) return { stepCount: 0, pauses: false, stops: true, healedCount: 0 };
 
@@ -204,7 +205,9 @@ export class Trainer implements Trainee {
     const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
     const contributorCount = healing?.place.worldSize ?? ring.worldSize;
     const sums = { firstStep, stepCount, sums: values, targetCount, contributorCount };
-    const evaluation = evaluates ? evaluationOf(totals.subarray(tail.heldOutLossSum), target) : undefined;
+    const evaluation = evaluates
+      ? evaluationOf(totals.subarray(tail.heldOutLossSum), target, area)
+      : undefined;
     const round: KeptRound = { ...sums, isSkipped: fault !== undefined, evaluation };
     const result = {
       stepCount,

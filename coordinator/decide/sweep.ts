@@ -1,5 +1,6 @@
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
+import { metricOf } from "../../protocol/metric.ts";
 import { rungsOf } from "../../protocol/search.ts";
 import {
   boundOf,
@@ -102,7 +103,7 @@ function observe(sweep: SweepRecord, { jobs }: SweepWorld, news: string[]): void
     }
     // Paused by an operator, or told of an earlier bound and not yet of this one.
     if (!job.outcome || (job.state === "paused" && job.bound !== boundOf(sweep, trial.rung))) continue;
-    const value = metricOf(sweep, job.outcome.evaluation);
+    const value = measuredBy(sweep, job.outcome.evaluation);
     trial.results.push({ rung: trial.rung, step: job.outcome.step, value });
     trial.state = job.state;
     trial.version = job.version;
@@ -112,9 +113,8 @@ function observe(sweep: SweepRecord, { jobs }: SweepWorld, news: string[]): void
   }
 }
 
-function metricOf({ search }: SweepRecord, { loss, accuracy, metrics }: Evaluation): number | null {
-  const { metric } = search;
-  const value = metric === "loss" ? loss : metric === "accuracy" ? accuracy : metrics[metric];
+function measuredBy({ search }: SweepRecord, evaluation: Evaluation): number | null {
+  const value = metricOf(evaluation, search.metric);
   return value !== undefined && value !== null && Number.isFinite(value) ? value : null;
 }
 

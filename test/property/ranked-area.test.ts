@@ -21,3 +21,8 @@ test("is the share of pairs that are in the right order, whatever is equal and w
     }),
   );
 });
+
+test("is unknown where a score is no number: a model that is lost is better than no other", () => {
+  expect(rankedArea([0.1, Number.NaN, 0.3], [0, 1, 1])).toBeUndefined();
+  expect(rankedArea([0.1, Number.NaN, 0.3], [0, -1, 1])).toBe(1);
+});

@@ -12,7 +12,7 @@ import { withAverages } from "../averages.ts";
 import { BestState, type Settled } from "../best-state.ts";
 import { shorten, squaresOf } from "../clipping.ts";
 import { DataAhead } from "../data-ahead.ts";
-import { EarlyStopping } from "../early-stopping.ts";
+import { checkMetric, EarlyStopping } from "../early-stopping.ts";
 import { createOptimizer, type Optimizer, takeMean } from "../optimizer.ts";
 import { learningRate } from "../schedule.ts";
 import { StallBound } from "../stall-bound.ts";
@@ -82,7 +82,7 @@ export class StageTrainer implements Trainee {
   /** Of the whole model, f32, once all steps are done and they have been gathered. */
   #whole: Float32Array | undefined;
 
-  /** @throws whatever reading the parameters of the engine throws */
+  /** @throws RingfoldError JOB_INVALID; whatever reading the parameters of the engine throws */
   static async open(options: StageTrainerOptions): Promise<StageTrainer> {
     const trainer = new StageTrainer(options);
     await options.model.readParameters(trainer.state.parameters);
@@ -92,6 +92,7 @@ export class StageTrainer implements Trainee {
   private constructor(options: StageTrainerOptions) {
     const { spec, data, model } = options;
     const parameterCount = parameterCountOf(model.layout);
+    if (spec.evaluation) checkMetric(spec.evaluation, data.shape.target);
     this.#options = options;
     this.#batches = new StageBatches(spec, data);
     this.#exchange = new Exchange({ ...spec, overlap: "never" }, parameterCount);

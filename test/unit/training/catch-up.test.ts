@@ -6,7 +6,7 @@ import { CatchUp } from "../../../agent/training/healing/catch-up.ts";
 import type { Entry } from "../../../agent/training/healing/entry.ts";
 import { encodeState, trainingPoint } from "../../../agent/training/training-state.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
-import { memoryRings, openRank, type Rank, tinyData } from "../../fixtures/trainers.ts";
+import { binaryData, memoryRings, openRank, type Rank, tinyData } from "../../fixtures/trainers.ts";
 import { FakeClock } from "../../simulation/fake-clock.ts";
 
 const never = new AbortController().signal;
@@ -21,10 +21,10 @@ afterAll(() => engine.close());
 
 type Wrap = (model: TrainableModel) => TrainableModel;
 
-async function openRanks(count: number, spec: Partial<JobSpec>, wrap?: Wrap): Promise<Rank[]> {
+async function openRanks(count: number, spec: Partial<JobSpec>, wrap?: Wrap, of = data): Promise<Rank[]> {
   const ranks = await Promise.all(
     Array.from({ length: count }, () =>
-      openRank({ engine, data, spec: { ...base, ...spec }, ...(wrap ? { wrap } : {}) }),
+      openRank({ engine, data: of, spec: { ...base, ...spec }, ...(wrap ? { wrap } : {}) }),
     ),
   );
   onTestFinished(() => {
@@ -36,8 +36,8 @@ async function openRanks(count: number, spec: Partial<JobSpec>, wrap?: Wrap): Pr
 const layoutOf = ({ model }: Rank) => model.layout;
 
 /** Two ranks train one epoch; then a third one comes, whose copy of the state arrives after so many of its rounds. */
-async function trainWithLateRank(spec: Partial<JobSpec>, roundsLate: number, wrap?: Wrap) {
-  const ranks = await openRanks(3, spec, wrap);
+async function trainWithLateRank(spec: Partial<JobSpec>, roundsLate: number, wrap?: Wrap, of = data) {
+  const ranks = await openRanks(3, spec, wrap, of);
   const [first, second, late] = ranks as [Rank, Rank, Rank];
   first.onStep = second.onStep = (step) => {
     if (step >= 5) first.trainer.requestPause();
@@ -116,11 +116,18 @@ test.each([
   expect(late.ranks[0]!.reports.some(({ fault }) => fault?.step === step)).toBe(true);
 });
 
-test.each([0, 2, 7])(
-  "a training that stops early stops for who heals, too, with the state %i rounds late",
-  async (roundsLate) => {
-    const evaluation = { everySteps: 4, patience: 2, metric: "loss", minDelta: 1e9 } as const;
-    const { ranks, outcomes, late } = await trainWithLateRank({ evaluation }, roundsLate);
+test.each([
+  ["loss", 0, data],
+  ["loss", 2, data],
+  ["loss", 7, data],
+  ["auc", 0, binaryData()],
+  ["auc", 2, binaryData()],
+  ["auc", 7, binaryData()],
+] as const)(
+  "a training that stops early, by %s, stops for who heals, too, with the state %i rounds late",
+  async (metric, roundsLate, of) => {
+    const evaluation = { everySteps: 4, patience: 2, metric, minDelta: 1e9 };
+    const { ranks, outcomes, late } = await trainWithLateRank({ evaluation }, roundsLate, undefined, of);
     expect(outcomes).toEqual(["done", "done", "done"]);
     expect(late.trainer.state.step).toBe(13);
     for (const { trainer } of ranks) {
