@@ -77,6 +77,9 @@ interface LabelledImages {
   readonly labels: Uint8Array;
 }
 
+/** Of a byte, from 0 to 1. */
+const brightness = Float32Array.from({ length: 256 }, (_, byte) => byte / 255);
+
 export function imageSet({ count, pixels, labels }: LabelledImages): ExampleSet {
   const size = count === 0 ? 0 : pixels.length / count;
   return {
@@ -86,7 +89,7 @@ export function imageSet({ count, pixels, labels }: LabelledImages): ExampleSet 
         const example = indices[i]!;
         const source = example * size;
         const target = i * size;
-        for (let p = 0; p < size; p++) inputs[target + p] = pixels[source + p]! / 255;
+        for (let p = 0; p < size; p++) inputs[target + p] = brightness[pixels[source + p]!]!;
         targets[i] = labels[example]!;
       }
     },

@@ -61,16 +61,18 @@ function binaryCrossEntropy({ tf }: Runtime, bare: Tensor, targets: Float32Array
 /** @throws RingfoldError DATA_INVALID naming the first target that the model cannot have */
 export function checkTargets(target: Target, targets: Float32Array): void {
   const length = targetLength(target);
+  const isNumber = target.kind === "number";
+  const classCount = target.kind === "class" || target.kind === "tokens" ? target.classCount : 2;
   for (let i = 0; i < targets.length; i++) {
     const value = targets[i]!;
+    if (isNumber ? Number.isFinite(value) : value === -1 || isClass(value, classCount)) continue;
     const at = `of example ${Math.floor(i / length)} of a batch`;
-    if (target.kind === "number") {
-      if (Number.isFinite(value)) continue;
+    if (isNumber)
       throw new RingfoldError("DATA_INVALID", `target ${value} ${at} is not finite`, { target: value });
-    }
-    const classCount = target.kind === "binary" ? 2 : target.classCount;
-    if (value === -1 || (value >= 0 && value < classCount && Number.isInteger(value))) continue;
     const message = `label ${value} ${at} is not a class: there are ${classCount}`;
     throw new RingfoldError("DATA_INVALID", message, { label: value, classCount });
   }
 }
+
+const isClass = (value: number, classCount: number): boolean =>
+  value >= 0 && value < classCount && Number.isInteger(value);

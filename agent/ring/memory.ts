@@ -104,6 +104,12 @@ export class RingMemory {
     return new Float32Array(this.bytes.buffer, byteOffset, length);
   }
 
+  /** @param vector of this memory, or a part of one */
+  isFinite(vector: Float32Array): boolean {
+    assert(this.owns(vector));
+    return this.kernels.allFinite(vector.byteOffset, vector.length) === 1;
+  }
+
   owns(array: ArrayBufferView): boolean {
     return array.buffer === this.bytes.buffer;
   }

@@ -54,7 +54,7 @@ export class SharedGradients {
     const { path, spec, layout, nowMs, bucketRule } = of;
     const elementCount = layout.reduce((total, slot) => total + slot.elementCount, 0);
     this.#exchange = new Exchange(spec, elementCount, bucketRule);
-    this.#guard = new FiniteGuard(spec.nonFinite, layout);
+    this.#guard = new FiniteGuard(spec.nonFinite, layout, this.#exchange.memory);
     this.#nowMs = nowMs;
     this.#file = openSync(path, "r+");
     unlinkSync(path);

@@ -7,6 +7,8 @@ import { type Place, type Sampler, shareOf } from "./sampler.ts";
 
 /** Chunks of the next steps that are asked for ahead: 32 MiB as f32, and of a rank among many several windows of the sampler. */
 const chunksAhead = 16;
+/** Steps whose chunks are kept: the present one and the next are asked for several times. */
+const stepsKept = 4;
 
 interface Modules {
   readonly data: Dataset;
@@ -29,6 +31,8 @@ export class DataAhead {
   #lookedUntil = 0;
   /** Chunks of the steps from the present one to `lookedUntil`, in the order of need, with the last step that needs each. */
   readonly #needed = new Map<number, number>();
+  /** By step, of the last ones that were asked for. */
+  readonly #chunksOfStep = new Map<number, readonly number[]>();
   /** Chunks of its share of the held-out set. */
   #heldOut: readonly number[] = [];
   readonly #wait: ChunkWait;
@@ -54,6 +58,7 @@ export class DataAhead {
     if (!isSame) {
       this.#place = at.place;
       this.#needed.clear();
+      this.#chunksOfStep.clear();
       this.turnToHeldOut(at.place);
     }
     this.#look(at.step);
@@ -120,14 +125,20 @@ export class DataAhead {
   }
 
   /** Of this rank's share of a step, in the order of the batch. */
-  #chunksOf(step: number): number[] {
-    const { sampler, data } = this.#modules;
+  #chunksOf(step: number): readonly number[] {
     if (!this.#place) return [];
+    const known = this.#chunksOfStep.get(step);
+    if (known) return known;
+    const { sampler, data } = this.#modules;
     const { chunkExamples = data.train.count } = data.train;
-    const examples = sampler.slice({ step, ...this.#place });
     const indices = new Set<number>();
-    for (const example of examples) indices.add(Math.floor(example / chunkExamples));
-    return [...indices];
+    for (const example of sampler.slice({ step, ...this.#place }))
+      indices.add(Math.floor(example / chunkExamples));
+    const chunks = [...indices];
+    this.#chunksOfStep.set(step, chunks);
+    if (this.#chunksOfStep.size > stepsKept)
+      this.#chunksOfStep.delete(this.#chunksOfStep.keys().next().value!);
+    return chunks;
   }
 }
 

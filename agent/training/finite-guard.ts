@@ -3,6 +3,7 @@ import type { JobSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { ParameterSlot } from "../engine/port.ts";
 import type { ElementRange } from "../ring/chunks.ts";
+import type { RingMemory } from "../ring/memory.ts";
 import type { RingPort } from "../ring/port.ts";
 import { tail } from "./synchronization/exchange.ts";
 
@@ -31,15 +32,22 @@ export interface Fault {
 export class FiniteGuard {
   readonly #policy: JobSpec["nonFinite"];
   readonly #layout: readonly ParameterSlot[];
+  readonly #memory: Pick<RingMemory, "isFinite">;
   #finding: Finding | undefined;
   /** Since this ring was formed, so that it is the same on every rank. */
   #skippedInRow = 0;
   /** Rounds that were left out since this trainer started. */
   skippedCount = 0;
 
-  constructor(policy: JobSpec["nonFinite"], layout: readonly ParameterSlot[]) {
+  /** @param memory in which the values lie */
+  constructor(
+    policy: JobSpec["nonFinite"],
+    layout: readonly ParameterSlot[],
+    memory: Pick<RingMemory, "isFinite">,
+  ) {
     this.#policy = policy;
     this.#layout = layout;
+    this.#memory = memory;
   }
 
   /** A new ring. */
@@ -106,7 +114,7 @@ export class FiniteGuard {
     const fault =
       totals[tail.nonFiniteVotes]! > 0
         ? await this.#culprit(ring, signal)
-        : this.#overflow(values, totals[tail.lossSum]!, step);
+        : this.#overflow(ring.worldSize === 1 ? alone : values, totals[tail.lossSum]!, step);
     this.#finding = undefined;
     if (!fault) {
       this.#skippedInRow = 0;
@@ -155,10 +163,7 @@ export class FiniteGuard {
 
   /** Index of the first parameter with a number in `range` that is none. */
   #firstPlace(values: Float32Array, { start, end }: ElementRange): number | undefined {
-    // The sum of finite f32 is finite as a double, and one addition an element is all that most steps pay.
-    let sum = 0;
-    for (let i = start; i < end; i++) sum += values[i]!;
-    if (Number.isFinite(sum)) return undefined;
+    if (start === end || this.#memory.isFinite(values.subarray(start, end))) return undefined;
     return this.#layout.findIndex(({ offset, elementCount }) =>
       values
         .subarray(Math.max(start, offset), Math.min(end, offset + elementCount))
@@ -170,6 +175,9 @@ export class FiniteGuard {
     return this.#layout[place]?.name ?? "loss";
   }
 }
+
+/** Of a ring of one: what its rank has looked at before the sum is the sum. */
+const alone = new Float32Array(0);
 
 const described = (parameter: string): string =>
   parameter === "loss" ? "the loss" : `the gradient of ${parameter}`;

@@ -9,6 +9,7 @@ const recentMax = 32;
  */
 export class StallBound {
   readonly #recentMs: number[] = [];
+  #stepMs: number | null = null;
   #leastMs = 0;
 
   /** A step that may wait for data says nothing of usual steps, and nobody counts as stalled in it as soon as usual. */
@@ -23,12 +24,13 @@ export class StallBound {
     if (this.#leastMs > 0) return;
     this.#recentMs.push(stepMs);
     if (this.#recentMs.length > recentMax) this.#recentMs.shift();
+    const sorted = this.#recentMs.toSorted((a, b) => a - b);
+    this.#stepMs = sorted[Math.floor(0.9 * (sorted.length - 1))]!;
   }
 
   /** The 90th percentile of the last steps; null before the first. */
   get stepMs(): number | null {
-    const sorted = this.#recentMs.toSorted((a, b) => a - b);
-    return sorted[Math.floor(0.9 * (sorted.length - 1))] ?? null;
+    return this.#stepMs;
   }
 
   /** Before anything was seen a step may be anything: compilers and caches are cold, and the model may be large. */

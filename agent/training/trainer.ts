@@ -30,6 +30,7 @@ import {
   type TrainingState,
   trainingPoint,
 } from "./training-state.ts";
+import { seldom } from "./turns.ts";
 import { Workload } from "./workload.ts";
 
 /**
@@ -77,6 +78,7 @@ export class Trainer implements Trainee {
   readonly #rank: RankRound;
   readonly stall = new StallBound();
   readonly #guard: FiniteGuard;
+  readonly #lookUp: () => Promise<void>;
   #pauseWanted = false;
 
   /** @throws RingfoldError JOB_INVALID; whatever reading the parameters of the engine throws */
@@ -91,9 +93,10 @@ export class Trainer implements Trainee {
     const parameterCount = parameterCountOf(model.layout);
     if (spec.evaluation) checkMetric(spec.evaluation, data.shape.target);
     this.#options = options;
+    this.#lookUp = seldom(nextTurn, nowMs);
     this.#synchronization = createSynchronization(spec, model.layout);
     this.#exchange = new Exchange(spec, parameterCount, options.bucketRule);
-    this.#guard = new FiniteGuard(spec.nonFinite, model.layout);
+    this.#guard = new FiniteGuard(spec.nonFinite, model.layout, this.#exchange.memory);
     this.#shares = new BatchShares(spec);
     const workload = new Workload({ spec, data, model });
     this.stepsPerEpoch = workload.stepsPerEpoch;
@@ -182,7 +185,7 @@ export class Trainer implements Trainee {
 
   /** The steps up to the next synchronization point, with all ranks of the ring. */
   async #round(at: RoundOfRing, signal: AbortSignal): Promise<RoundResult> {
-    const { nowMs, onStep, nextTurn } = this.#options;
+    const { nowMs, onStep } = this.#options;
     const { ring, firstStep, healing } = at;
     const { values, totals } = this.#exchange;
     const catchUp = healing?.catchUp;
@@ -197,7 +200,7 @@ export class Trainer implements Trainee {
       signal,
     );
     const { communicationMs, hiddenCommunicationMs, evaluates, area } = await sum;
-    if (ring.worldSize === 1) await nextTurn(); // a ring of one waits for nothing, and must still hear its agent
+    if (ring.worldSize === 1) await this.#lookUp(); // it waits for nothing, and must still hear its agent
     if (totals[tail.stopVotes]! > 0) return { stepCount: 0, pauses: false, stops: true, healedCount: 0 };
 
     const { target } = this.#options.data.shape;

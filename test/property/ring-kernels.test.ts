@@ -192,3 +192,21 @@ test("copy moves bytes between any two places, overlapping ones too, and touches
     settings,
   );
 });
+
+test("a vector is finite where each of its numbers is, wherever it begins and ends", () => {
+  const bits = fc.oneof(
+    fc.constantFrom(0x7f80_0000, 0xff80_0000, 0x7fc0_0000, 0x7f80_0001, 0xffff_ffff), // infinities and NaN
+    fc.constantFrom(0, 0x8000_0000, 1, 0x7f7f_ffff, 0xff7f_ffff), // zeros, the smallest, the largest
+    fc.nat(0x7f7f_ffff),
+  );
+  const finite = fc.nat(0x7f7f_ffff);
+  const vectors = fc.oneof(fc.array(bits, { maxLength: 40 }), fc.array(finite, { maxLength: 40 }));
+  fc.assert(
+    fc.property(vectors, fc.nat(9), (words, start) => {
+      const around = x.subarray(0, words.length + start + 1).fill(Number.NaN);
+      const vector = around.subarray(start, start + words.length);
+      new Uint32Array(vector.buffer, vector.byteOffset, vector.length).set(words);
+      expect(memory.isFinite(vector)).toBe(vector.every(Number.isFinite));
+    }),
+  );
+});

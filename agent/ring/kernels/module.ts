@@ -20,6 +20,7 @@ export interface RingKernels {
   readonly decodeBf16: Decode;
   readonly decodeInt8: Decode;
   readonly copy: (out: Pointer, from: Pointer, bytes: number) => void;
+  readonly allFinite: (x: Pointer, elementCount: number) => 0 | 1;
 }
 
 /** Kernels that work on a ring's memory in place. */

@@ -11,8 +11,10 @@
 //   keep      1: x becomes what a receiver of `out` will decode
 // decode...(x, payload, count): x = payload.
 // copy(out, from, bytes): they may overlap.
+// allFinite(x, count): whether a vector may be summed.
 
 export { decodeBf16, encodeBf16 } from "./bf16";
 export { copy } from "./copy";
 export { encodeF32 } from "./f32";
+export { allFinite } from "./finite";
 export { decodeInt8, encodeInt8 } from "./int8";
