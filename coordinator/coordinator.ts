@@ -68,7 +68,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const notary = modules.notary ?? signatureNotary;
   const context: CoordinatorContext = {
     ...{ network, store, clock, log, term, release },
-    peers: new PeerTable(),
+    peers: new PeerTable(clock),
     holders: new Holders({ network, clock, log, changed: announceChange.call }),
     versions: new VersionRegistry(store),
     decisions: new DecisionLog({ store, clock, log, term, ...modules.decisionLog }),
@@ -153,7 +153,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   );
   const reports = new ReportFilter(context.peers);
   network.handle(reportJob, async ({ report, origin }, { from }) => {
-    context.peers.heardFrom(from, clock.nowMs());
+    context.peers.heardFrom(from);
     await queue.run(async () => {
       if (!reports.isNews(from, origin)) return;
       await jobs.report(from, report);
@@ -179,15 +179,15 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   jobs.resume();
   const stopTicking = repeat(clock, lookAroundIntervalMs, () =>
     inTurn(async () => {
-      const forgotten = context.peers.sweep(clock.nowMs());
+      await membership.judge();
+      const forgotten = context.peers.sweep();
       for (const peerId of forgotten) context.holders.forget(peerId);
       if (forgotten.length > 0) context.changed();
       await lookAround();
     }),
   );
 
-  const peerViews = (): PeerView[] =>
-    context.peers.all().map((peer) => context.peers.view(peer, clock.nowMs()));
+  const peerViews = (): PeerView[] => context.peers.all().map((peer) => context.peers.view(peer));
   const operations = createOperations({
     ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
     ...{ deployments, datasets, versions, logs, mayGo },

@@ -22,9 +22,6 @@ import { collections, padded } from "./state.ts";
 
 const operator = { kind: "operator" } as const;
 
-/** Agents look for a coordinator that was away at most this far apart, on a busy machine. */
-const gatheringMs = 2 * limits.heartbeatTimeoutMs;
-
 /** The shell around `decideDeployment`: keeps every agent's routing table equal to the decided one. */
 export class DeploymentDesk {
   readonly #context: CoordinatorContext;
@@ -38,7 +35,7 @@ export class DeploymentDesk {
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
-    this.#openedAtMs = context.clock.nowMs();
+    this.#openedAtMs = context.clock.monotonicMs();
     const records = collections.deployments.readAll(context.store);
     // What was ready before a restart still is: agents served on meanwhile.
     this.#deployments = new Map(records.map((record) => [record.deployment, record]));
@@ -147,16 +144,19 @@ export class DeploymentDesk {
   }
 
   #world(): DeploymentWorld {
-    const gathering = this.#context.clock.nowMs() - this.#openedAtMs <= gatheringMs;
-    const isFlapping = (peerId: string) =>
-      this.#context.peers.isFlapping(peerId, this.#context.clock.nowMs());
-    return { servers: this.#servers(), isFlapping, lifeOf: this.#lifeOf, nameOf: this.#nameOf, gathering };
+    const { peers, clock } = this.#context;
+    const gathering = clock.monotonicMs() - this.#openedAtMs <= limits.gatheringMs;
+    const isFlapping = (peerId: string) => peers.isFlapping(peerId);
+    const mayReturn = (peerId: string) => {
+      const peer = peers.get(peerId);
+      return peer ? peers.isExcused(peer) : gathering;
+    };
+    return { servers: this.#servers(), isFlapping, lifeOf: this.#lifeOf, nameOf: this.#nameOf, mayReturn };
   }
 
   /** Live peers that may serve; a leaving one still hosts what it has until its shards stand elsewhere. */
   #servers(): string[] {
-    const { peers, clock } = this.#context;
-    const nowMs = clock.nowMs();
+    const { peers } = this.#context;
     return peers
       .all()
       .filter(
@@ -166,7 +166,7 @@ export class DeploymentDesk {
           !isDraining(peer) &&
           peer.roles.some((role) => role === "worker" || role === "server"),
       )
-      .filter((peer) => peers.state(peer, nowMs) !== "dead")
+      .filter((peer) => peers.state(peer) !== "dead")
       .map(({ hello }) => hello.peerId);
   }
 

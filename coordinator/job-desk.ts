@@ -24,9 +24,6 @@ import { JobWorld } from "./job-world.ts";
 import { collections } from "./state.ts";
 import { vouchedReport } from "./vouched-report.ts";
 
-/** After its own start a coordinator takes nobody for dead for so long: agents look for it every five seconds. */
-const gatheringMs = 2 * limits.heartbeatTimeoutMs;
-
 /** A decision about the queue that lets agents go is followed by another one; the next look does what this leaves. */
 const queueRoundsMax = 4;
 
@@ -210,7 +207,7 @@ export class JobDesk {
 
   #watch(): { readonly watchedMs: number; readonly gathering: boolean } {
     const watchedMs = this.#context.clock.nowMs() - this.#startedAtMs;
-    return { watchedMs, gathering: watchedMs < gatheringMs };
+    return { watchedMs, gathering: watchedMs < limits.gatheringMs };
   }
 
   async #handle(jobId: string, event: JobEvent): Promise<void> {

@@ -19,13 +19,13 @@ interface Sight {
  * them takes an agent or lets one go.
  */
 export class JobWorld {
-  readonly #context: Pick<CoordinatorContext, "peers" | "clock">;
+  readonly #context: Pick<CoordinatorContext, "peers">;
   readonly #busy: () => ReadonlySet<string>;
   #isShared = false;
   #seen: Sight | undefined;
 
   /** @param busy who works for a job */
-  constructor(context: Pick<CoordinatorContext, "peers" | "clock">, busy: () => ReadonlySet<string>) {
+  constructor(context: Pick<CoordinatorContext, "peers">, busy: () => ReadonlySet<string>) {
     this.#context = context;
     this.#busy = busy;
   }
@@ -63,19 +63,18 @@ export class JobWorld {
   }
 
   #look(): Sight {
-    const { peers, clock } = this.#context;
-    const nowMs = clock.nowMs();
+    const { peers } = this.#context;
     const busy = this.#busy();
     const facts = new Map<string, PeerFact>();
     const agents: QueueAgent[] = [];
     for (const peer of peers.all()) {
       const { peerId, name, incarnation, capabilities } = peer.hello;
-      const state = peers.state(peer, nowMs);
+      const state = peers.state(peer);
       const isWorker = peer.roles.includes("worker");
       const eligible = isWorker && state === "alive" && !busy.has(peerId);
       const connected = state !== "left" && state !== "dead";
-      const silentMs = nowMs - peer.lastSeenMs;
-      const flapping = peers.isFlapping(peerId, nowMs);
+      const silentMs = peers.silentMs(peer);
+      const flapping = peers.isFlapping(peerId);
       const leaving = isDraining(peer);
       facts.set(peerId, { peerId, name, incarnation, connected, silentMs, leaving, eligible, flapping });
       if (isWorker && connected && !leaving)

@@ -24,14 +24,14 @@ export class MembershipDesk {
    * @throws RingfoldError TOKEN_INVALID | TOKEN_EXPIRED | NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY
    */
   async join(request: JoinRequest, from: string): Promise<JoinResponse> {
-    const { peers, clock, store, term, changed } = this.#context;
+    const { peers, store, term, changed } = this.#context;
     const { hello } = request;
     const known = this.#stateOf(from);
     checkHello(hello, from, known.presence);
     const { roles, membership } = known.member ?? (await this.#certify(request, from));
     await this.#decide(from, { kind: "joined", hello, from, roles, certificate: membership });
     const member = collections.members.read(store, from)!;
-    peers.admit(hello, roles, clock.nowMs(), member.drainedAtMs !== null);
+    peers.admit(hello, roles, member.drainedAtMs !== null);
     changed();
     return {
       membership: member.membership,
@@ -47,22 +47,21 @@ export class MembershipDesk {
     const isKnown = peers.get(from) !== undefined;
     if (from !== hello.peerId || (!isKnown && !network.connectedPeers().includes(from))) return;
     const { publicJwk } = this.#credentials.authority;
-    const nowMs = clock.nowMs();
-    const { roles } = await this.#notary.verifyMembership(publicJwk, membership, from, nowMs);
+    const { roles } = await this.#notary.verifyMembership(publicJwk, membership, from, clock.nowMs());
     if (!isKnown) {
       // A member of an earlier coordinator that has not noticed the change: its socket was replaced, never closed.
       await this.#decide(from, { kind: "heard", hello, from, roles, certificate: membership });
       const drained = this.#stateOf(from).member?.drainedAtMs ?? null;
-      peers.admit(hello, roles, nowMs, drained !== null);
+      peers.admit(hello, roles, drained !== null);
     }
-    if (!peers.hear(presence, clock.nowMs())) return;
+    if (!peers.hear(presence)) return;
     holders.hear(from, presence.holdings);
     changed();
   }
 
   async socketChanged(peerId: string, connected: boolean): Promise<void> {
-    const { peers, clock, changed } = this.#context;
-    if (!peers.setConnected(peerId, connected, clock.nowMs())) return;
+    const { peers, changed } = this.#context;
+    if (!peers.setConnected(peerId, connected)) return;
     if (!connected) await this.#decide(peerId, { kind: "disconnected" });
     changed();
   }
@@ -89,6 +88,16 @@ export class MembershipDesk {
     this.#context.changed();
   }
 
+  /** Who lives: what the silence of members says, or its end. One entry in the log for all that one look finds. */
+  async judge(): Promise<void> {
+    const { peers, decisions, changed } = this.#context;
+    const judgement = peers.look();
+    const { decision } = judgement;
+    if (decision) await decisions.commit({ who: { kind: "coordinator" }, ...decision, isNews: true }, []);
+    peers.adopt(judgement);
+    if (judgement.isChanged) changed();
+  }
+
   /** Whether there was anything to decide; when this resolves, it is durable. */
   async #decide(peerId: string, event: MemberEvent): Promise<boolean> {
     const { clock, decisions, peers } = this.#context;
@@ -104,13 +113,13 @@ export class MembershipDesk {
   }
 
   #stateOf(peerId: string): MemberState {
-    const { peers, clock, store } = this.#context;
+    const { peers, store } = this.#context;
     const peer = peers.get(peerId);
     return {
       member: collections.members.read(store, peerId),
       presence: peer && {
         ...peer,
-        isAlive: ["alive", "draining"].includes(peers.state(peer, clock.nowMs())),
+        isAlive: ["alive", "draining"].includes(peers.state(peer)),
       },
     };
   }

@@ -37,13 +37,12 @@ type Own = "peerId" | "release" | "term" | "closed" | "peers" | "view" | "onChan
 export function createOperations(modules: OperationModules): Omit<Coordinator, Own> {
   const { context, queue, requests, lookAround, membership, jobs, quotas, sweeps } = modules;
   const { deployments, datasets, versions, logs, mayGo } = modules;
-  const { clock } = context;
   return {
     drainPeer: (peerId, drained, reason) =>
       queue.run(async () => {
         await membership.drain(peerId, drained, reason);
         await lookAround();
-        const peer = context.peers.view(context.peers.get(peerId)!, clock.nowMs());
+        const peer = context.peers.view(context.peers.get(peerId)!);
         return { peer, released: mayGo(peerId) };
       }),
     jobs: () => jobs.views(),

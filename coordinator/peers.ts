@@ -3,7 +3,11 @@ import { limits } from "../protocol/limits.ts";
 import type { PeerView } from "../protocol/messages/api.ts";
 import type { MeasuredLink } from "../protocol/messages/link.ts";
 import type { Hello, Presence } from "../protocol/messages/membership.ts";
+import type { Clock } from "../protocol/ports.ts";
+import { Attention } from "./attention.ts";
 import { lostAgain, type Steadiness, settled, steady } from "./decide/flapping.ts";
+import { decideHealth, type Health, isSilent, mostAreSilent, noHealth } from "./decide/health.ts";
+import type { Sighting } from "./decide/sighting.ts";
 import { Rhythm } from "./decide/suspicion.ts";
 
 /** A peer as the coordinator sees it: what it said at joining, what it gossips, whether its socket stands. */
@@ -17,7 +21,12 @@ export interface Peer {
   /** An operator has taken it out of service. */
   drained: boolean;
   left: boolean;
+  /** Its socket closed in a silence of most peers: perhaps it was we who gave it up. */
+  givenUp: boolean;
+  /** For people. */
   lastSeenMs: number;
+  /** By the attention of this coordinator. */
+  heardMs: number;
   sequence: number;
   load: Presence["load"];
   links: readonly MeasuredLink[];
@@ -27,12 +36,25 @@ export interface Peer {
 export const isDraining = ({ leaving, drained }: Pick<Peer, "leaving" | "drained">): boolean =>
   leaving || drained;
 
+/** What one look has found; to be told, and then to be adopted. */
+export type Judgement = ReturnType<typeof decideHealth> & { readonly atMs: number };
+
 /** The peer table: fed by joins, presence and sockets; asked by the deciders. No I/O. */
 export class PeerTable {
+  readonly #clock: Pick<Clock, "nowMs" | "monotonicMs">;
+  readonly #attention: Attention;
+  #health: Health = noHealth;
+  /** Of the look that was adopted last. */
+  #judgedMs = 0;
   readonly #peers = new Map<string, Peer>();
   /** They outlive the lives of a peer: a restart makes it no steadier, and its link no better. */
   readonly #steadiness = new Map<string, Steadiness>();
   readonly #rhythms = new Map<string, Rhythm>();
+
+  constructor(clock: Pick<Clock, "nowMs" | "monotonicMs">) {
+    this.#clock = clock;
+    this.#attention = new Attention(clock);
+  }
 
   get(peerId: string): Peer | undefined {
     return this.#peers.get(peerId);
@@ -47,7 +69,7 @@ export class PeerTable {
   }
 
   /** A join: the first one, or the return of a peer after a restart or a lost connection. */
-  admit(hello: Hello, roles: readonly Role[], nowMs: number, drained = false): void {
+  admit(hello: Hello, roles: readonly Role[], drained = false): void {
     const known = this.#peers.get(hello.peerId);
     const sameLife = known?.hello.incarnation === hello.incarnation;
     if (!this.#rhythms.has(hello.peerId)) this.#rhythms.set(hello.peerId, new Rhythm());
@@ -59,7 +81,8 @@ export class PeerTable {
       leaving: sameLife ? known.leaving : false,
       drained,
       left: false,
-      lastSeenMs: nowMs,
+      givenUp: false,
+      ...this.#now(),
       sequence: sameLife ? known.sequence : -1,
       load: { cpu: 0, residentBytes: 0 },
       links: known?.links ?? [],
@@ -67,23 +90,24 @@ export class PeerTable {
   }
 
   /** Takes presence of an admitted peer; facts of an earlier life or out of order are dropped. Whether it was news. */
-  hear(presence: Presence, nowMs: number): boolean {
+  hear(presence: Presence): boolean {
     const peer = this.#peers.get(presence.hello.peerId);
     if (!peer || peer.left || peer.hello.incarnation !== presence.hello.incarnation) return false;
     if (presence.sequence <= peer.sequence) return false;
     peer.sequence = presence.sequence;
-    this.#rhythms.get(presence.hello.peerId)?.hear(presence.sequence, nowMs);
+    const heard = this.#now();
+    this.#rhythms.get(presence.hello.peerId)?.hear(presence.sequence, heard.heardMs);
     peer.hello = presence.hello;
     peer.load = presence.load;
     peer.links = presence.links;
-    peer.lastSeenMs = nowMs;
+    Object.assign(peer, heard);
     return true;
   }
 
   /** A request is a sign of life as good as presence. */
-  heardFrom(peerId: string, nowMs: number): void {
+  heardFrom(peerId: string): void {
     const peer = this.#peers.get(peerId);
-    if (peer) peer.lastSeenMs = nowMs;
+    if (peer) Object.assign(peer, this.#now());
   }
 
   /** A link as its sender measured it, else as its receiver did: probes run both ways. */
@@ -92,23 +116,28 @@ export class PeerTable {
     this.#peers.get(to)?.links.find(({ peerId }) => peerId === from);
 
   /** Whether anything changed. */
-  setConnected(peerId: string, connected: boolean, nowMs: number): boolean {
+  setConnected(peerId: string, connected: boolean): boolean {
     const peer = this.#peers.get(peerId);
     if (!peer || peer.connected === connected) return false;
-    peer.connected = connected;
-    if (connected) peer.lastSeenMs = nowMs;
-    else {
-      peer.parted = true;
-      if (!peer.left) this.#steadiness.set(peerId, lostAgain(this.#steadinessOf(peerId, nowMs), nowMs));
+    const isOurs = !connected && isSilent({ silentMs: this.silentMs(peer) }) && this.#isDeaf();
+    Object.assign(peer, { connected, givenUp: isOurs });
+    if (connected) {
+      Object.assign(peer, this.#now());
+      return true;
     }
+    peer.parted = true;
+    const nowMs = this.#attention.nowMs();
+    if (!peer.left && !isOurs)
+      this.#steadiness.set(peerId, lostAgain(this.#steadinessOf(peerId, nowMs), nowMs));
     return true;
   }
 
   /** Forgets peers that have been gone for long. @returns them */
-  sweep(nowMs: number): string[] {
+  sweep(): string[] {
     const forgotten: string[] = [];
     for (const [peerId, peer] of this.#peers) {
-      if (peer.connected || nowMs - peer.lastSeenMs < limits.peerForgetMs) continue;
+      const isGone = ["dead", "left"].includes(this.state(peer)) && !peer.connected;
+      if (!isGone || this.silentMs(peer) < limits.peerForgetMs) continue;
       this.#peers.delete(peerId);
       this.#steadiness.delete(peerId);
       this.#rhythms.delete(peerId);
@@ -117,39 +146,91 @@ export class PeerTable {
     return forgotten;
   }
 
-  /** A closed socket is a death at once. One that stands under a silent peer is half-open: doubt grows by the beat. */
-  state(peer: Peer, nowMs: number): PeerView["state"] {
+  /** Looks at all peers: what has changed of them by mere silence. Nothing of it holds before it is adopted. */
+  look(): Judgement {
+    this.#attention.attend();
+    const atMs = this.#attention.nowMs();
+    return { ...decideHealth(this.#health, this.#sightings(), atMs), atMs };
+  }
+
+  adopt({ health, atMs }: Judgement): void {
+    this.#health = health;
+    this.#judgedMs = atMs;
+  }
+
+  /**
+   * A closed socket is a death at once. Silence is judged once in a look; a sign of life since then counts more. Who is
+   * silent while most others are may be suspect without a socket: there the fault is likely ours.
+   */
+  state(peer: Peer): PeerView["state"] {
     if (peer.left) return "left";
-    const phi = this.#rhythms.get(peer.hello.peerId)?.phi(nowMs - peer.lastSeenMs) ?? 0;
-    if (!peer.connected || phi >= limits.deathPhi) return "dead";
-    if (phi >= limits.suspicionPhi) return "suspect";
+    if (!peer.connected && !peer.givenUp) return "dead";
+    const verdict = this.#verdict(peer);
+    if (verdict === "dead") return "dead";
+    if (verdict === "suspect" || !peer.connected) return "suspect";
     return isDraining(peer) ? "draining" : "alive";
   }
 
+  /** Whether its silence may be our own trouble: it may serve and train on meanwhile. */
+  isExcused(peer: Peer): boolean {
+    return this.#health.deafness !== null && this.state(peer) === "suspect";
+  }
+
+  /** Of the time in which this coordinator could hear it. */
+  silentMs({ heardMs }: Peer): number {
+    return this.#attention.nowMs() - heardMs;
+  }
+
   /** Whether it has come and gone too often lately to be the first choice. */
-  isFlapping(peerId: string, nowMs: number): boolean {
-    return this.#steadinessOf(peerId, nowMs).isFlapping;
+  isFlapping(peerId: string): boolean {
+    return this.#steadinessOf(peerId, this.#attention.nowMs()).isFlapping;
   }
 
   #steadinessOf(peerId: string, nowMs: number): Steadiness {
     return settled(this.#steadiness.get(peerId) ?? steady(nowMs), nowMs);
   }
 
-  /** Fit for work: connected, heard of lately, not saying goodbye. */
-  isLive(peer: Peer, nowMs: number): boolean {
-    return this.state(peer, nowMs) === "alive";
+  #verdict({ hello, heardMs }: Peer) {
+    const judged = this.#health.judged.get(hello.peerId);
+    const isPast = judged?.life !== hello.incarnation || heardMs >= this.#judgedMs;
+    return judged && !isPast ? judged.verdict : "alive";
   }
 
-  view(peer: Peer, nowMs: number): PeerView {
+  #isDeaf(): boolean {
+    return this.#health.deafness !== null || mostAreSilent(this.#health, this.#sightings());
+  }
+
+  #sightings(): Sighting[] {
+    return this.all()
+      .filter(({ left }) => !left)
+      .map((peer) => {
+        const { hello, connected, givenUp } = peer;
+        const { peerId, name, incarnation: life } = hello;
+        const silentMs = this.silentMs(peer);
+        const phi = this.#rhythms.get(peerId)?.phi(silentMs) ?? 0;
+        return { peerId, name, life, connected, closed: !connected && !givenUp, silentMs, phi };
+      });
+  }
+
+  #now(): Pick<Peer, "lastSeenMs" | "heardMs"> {
+    return { lastSeenMs: this.#clock.nowMs(), heardMs: this.#attention.nowMs() };
+  }
+
+  /** Fit for work: connected, heard of lately, not saying goodbye. */
+  isLive(peer: Peer): boolean {
+    return this.state(peer) === "alive";
+  }
+
+  view(peer: Peer): PeerView {
     const { peerId, name, release, addresses, gatewayUrl, capabilities } = peer.hello;
-    const state = this.state(peer, nowMs);
+    const state = this.state(peer);
     const { load, links, lastSeenMs } = peer;
     return {
       peerId,
       name,
       roles: [...peer.roles],
       state,
-      flapping: this.isFlapping(peerId, nowMs),
+      flapping: this.isFlapping(peerId),
       release,
       addresses,
       gatewayUrl,

@@ -84,10 +84,9 @@ export class ReplicationDesk {
 
   /** Workers that are there; also those on their way out, which still give what they hold. */
   #agents(): Holder[] {
-    const { peers, holders, clock } = this.#context;
-    const nowMs = clock.nowMs();
+    const { peers, holders } = this.#context;
     return peers.all().flatMap((peer) => {
-      const state = peers.state(peer, nowMs);
+      const state = peers.state(peer);
       if ((state !== "alive" && state !== "draining") || !peer.roles.includes("worker")) return [];
       const { peerId } = peer.hello;
       return [{ peerId, holds: holders.heldBy(peerId), isLeaving: state === "draining" }];

@@ -58,6 +58,12 @@ export const limits = {
   suspicionPhi: 8,
   /** and later it counts as dead although its socket stands. */
   deathPhi: 16,
+  /** Agents look for a coordinator that was away at most five seconds apart, on a busy machine ten: who has not come back until then may be dead. */
+  gatheringMs: 10_000,
+  /** Time that passes between two looks at the members counts as silence up to this: what is beyond was a pause of the coordinator's own. */
+  attentionMs: 2_000,
+  /** Members that one entry of the log names when many fall silent in one look. */
+  judgedTold: 20,
   /** A peer that is gone this long leaves the peer list of the dashboard. */
   peerForgetMs: 120_000,
 

@@ -6,14 +6,17 @@
 import type { z } from "zod";
 
 export interface Clock {
-  /** Milliseconds since the Unix epoch. */
+  /** Milliseconds since the Unix epoch: for what people read, and what is signed. It may be set while we run. */
   nowMs(): number;
+  /** Milliseconds since some moment of this process, never set: for silence, deadlines and intervals. */
+  monotonicMs(): number;
   /** Calls back once; the returned function cancels. */
   after(delayMs: number, callback: () => void): () => void;
 }
 
 export const systemClock: Clock = {
   nowMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
   after: (delayMs, callback) => {
     const timer = setTimeout(callback, delayMs);
     return () => clearTimeout(timer);

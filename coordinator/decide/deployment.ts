@@ -25,8 +25,8 @@ export interface DeploymentWorld {
   readonly lifeOf: (peerId: string) => string | undefined;
   /** For people. */
   readonly nameOf: (peerId: string) => string;
-  /** Soon after a restart of the coordinator: hosts that have not found their way back yet are not dead. */
-  readonly gathering: boolean;
+  /** Nothing says that it is dead: after a restart of the coordinator it has not come back yet, or we hear nobody. */
+  readonly mayReturn: (peerId: string) => boolean;
 }
 
 /** With the number of the version, whatever alias it was asked for by. */
@@ -171,8 +171,8 @@ function decideTick(
   };
 }
 
-const awaitsReturn = ({ shards }: DeploymentRecord, { gathering, lifeOf }: DeploymentWorld): boolean =>
-  gathering && shards.some(({ replicas }) => replicas.some(({ peerId }) => lifeOf(peerId) === undefined));
+const awaitsReturn = ({ shards }: DeploymentRecord, { mayReturn }: DeploymentWorld): boolean =>
+  shards.some(({ replicas }) => replicas.some(({ peerId }) => mayReturn(peerId)));
 
 /** Servers with the shards that they host already, in other deployments than `except`. */
 function hostsOf(

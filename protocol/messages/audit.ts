@@ -23,6 +23,20 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
   event("member-released", {}),
   event("member-drained", { detail: z.string() }),
   event("member-undrained", { detail: z.string() }),
+  /** What silence, or its end, says of members: those that one look has judged otherwise than the one before. */
+  event("members-judged", {
+    count: z.number().int().nonnegative(),
+    /** The first of them. */
+    members: z.array(
+      z.object({
+        peerId: peerIdSchema,
+        name: z.string(),
+        state: z.enum(["alive", "suspect", "dead"]),
+        silentMs: z.number(),
+        phi: z.number(),
+      }),
+    ),
+  }),
   event("job-submitted", { jobId: z.string() }),
   event("job-cancelled", { jobId: z.string() }),
   event("job-paused", { jobId: z.string() }),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { flippedBit, mutations, pausesAtReturn } from "./mutations.ts";
+import { believesSilence, flippedBit, mutations, pausesAtReturn } from "./mutations.ts";
 import { describeOutcome, runScenario } from "./scenario.ts";
 
 /**
@@ -33,7 +33,7 @@ test("a coordinator that dies and comes back is no reason to form a ring anew", 
   timeout: 120_000,
 }, async () => {
   for (let seed = 1; seed <= restartSeeds; seed++) {
-    const outcome = await runScenario({ seed, onlyRestarts: true });
+    const outcome = await runScenario({ seed, only: "restarts" });
     expect.soft(outcome.violation, describeOutcome(outcome)).toBeUndefined();
   }
 });
@@ -42,9 +42,30 @@ test("a planted bug is found: a trainer stops at a step boundary when the coordi
   timeout: 60_000,
 }, async () => {
   const found = await firstViolation((seed) =>
-    runScenario({ seed, onlyRestarts: true, mutation: pausesAtReturn }),
+    runScenario({ seed, only: "restarts", mutation: pausesAtReturn }),
   );
   expect(found).toMatch(pausesAtReturn.shows);
+});
+
+/** A coordinator that took all for dead that it did not hear showed at the first. */
+const cutSeeds = 40;
+
+test("a coordinator that is cut off from all others is no reason to form a ring anew", {
+  timeout: 120_000,
+}, async () => {
+  for (let seed = 1; seed <= cutSeeds; seed++) {
+    const outcome = await runScenario({ seed, only: "cuts" });
+    expect.soft(outcome.violation, describeOutcome(outcome)).toBeUndefined();
+  }
+});
+
+test("a planted bug is found: a coordinator takes all for dead that it does not hear", {
+  timeout: 60_000,
+}, async () => {
+  const found = await firstViolation((seed) =>
+    runScenario({ seed, only: "cuts", mutation: believesSilence }),
+  );
+  expect(found).toMatch(believesSilence.shows);
 });
 
 test.each([3, 11, 42])("seed %i replays to the last event", async (seed) => {

@@ -3,6 +3,8 @@ import type { Clock } from "../../protocol/ports.ts";
 /** Time that moves only when told. */
 export class FakeClock implements Clock {
   #nowMs: number;
+  /** By how much the wall clock was set since the beginning. */
+  #setMs = 0;
   #timers: { readonly atMs: number; readonly callback: () => void }[] = [];
 
   constructor(startMs = 1_000_000) {
@@ -10,7 +12,21 @@ export class FakeClock implements Clock {
   }
 
   nowMs(): number {
+    return this.#nowMs + this.#setMs;
+  }
+
+  monotonicMs(): number {
     return this.#nowMs;
+  }
+
+  /** Somebody sets the wall clock. */
+  set(byMs: number): void {
+    this.#setMs += byMs;
+  }
+
+  /** The process stands still: time passes, and its timers run late. */
+  stall(durationMs: number): void {
+    this.#nowMs += durationMs;
   }
 
   after(delayMs: number, callback: () => void): () => void {

@@ -74,6 +74,17 @@ export function drawRestarts(random: Randomness): ScheduledFault[] {
   });
 }
 
+/** The coordinator alone is cut off from all others, for moments and for minutes, and nothing else happens. */
+export function drawCuts(random: Randomness): ScheduledFault[] {
+  let atMs = random.skewed(0, 4_000);
+  return Array.from({ length: random.integer(1, 4) }, () => {
+    const forMs = random.skewed(500, random.pick([6_000, 25_000, 90_000]));
+    const scheduled = { atMs, fault: { kind: "isolate", machine: -1, planes: ["control"], forMs } } as const;
+    atMs += forMs + random.skewed(0, 12_000);
+    return scheduled;
+  });
+}
+
 function drawFault(random: Randomness, machineCount: number): Fault {
   const machine = random.integer(0, machineCount - 1);
   const shortMs = random.skewed(20, 6_000);

@@ -8,6 +8,7 @@ import { Sampler } from "../../agent/training/sampler.ts";
 import { Trainer } from "../../agent/training/trainer.ts";
 import { TrainerChild } from "../../agent/training/trainer-child.ts";
 import { trainingPoint } from "../../agent/training/training-state.ts";
+import { PeerTable } from "../../coordinator/peers.ts";
 import { VersionRegistry } from "../../coordinator/version-registry.ts";
 import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
 import type { Store } from "../../protocol/ports.ts";
@@ -97,7 +98,7 @@ export const flippedBit: Mutation = {
 /** Whatever generation it is in. */
 export const pausesAtReturn: Mutation = {
   name: "a trainer stops at a step boundary when the coordinator is back",
-  shows: /^a restart of the coordinator alone forms no generation/,
+  shows: /^a fault of the coordinator alone forms no generation/,
   plant: replacing(
     TrainerChild.prototype,
     "announce",
@@ -105,6 +106,21 @@ export const pausesAtReturn: Mutation = {
       function (this: TrainerChild) {
         original.call(this);
         for (let generation = 1; generation < 10; generation++) this.quiesce(generation, false);
+      },
+  ),
+};
+
+/** As if each were judged by its own silence alone. */
+export const believesSilence: Mutation = {
+  name: "a coordinator takes all for dead that it does not hear",
+  shows: /^a fault of the coordinator alone forms no generation/,
+  plant: replacing(
+    PeerTable.prototype,
+    "state",
+    (original) =>
+      function (this: PeerTable, peer) {
+        const isLong = this.silentMs(peer) > 9_000 || !peer.connected;
+        return isLong && !peer.left ? "dead" : original.call(this, peer);
       },
   ),
 };

@@ -3,7 +3,7 @@ import type { JobView } from "../../protocol/messages/api.ts";
 import { checkLeaks, checkLog, isClean, JobAudit } from "./checks/audit.ts";
 import { Cluster } from "./cluster/cluster.ts";
 import { Drive, guarded } from "./drive.ts";
-import { drawFaults, drawRestarts, type ScheduledFault } from "./faults.ts";
+import { drawCuts, drawFaults, drawRestarts, type ScheduledFault } from "./faults.ts";
 import type { Mutation } from "./mutations.ts";
 import type { Randomness } from "./world/randomness.ts";
 import { World } from "./world/world.ts";
@@ -14,8 +14,8 @@ export interface ScenarioOptions {
   readonly keepsLines?: boolean;
   /** The model is cut into stages. */
   readonly isStaged?: boolean;
-  /** Nothing happens but that the coordinator dies, or ends, and comes back. */
-  readonly onlyRestarts?: boolean;
+  /** Nothing happens but that the coordinator dies, or ends, and comes back; or that it is cut off from all others. */
+  readonly only?: keyof typeof drawsOfCoordinator;
   /** A bug to plant. */
   readonly mutation?: Mutation;
 }
@@ -47,6 +47,8 @@ const cleanUpBoundMs = 15_000;
 /** So that a coordinator may be away for long while a ring trains. */
 const slowComputeMs = { min: 100, max: 1_200 } as const;
 
+const drawsOfCoordinator = { restarts: drawRestarts, cuts: drawCuts } as const;
+
 /** One seed: a cluster, a job, a schedule of faults; then calm, in which the job must come to its end. */
 export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
   const world = new World({
@@ -55,13 +57,13 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
   });
   const machineCount = world.random.integer(2, 5);
   const spec = (options.isStaged ? drawStagedSpec : drawSpec)(world.random, machineCount);
-  const draw = options.mutation?.faults ?? (options.onlyRestarts ? drawRestarts : drawFaults);
+  const draw = options.mutation?.faults ?? (options.only ? drawsOfCoordinator[options.only] : drawFaults);
   const faults = draw(world.random.fork(), machineCount);
   const cluster = new Cluster(world, {
     ...{ machineCount, mutation: options.mutation },
-    ...(options.onlyRestarts ? { computeMs: slowComputeMs } : {}),
+    ...(options.only ? { computeMs: slowComputeMs } : {}),
   });
-  cluster.witness.expectsSteadyRings = options.onlyRestarts ?? false;
+  cluster.witness.expectsSteadyRings = options.only !== undefined;
   return guarded(world, options.mutation, async () => {
     const job = await follow(cluster, spec, faults);
     return {
@@ -77,8 +79,7 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
   });
 }
 
-const whatOf = ({ isStaged, onlyRestarts }: ScenarioOptions): string =>
-  isStaged ? "stages" : onlyRestarts ? "restarts" : "cluster";
+const whatOf = ({ isStaged, only }: ScenarioOptions): string => (isStaged ? "stages" : (only ?? "cluster"));
 
 async function follow(
   cluster: Cluster,

@@ -5,7 +5,7 @@ import { describeOutcome, runScenario, type ScenarioOptions } from "./scenario.t
 /**
  * Long runs of the simulator: `npm run simulate -- --seeds 10000`, `npm run simulate -- --seed 42 --trace`; with `--what stages` of
  * models that are trained by layers, with `--what restarts` of a coordinator that dies again and again while nothing else happens, with
- * `--what election` of several coordinators. Exits with 1 when a property did not hold.
+ * `--what cuts` of one that is cut off from all others, with `--what election` of several coordinators. Exits with 1 when a property did not hold.
  */
 const { values } = parseArgs({
   options: {
@@ -30,7 +30,7 @@ interface Run {
 }
 
 const runOfCluster =
-  (story: Pick<ScenarioOptions, "isStaged" | "onlyRestarts">) =>
+  (story: Pick<ScenarioOptions, "isStaged" | "only">) =>
   async (seed: number): Promise<Run> => {
     const outcome = await runScenario({ seed, keepsLines: values.trace, ...story });
     const { generations, commits, events, durationMs } = outcome;
@@ -41,7 +41,8 @@ let slowestTurnMs = 0;
 const runs: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
   cluster: runOfCluster({}),
   stages: runOfCluster({ isStaged: true }),
-  restarts: runOfCluster({ onlyRestarts: true }),
+  restarts: runOfCluster({ only: "restarts" }),
+  cuts: runOfCluster({ only: "cuts" }),
   election: async (seed) => {
     const outcome = await runElection({ seed, keepsLines: values.trace });
     const { turns, acknowledged, leaderlessMs } = outcome;

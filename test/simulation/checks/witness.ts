@@ -183,7 +183,7 @@ export class Witness {
     const known = new Set(previous.ranks.map(({ peerId }) => peerId));
     if (plan.ranks.every(({ peerId }) => known.has(peerId)))
       this.#world.violate(
-        "a restart of the coordinator alone forms no generation",
+        "a fault of the coordinator alone forms no generation",
         `${plan.jobId} g${plan.generation}: ${plan.reason}`,
       );
   }

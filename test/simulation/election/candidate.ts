@@ -189,6 +189,10 @@ class Process implements Clock {
     return this.life.nowMs();
   }
 
+  monotonicMs(): number {
+    return this.life.monotonicMs();
+  }
+
   after(delayMs: number, callback: () => void): () => void {
     let cancelled = false;
     const cancel = this.life.after(delayMs, () =>

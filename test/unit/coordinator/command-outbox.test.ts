@@ -29,8 +29,8 @@ function open() {
   };
   agent.handle(quiesceJob, ({ generation }) => answer(`quiesce ${generation}`));
   agent.handle(stopJob, () => answer("stop"));
-  const peers = new PeerTable();
-  peers.admit(exampleHello(1), ["worker"], clock.nowMs());
+  const peers = new PeerTable(clock);
+  peers.admit(exampleHello(1), ["worker"]);
   return {
     clock,
     peers,
@@ -74,7 +74,7 @@ test("a new life of the agent is not told what the old one was", async () => {
   answers.push(new RingfoldError("OVERLOADED", "later"));
   outbox.push(to, quiesce(1));
   await clock.advance(0);
-  peers.admit({ ...exampleHello(1), incarnation: "another" }, ["worker"], clock.nowMs());
+  peers.admit({ ...exampleHello(1), incarnation: "another" }, ["worker"]);
   await clock.advance(10_000);
   expect(told).toEqual(["quiesce 1"]);
 });

@@ -18,12 +18,12 @@ const [first, second] = [1, 2].map(memoryPeerId) as [string, string];
 function bench(texts: readonly string[]) {
   const cluster = new MemoryCluster();
   const network = cluster.open(memoryPeerId(0));
-  const peers = new PeerTable();
+  const peers = new PeerTable(systemClock);
   const asked: { readonly peerId: string; readonly request: JobLogRequest }[] = [];
   for (const [i, text] of texts.entries()) {
     const index = i + 1;
     const hello = exampleHello(index);
-    peers.admit({ ...hello, capabilities: { ...hello.capabilities, scripts: true } }, ["worker"], 0);
+    peers.admit({ ...hello, capabilities: { ...hello.capabilities, scripts: true } }, ["worker"]);
     cluster.open(hello.peerId).handle(readJobLog, async (request) => {
       asked.push({ peerId: hello.peerId, request });
       const start = request.after < 0 ? text.length + request.after : request.after;
@@ -58,7 +58,7 @@ test("of a ring that runs only the ranks are asked again, and who is gone is nam
   const { next, isOver } = await desk.read(job, {});
   expect(isOver).toBe(false);
   asked.length = 0;
-  peers.setConnected(second, false, 0);
+  peers.setConnected(second, false);
   expect(await desk.read(job, { after: next })).toMatchObject({ unreachable: ["worker-2"], pieces: [] });
   expect(asked.map(({ peerId }) => peerId)).toEqual([first]);
 });

@@ -1,19 +1,35 @@
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { PeerTable } from "../../../coordinator/peers.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { Presence } from "../../../protocol/messages/membership.ts";
 import { exampleHello, examplePresence } from "../../fixtures/messages.ts";
+import { FakeClock } from "../../simulation/fake-clock.ts";
 
 const hello = exampleHello();
 const { peerId } = hello;
+let clock: FakeClock;
 let table: PeerTable;
 const peer = () => table.get(peerId)!;
 const presence = (changes: Partial<Presence> = {}): Presence => ({ ...examplePresence(), ...changes });
 
+/** Two others that are heard all the time, so that a silence is that of its peer. */
+const others = [2, 3];
+
 beforeEach(() => {
-  table = new PeerTable();
-  table.admit(hello, ["worker"], 0);
+  clock = new FakeClock(0);
+  table = new PeerTable(clock);
+  for (const index of [1, ...others]) table.admit(exampleHello(index), ["worker"]);
 });
+
+/** Time passes under the eyes of the coordinator, who hears `heard` each second. */
+function pass(durationMs: number, heard: readonly number[] = others): void {
+  for (let passedMs = 0; passedMs < durationMs; passedMs += 500) {
+    clock.stall(500);
+    if (clock.nowMs() % 1_000 === 0)
+      for (const index of heard) table.hear({ ...examplePresence(index), sequence: clock.nowMs() / 1_000 });
+    table.adopt(table.look());
+  }
+}
 
 test.each([
   { silentMs: 0, state: "alive", live: true },
@@ -21,111 +37,135 @@ test.each([
   { silentMs: 8_000, state: "suspect", live: false },
   { silentMs: 15_000, state: "dead", live: false },
 ])("a connected newcomer silent for $silentMs ms is $state", ({ silentMs, state, live }) => {
-  expect(table.state(peer(), silentMs)).toBe(state);
-  expect(table.isLive(peer(), silentMs)).toBe(live);
+  pass(silentMs);
+  expect(table.state(peer())).toBe(state);
+  expect(table.isLive(peer())).toBe(live);
 });
 
-/** Beats that arrive on the second, but for those that `isLost` names. @returns when the last one was heard */
-function beat(count: number, isLost: (sequence: number) => boolean): number {
-  let heardAtMs = 0;
+test("a sign of life is believed before the next look", () => {
+  pass(15_000);
+  table.heardFrom(peerId);
+  expect(table.state(peer())).toBe("alive");
+});
+
+/** Beats that arrive on the second, but for those that `isLost` names. */
+function beat(count: number, isLost: (sequence: number) => boolean): void {
   for (let sequence = 0; sequence < count; sequence++) {
-    if (isLost(sequence)) continue;
-    heardAtMs = sequence * limits.heartbeatIntervalMs;
-    table.hear(presence({ sequence }), heardAtMs);
+    pass(1_000);
+    if (!isLost(sequence)) table.hear(presence({ sequence }));
   }
-  return heardAtMs;
 }
 
 test("a link that loses nothing is believed soon, one that loses much is given time", () => {
-  const suspectAfterMs = (lastMs: number) => {
+  const suspectAfterMs = () => {
     let silentMs = 0;
-    while (table.state(peer(), lastMs + silentMs) === "alive") silentMs += 100;
+    for (; table.state(peer()) === "alive"; silentMs += 500) pass(500);
     return silentMs;
   };
-  const clean = suspectAfterMs(beat(200, () => false));
-  table = new PeerTable();
-  table.admit(hello, ["worker"], 0);
-  const lossy = suspectAfterMs(beat(200, (sequence) => sequence % 5 === 3));
-  expect(clean).toBeLessThan(5_000);
+  beat(200, () => false);
+  const clean = suspectAfterMs();
+  table.admit({ ...hello, incarnation: "other" }, ["worker"]);
+  for (let sequence = 0; sequence < 200; sequence++) {
+    pass(1_000);
+    if (sequence % 5 !== 3)
+      table.hear(presence({ hello: { ...hello, incarnation: "other" }, sequence: 1_000 + sequence }));
+  }
+  const lossy = suspectAfterMs();
+  expect(clean).toBeLessThan(5_500);
   expect(lossy).toBeGreaterThan(2 * clean);
 });
 
 test("who loses its connection again and again is flapping, and after some quiet minutes is not", () => {
-  const fall = (atMs: number) => {
-    table.setConnected(peerId, false, atMs);
-    table.admit({ ...hello, incarnation: `life-${atMs}` }, ["worker"], atMs + 1_000);
+  const fall = () => {
+    table.setConnected(peerId, false);
+    pass(1_000);
+    table.admit({ ...hello, incarnation: `life-${clock.nowMs()}` }, ["worker"]);
+    pass(2_000);
   };
-  fall(0);
-  fall(10_000);
-  expect(table.isFlapping(peerId, 12_000)).toBe(false); // two restarts are an upgrade
-  fall(20_000);
-  expect(table.isFlapping(peerId, 22_000)).toBe(true);
-  expect(table.view(peer(), 22_000)).toMatchObject({ state: "alive", flapping: true });
-  expect(table.isFlapping(peerId, 120_000)).toBe(true);
-  expect(table.isFlapping(peerId, 300_000)).toBe(false);
+  fall();
+  pass(7_000);
+  fall();
+  expect(table.isFlapping(peerId)).toBe(false); // two restarts are an upgrade
+  pass(7_000);
+  fall();
+  expect(table.isFlapping(peerId)).toBe(true);
+  expect(table.view(peer())).toMatchObject({ state: "alive", flapping: true });
+  pass(97_000);
+  expect(table.isFlapping(peerId)).toBe(true);
+  pass(180_000);
+  expect(table.isFlapping(peerId)).toBe(false);
 });
 
 test("a goodbye is no flap", () => {
   for (let life = 0; life < 5; life++) {
     peer().left = true;
-    table.setConnected(peerId, false, life);
-    table.admit({ ...hello, incarnation: `life-${life}` }, ["worker"], life);
+    table.setConnected(peerId, false);
+    table.admit({ ...hello, incarnation: `life-${life}` }, ["worker"]);
   }
-  expect(table.isFlapping(peerId, 5)).toBe(false);
+  expect(table.isFlapping(peerId)).toBe(false);
 });
 
 test("a closed socket is a death at once, and a new one a return", () => {
-  expect(table.setConnected(peerId, false, 1)).toBe(true);
-  expect(table.state(peer(), 1)).toBe("dead");
-  expect(table.setConnected(peerId, false, 2)).toBe(false);
-  expect(table.setConnected(peerId, true, 9_000)).toBe(true);
-  expect(table.state(peer(), 9_000)).toBe("alive");
+  expect(table.setConnected(peerId, false)).toBe(true);
+  expect(table.state(peer())).toBe("dead");
+  expect(table.setConnected(peerId, false)).toBe(false);
+  pass(9_000);
+  expect(table.state(peer())).toBe("dead");
+  expect(table.setConnected(peerId, true)).toBe(true);
+  expect(table.state(peer())).toBe("alive");
 });
 
 test("a leaver gets no more work, and has left once it is released", () => {
   peer().leaving = true;
-  expect(table.isLive(peer(), 0)).toBe(false);
-  expect(table.state(peer(), 0)).toBe("draining");
+  expect(table.isLive(peer())).toBe(false);
+  expect(table.state(peer())).toBe("draining");
   peer().left = true;
-  expect(table.state(peer(), 0)).toBe("left");
+  expect(table.state(peer())).toBe("left");
 });
 
 test("presence is taken in order, once", () => {
   const load = (cpu: number) => ({ cpu, residentBytes: 1 });
-  expect(table.hear(presence({ sequence: 3, load: load(3) }), 100)).toBe(true);
-  expect(table.hear(presence({ sequence: 3, load: load(4) }), 200)).toBe(false);
-  expect(table.hear(presence({ sequence: 2, load: load(5) }), 300)).toBe(false);
-  expect(peer()).toMatchObject({ load: load(3), lastSeenMs: 100 });
+  pass(1_000);
+  expect(table.hear(presence({ sequence: 3, load: load(3) }))).toBe(true);
+  pass(1_000);
+  expect(table.hear(presence({ sequence: 3, load: load(4) }))).toBe(false);
+  expect(table.hear(presence({ sequence: 2, load: load(5) }))).toBe(false);
+  expect(peer()).toMatchObject({ load: load(3), lastSeenMs: 1_000 });
 });
 
 test("presence of a stranger, of an earlier life, or after leaving is dropped", () => {
-  expect(table.hear(examplePresence(2), 1)).toBe(false);
-  expect(table.hear(presence({ hello: { ...hello, incarnation: "before" } }), 1)).toBe(false);
+  expect(table.hear(examplePresence(4))).toBe(false);
+  expect(table.hear(presence({ hello: { ...hello, incarnation: "before" } }))).toBe(false);
   peer().left = true;
-  expect(table.hear(presence({ sequence: 9 }), 1)).toBe(false);
+  expect(table.hear(presence({ sequence: 9 }))).toBe(false);
 });
 
 test("a return in the same life keeps the sequence and the wish to leave; a new life starts anew", () => {
-  table.hear(presence({ sequence: 7 }), 1);
+  table.hear(presence({ sequence: 7 }));
   peer().leaving = true;
-  table.admit(hello, ["worker"], 2);
+  table.admit(hello, ["worker"]);
   expect(peer()).toMatchObject({ sequence: 7, leaving: true });
-  table.admit({ ...hello, incarnation: "second" }, ["worker"], 3);
+  table.admit({ ...hello, incarnation: "second" }, ["worker"]);
   expect(peer()).toMatchObject({ sequence: -1, leaving: false, connected: true });
 });
 
 test("who is gone for long is forgotten; who is connected never is", () => {
-  table.admit(exampleHello(2), ["worker"], 0);
-  table.setConnected(peerId, false, 0);
-  expect(table.sweep(limits.peerForgetMs - 1)).toEqual([]);
-  expect(table.sweep(limits.peerForgetMs)).toEqual([peerId]);
-  expect(table.all().map((known) => known.hello.peerId)).toEqual([exampleHello(2).peerId]);
+  table.setConnected(peerId, false);
+  pass(limits.peerForgetMs - 500, [2]);
+  expect(table.sweep()).toEqual([]);
+  pass(500, [2]);
+  expect(table.sweep()).toEqual([peerId]);
+  expect(table.all().map((known) => known.hello.peerId)).toEqual(
+    others.map((index) => exampleHello(index).peerId),
+  );
 });
 
 test("the view carries what people see, and nothing else", () => {
-  table.hear(presence(), 5);
+  clock.stall(5);
+  table.hear(presence());
+  clock.stall(1);
   const { peerId: _id, name, release, addresses, gatewayUrl, capabilities } = hello;
-  expect(table.view(peer(), 6)).toEqual({
+  expect(table.view(peer())).toEqual({
     ...{ peerId, name, release, addresses, gatewayUrl, capabilities },
     roles: ["worker"],
     state: "alive",
@@ -133,5 +173,65 @@ test("the view carries what people see, and nothing else", () => {
     load: presence().load,
     links: presence().links,
     lastSeenMs: 5,
+  });
+});
+
+describe("a coordinator that hears nobody", () => {
+  const states = () => table.all().map((each) => table.state(each));
+  const everybody = [1, 2, 3];
+
+  test("takes it for its own trouble, whatever becomes of its sockets, for as long as that lasts", () => {
+    pass(60_000, everybody);
+    pass(5_000, []);
+    table.setConnected(peerId, false);
+    pass(600_000, []);
+    expect(states()).toEqual(["suspect", "suspect", "suspect"]);
+    expect(table.isExcused(peer())).toBe(true);
+    expect(table.sweep()).toEqual([]);
+    expect(table.isFlapping(peerId)).toBe(false);
+  });
+
+  test("waits some time for all when it hears the first again, and then no longer", () => {
+    pass(60_000, everybody);
+    pass(60_000, []);
+    pass(9_000, [2, 3]);
+    expect(states()).toEqual(["suspect", "alive", "alive"]);
+    pass(5_000, [2, 3]);
+    expect(states()).toEqual(["dead", "alive", "alive"]);
+  });
+
+  test("gives a majority up that stays silent while others are heard", () => {
+    pass(60_000, everybody);
+    pass(25_000, [3]);
+    expect(states()).toEqual(["suspect", "suspect", "alive"]);
+    pass(15_000, [3]);
+    expect(states()).toEqual(["dead", "dead", "alive"]);
+  });
+
+  test("knows a death that was told before from a silence that is its own", () => {
+    pass(60_000, everybody);
+    table.setConnected(peerId, false);
+    pass(60_000, [2, 3]);
+    pass(60_000, []);
+    expect(states()).toEqual(["dead", "suspect", "suspect"]);
+    pass(60_000, [2]);
+    expect(states()).toEqual(["dead", "alive", "dead"]);
+  });
+
+  test("does not believe a socket that closes before anybody is suspected, when nobody is heard", () => {
+    pass(60_000, everybody);
+    pass(3_500, []);
+    table.setConnected(peerId, false);
+    expect(table.state(peer())).toBe("suspect");
+  });
+
+  test("counts no silence in which it did not listen: a pause of its machine kills nobody", () => {
+    pass(60_000, everybody);
+    clock.stall(3_600_000);
+    expect(states()).toEqual(["alive", "alive", "alive"]);
+    table.adopt(table.look());
+    expect(states()).toEqual(["alive", "alive", "alive"]);
+    pass(60_000, everybody);
+    expect(states()).toEqual(["alive", "alive", "alive"]);
   });
 });

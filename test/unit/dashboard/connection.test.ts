@@ -7,6 +7,7 @@ function world() {
   let timers: { atMs: number; callback: () => void }[] = [];
   const clock = {
     nowMs: () => nowMs,
+    monotonicMs: () => nowMs,
     after: (delayMs: number, callback: () => void) => {
       const timer = { atMs: nowMs + delayMs, callback };
       timers.push(timer);
