@@ -1,6 +1,7 @@
 import type { SignatureCheck } from "../protocol/attestation.ts";
 import type { Holders } from "../protocol/holdings.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
+import type { Apart } from "./apart.ts";
 import type { DecisionLog } from "./decision-log.ts";
 import type { PeerTable } from "./peers.ts";
 import type { VersionRegistry } from "./version-registry.ts";
@@ -20,6 +21,8 @@ export interface CoordinatorContext {
   readonly versions: VersionRegistry;
   readonly decisions: DecisionLog;
   readonly isSignedBy: SignatureCheck;
+  /** For what looks around: one part that fails holds up no other. */
+  readonly apart: Apart;
   /** Something that people see has changed. */
   readonly changed: () => void;
 }

@@ -7,6 +7,7 @@ import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
+import { Apart } from "./apart.ts";
 import { CheckpointGarbage } from "./checkpoint-garbage.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { type ClusterCredentials, type Notary, signatureNotary } from "./credentials.ts";
@@ -73,6 +74,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     versions: new VersionRegistry(store),
     decisions: new DecisionLog({ store, clock, log, term, ...modules.decisionLog }),
     isSignedBy: notary.isSignedBy,
+    apart: new Apart(log),
     changed: announceChange.call,
   };
   const membership = new MembershipDesk(context, credentials, notary);
@@ -85,6 +87,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     references: (name) =>
       new Map([
         ...deployments.served(name).map((version) => [version, "it is served"] as const),
+        ...sweeps.usedVersions(name),
         ...[...jobs.beginningWith(name)].map(([version, id]) => [version, `${id} begins with it`] as const),
       ]),
     job: (jobId) => jobs.find(jobId)?.spec,
@@ -123,11 +126,12 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       else if (error.code !== "CANCELLED") log.error({ err: error }, "A decision failed");
     });
   const lookAround = async () => {
-    await jobs.lookAround();
-    await sweeps.lookAround(); // after the jobs: trials take what no other job wants
-    await deployments.lookAround();
-    await garbage.lookAround(clock.nowMs());
-    replication.lookAround();
+    const { apart } = context;
+    await apart.run("jobs", () => jobs.lookAround());
+    await apart.run("sweeps", () => sweeps.lookAround()); // after the jobs: trials take what no other job wants
+    await apart.run("deployments", () => deployments.lookAround());
+    await apart.run("checkpoints", () => garbage.lookAround(clock.nowMs()));
+    await apart.run("replication", async () => replication.lookAround());
   };
 
   // After what is queued already: of a storm of joins or losses only the last one is looked at, and the others with it.

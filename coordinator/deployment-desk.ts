@@ -105,7 +105,10 @@ export class DeploymentDesk {
   async lookAround(): Promise<void> {
     for (const deployment of this.#deployments.keys()) {
       const event = { kind: "deployment-looked-at", deployment } as const;
-      await this.#handle({ kind: "tick", deployment }, { who: { kind: "coordinator" }, event });
+      const told = { who: { kind: "coordinator" }, event } as const;
+      await this.#context.apart.run(`deployment ${deployment}`, async () => {
+        await this.#handle({ kind: "tick", deployment }, told);
+      });
     }
     this.#sendTables();
   }

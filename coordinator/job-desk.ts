@@ -142,7 +142,7 @@ export class JobDesk {
   /** Time, membership or quotas have moved on: each job that is not over looks around, then all in the queue. */
   async lookAround(): Promise<void> {
     await this.#world.shared(async () => {
-      for (const job of this.#jobs.values()) if (!isOver(job)) await this.#handle(job.id, { kind: "tick" });
+      for (const job of this.#jobs.values()) if (!isOver(job)) await this.#attend(job.id, { kind: "tick" });
       this.#queue.factsChanged();
       await this.#serveQueue();
     });
@@ -200,9 +200,14 @@ export class JobDesk {
   async #serveQueue(): Promise<void> {
     for (let round = 0; this.#queue.isStale && round < queueRoundsMax; round++) {
       const { grants, returns } = this.#queue.decide();
-      for (const [jobId, given] of returns) await this.#handle(jobId, { kind: "reduced", ...given });
-      for (const [jobId, peerIds] of grants) await this.#handle(jobId, { kind: "granted", peerIds });
+      for (const [jobId, given] of returns) await this.#attend(jobId, { kind: "reduced", ...given });
+      for (const [jobId, peerIds] of grants) await this.#attend(jobId, { kind: "granted", peerIds });
     }
+  }
+
+  /** What nobody has asked for: that it fails is this job's matter alone. */
+  #attend(jobId: string, event: JobEvent): Promise<void> {
+    return this.#context.apart.run(jobId, () => this.#handle(jobId, event));
   }
 
   #watch(): { readonly watchedMs: number; readonly gathering: boolean } {

@@ -1,4 +1,4 @@
-import { RingfoldError } from "../protocol/errors.ts";
+import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
 import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import { rungsOf } from "../protocol/search.ts";
@@ -6,7 +6,13 @@ import { type SweepSpec, trialSpec } from "../protocol/sweep-spec.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { Decision } from "./decide/decision.ts";
 import { isOver, type JobRecord } from "./decide/job-record.ts";
-import { decideSweep, type SweepEffect, type SweepEvent, type TrialJob } from "./decide/sweep.ts";
+import {
+  decideSweep,
+  type RefusedTrial,
+  type SweepEffect,
+  type SweepEvent,
+  type TrialJob,
+} from "./decide/sweep.ts";
 import { isSweepOver, newSweep, type SweepRecord } from "./decide/sweep-record.ts";
 import type { JobDesk } from "./job-desk.ts";
 import { collections } from "./state.ts";
@@ -45,10 +51,11 @@ export class SweepDesk {
   /** @throws RingfoldError NOT_FOUND when there is no version that its trials would begin with */
   async submit(spec: SweepSpec): Promise<SweepView> {
     const { store, clock, versions } = this.#context;
-    const [name = "", version] = spec.job.from?.split("@") ?? [];
-    if (spec.job.from) versions.get(name, Number(version));
+    const base = spec.job.from === undefined ? undefined : versions.named(spec.job.from);
+    // An alias may move; what its trials begin with does not.
+    const from = base ? { from: `${base.manifest.name}@${base.version}` } : {};
     const number = (collections.counters.read(store, "sweep") ?? 0) + 1;
-    const sweep = newSweep(`sweep-${number}`, spec, clock.nowMs());
+    const sweep = newSweep(`sweep-${number}`, { ...spec, job: { ...spec.job, ...from } }, clock.nowMs());
     const event = { kind: "sweep-submitted", sweepId: sweep.id } as const;
     const { method, metric } = sweep.search;
     const rungs = rungsOf(sweep.search, sweep.job.epochs, sweep.trials.length).length;
@@ -74,7 +81,23 @@ export class SweepDesk {
   async lookAround(): Promise<void> {
     for (const sweep of this.#sweeps.values())
       if (!isSweepOver(sweep) || this.#unsettled.has(sweep.id))
-        await this.#handle(sweep.id, { kind: "tick" });
+        await this.#context.apart.run(sweep.id, () => this.#handle(sweep.id, { kind: "tick" }));
+  }
+
+  /** Versions of a name that a sweep still needs, by number: what its trials begin with, and what they came to. */
+  usedVersions(name: string): Map<number, string> {
+    const users = new Map<number, string>();
+    const note = (reference: string | null | undefined, why: string) => {
+      const [named, version] = reference?.split("@") ?? [];
+      if (named === name) users.set(Number(version), why);
+    };
+    for (const sweep of this.#sweeps.values()) {
+      if (isSweepOver(sweep)) continue;
+      note(sweep.job.from, `trials of ${sweep.id} begin with it`);
+      for (const { version, trial } of this.#jobs.trialsOf(sweep.id))
+        note(version, `it is trial ${trial!.number} of ${sweep.id}`);
+    }
+    return users;
   }
 
   async #handle(sweepId: string, event: SweepEvent): Promise<void> {
@@ -89,36 +112,49 @@ export class SweepDesk {
     const register = effects.find((effect) => effect.kind === "register");
     const version = register && this.#versionOf(record, register.version);
     if (version) record.version = `${record.job.name}@${version.record.version}`;
+    else if (register) record.reason += `; ${register.version} is not there any more to be registered`;
     const isChanged = JSON.stringify(before) !== JSON.stringify(record);
     if (isChanged) await this.#commit(record, toldOf(sweepId, event), news, version ? [version.write] : []);
     if (version) context.versions.commit(version.record);
-    for (const effect of effects) await this.#act(record, effect);
+    const refused: RefusedTrial[] = [];
+    for (const effect of effects) refused.push(...(await this.#act(record, effect)));
     this.#unsettled.delete(sweepId);
+    if (refused.length > 0) await this.#handle(sweepId, { kind: "refused", trials: refused });
   }
 
-  async #act(sweep: SweepRecord, effect: SweepEffect): Promise<void> {
+  /** @returns what cannot be done */
+  async #act(sweep: SweepRecord, effect: SweepEffect): Promise<RefusedTrial[]> {
     switch (effect.kind) {
       case "start": {
         const { parameters } = sweep.trials[effect.trial - 1]!;
         const trial = { sweep: sweep.id, number: effect.trial };
         const spec = trialSpec(sweep, effect.trial, parameters);
-        await this.#jobs.submit(spec, { trial, bound: effect.epochs });
-        return;
+        try {
+          await this.#jobs.submit(spec, { trial, bound: effect.epochs });
+        } catch (cause) {
+          const { rule, code, message } = toRingfoldError(cause);
+          if (rule.blame !== "caller" || rule.retryable) throw cause;
+          return [{ number: effect.trial, reason: `${code}: ${message}` }];
+        }
+        return [];
       }
       case "continue":
-        return this.#jobs.steerTrial(effect.jobId, { kind: "continue", epochs: effect.epochs });
+        await this.#jobs.steerTrial(effect.jobId, { kind: "continue", epochs: effect.epochs });
+        return [];
       case "stop":
-        return this.#jobs.steerTrial(effect.jobId, { kind: "stop", reason: effect.reason });
+        await this.#jobs.steerTrial(effect.jobId, { kind: "stop", reason: effect.reason });
+        return [];
       case "register":
-        return; // written with the decision
+        return []; // written with the decision
     }
   }
 
   /** The best trial's version once more, under the name that the sweep was given. */
   #versionOf({ job }: SweepRecord, reference: string) {
-    const [name = "", number] = reference.split("@");
-    const { manifest, attestation } = this.#context.versions.get(name, Number(number));
-    return this.#context.versions.prepare({ ...manifest, name: job.name }, attestation);
+    const { versions } = this.#context;
+    const best = versions.find(reference);
+    if (!best || best.removedAtMs !== null) return undefined;
+    return versions.prepare({ ...best.manifest, name: job.name }, best.attestation);
   }
 
   /** Durable before visible. */

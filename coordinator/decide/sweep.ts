@@ -19,7 +19,16 @@ import {
  *
  * Trials take agents that no other job wants: jobs look around before sweeps do.
  */
-export type SweepEvent = { readonly kind: "tick" } | { readonly kind: "cancel"; readonly reason: string };
+export type SweepEvent =
+  | { readonly kind: "tick" }
+  | { readonly kind: "cancel"; readonly reason: string }
+  /** The jobs of trials could not be submitted: what they would begin with is gone. */
+  | { readonly kind: "refused"; readonly trials: readonly RefusedTrial[] };
+
+export interface RefusedTrial {
+  readonly number: number;
+  readonly reason: string;
+}
 
 /** The job of a trial. */
 export interface TrialJob {
@@ -68,6 +77,7 @@ export function decideSweep(before: SweepRecord, event: SweepEvent, world: Sweep
   const news: string[] = [];
   if (event.kind === "cancel") cancel(sweep, event.reason, world.nowMs);
   if (!isSweepOver(sweep)) {
+    if (event.kind === "refused") for (const trial of event.trials) refuse(sweep, trial, news);
     observe(sweep, world, news);
     while (endRung(sweep, news)) {
       // A rung whose trials have all ended early is over as soon as it begins.
@@ -89,6 +99,13 @@ function cancel(sweep: SweepRecord, why: string, nowMs: number): void {
     if (!isTrialOver(trial))
       Object.assign(trial, { state: "cancelled", reason: `${sweep.id} was cancelled` });
   Object.assign(sweep, { state: "cancelled", reason, endedAtMs: nowMs });
+}
+
+function refuse(sweep: SweepRecord, { number, reason }: RefusedTrial, news: string[]): void {
+  const trial = sweep.trials.find((each) => each.number === number && each.state === "running");
+  if (!trial) return;
+  Object.assign(trial, { state: "failed", reason });
+  news.push(`trial ${number} failed: ${reason}`);
 }
 
 /** What the jobs of running trials have come to. */

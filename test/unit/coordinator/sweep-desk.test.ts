@@ -3,6 +3,7 @@ import { recordedState, replayLog } from "../../../coordinator/decision-log.ts";
 import { sweepSpecSchema } from "../../../protocol/sweep-spec.ts";
 import { type BenchWorker, CoordinatorBench, trainThrough } from "../../fixtures/coordinator-bench.ts";
 import { digestOf, exampleSpec } from "../../fixtures/messages.ts";
+import { SweepBench } from "../../fixtures/sweep-bench.ts";
 import { openMemoryStore } from "../../simulation/memory-store.ts";
 
 const { workers: _, ...job } = exampleSpec();
@@ -91,6 +92,48 @@ test("cancelled, it ends its trials and leaves other jobs alone", async () => {
   await bench.coordinator.cancelSweep("sweep-1");
   await bench.clock.advance(lookAroundMs);
   expect(bench.coordinator.view().jobs.map(({ state }) => state)).toEqual(["preparing", "cancelled"]);
+});
+
+test("a sweep from an alias begins with the version that it pointed to, which stays while trials need it", async () => {
+  const { bench, workers } = await lab(1);
+  const worker = workers[0]!;
+  await bench.coordinator.submitJob(exampleSpec({ workers: { min: 1, max: 1, spares: 0 } }));
+  await trainThrough(worker, "job-1");
+  await bench.coordinator.moveAlias("digits", "production", { version: 1 });
+  const search = { method: "grid", space: values(1, 2) };
+  await bench.coordinator.submitSweep(
+    sweepSpecSchema.parse({ ...job, epochs: 4, from: "digits@production", search }),
+  );
+  expect(bench.coordinator.job("job-2").spec.from).toBe("digits@1");
+  await bench.coordinator.removeAlias("digits", "production");
+  await bench.coordinator.steerJob("job-2", "cancel");
+  await expect(bench.coordinator.removeVersion("digits", 1)).rejects.toMatchObject({
+    code: "CONFLICT",
+    message: expect.stringContaining("begin"),
+  });
+  await bench.coordinator.cancelSweep("sweep-1");
+  await bench.clock.advance(lookAroundMs);
+  await bench.coordinator.removeVersion("digits", 1);
+});
+
+test("what the best trial came to cannot be pruned before it is registered", async () => {
+  const { bench, workers } = await lab(1);
+  await bench.coordinator.submitSweep(sweepOf({ method: "grid", space: values(1, 2) }));
+  await trainThrough(workers[0]!, "job-1");
+  await expect(bench.coordinator.removeVersion("digits-trial-1", 1)).rejects.toMatchObject({
+    message: expect.stringContaining("trial 1 of sweep-1"),
+  });
+});
+
+test("a trial that cannot be submitted fails with the reason, and the others go on", async () => {
+  const bench = new SweepBench({ method: "grid", space: values(1, 2) }, 2);
+  bench.tick(false);
+  bench.decide({ kind: "refused", trials: [{ number: 1, reason: "NOT_FOUND: digits@1 was removed" }] });
+  expect(bench.sweep.trials).toMatchObject([
+    { state: "failed", reason: "NOT_FOUND: digits@1 was removed" },
+    { state: "running" },
+  ]);
+  expect(bench.news).toContain("trial 1 failed: NOT_FOUND: digits@1 was removed");
 });
 
 test("a sweep from a version that is not there is refused, and leaves nothing", async () => {
