@@ -20,7 +20,7 @@ export function openDeadline(
 ): Deadline {
   const { timeoutMs, what, parent } = options;
   const controller = new AbortController();
-  const endsAtMs = clock.nowMs() + timeoutMs;
+  const endsAtMs = clock.monotonicMs() + timeoutMs;
   const followParent = () => controller.abort(parent.reason);
   if (parent.aborted) followParent();
   else parent.addEventListener("abort", followParent, { once: true });
@@ -33,7 +33,7 @@ export function openDeadline(
   );
   return {
     signal: controller.signal,
-    remainingMs: () => Math.max(0, endsAtMs - clock.nowMs()),
+    remainingMs: () => Math.max(0, endsAtMs - clock.monotonicMs()),
     release: () => {
       cancelTimer();
       parent.removeEventListener("abort", followParent);

@@ -64,7 +64,7 @@ export class CommandOutbox {
       (waiting, i) => i < inFlight || !command.replaces.includes(waiting.command.protocol),
     );
     const incarnation = peers.get(to.peerId)?.hello.incarnation;
-    kept.push({ command, incarnation, sinceMs: clock.nowMs() });
+    kept.push({ command, incarnation, sinceMs: clock.monotonicMs() });
     if (kept.length > waitingMax) kept.splice(inFlight, 1);
     lane.waiting.splice(0, lane.waiting.length, ...kept);
     void this.#send(lane);
@@ -116,7 +116,7 @@ export class CommandOutbox {
   #isDue({ peerId }: Lane, { incarnation, sinceMs }: Waiting): boolean {
     const { peers, clock } = this.#context;
     const peer = peers.get(peerId);
-    if (peer?.left || clock.nowMs() - sinceMs > limits.peerForgetMs) return false;
+    if (peer?.left || clock.monotonicMs() - sinceMs > limits.peerForgetMs) return false;
     return !peer || incarnation === undefined || peer.hello.incarnation === incarnation;
   }
 

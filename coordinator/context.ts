@@ -4,13 +4,17 @@ import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import type { Apart } from "./apart.ts";
 import type { DecisionLog } from "./decision-log.ts";
 import type { PeerTable } from "./peers.ts";
+import type { TermTime } from "./term-time.ts";
 import type { VersionRegistry } from "./version-registry.ts";
 
 /** What the desks of the coordinator share. */
 export interface CoordinatorContext {
   readonly network: ClusterNetwork;
   readonly store: Store;
+  /** What it shows is for people, and for what is signed. */
   readonly clock: Clock;
+  /** For waits that decisions depend on. */
+  readonly time: TermTime;
   readonly log: Log;
   /** Fences every command: it grew by one when this coordinator started. */
   readonly term: number;

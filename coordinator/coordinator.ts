@@ -28,6 +28,7 @@ import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { collections } from "./state.ts";
 import { SweepDesk } from "./sweep-desk.ts";
+import { TermTime } from "./term-time.ts";
 import { VersionDesk } from "./version-desk.ts";
 import { VersionRegistry } from "./version-registry.ts";
 
@@ -60,7 +61,7 @@ const changeIntervalMs = 250;
 export async function openCoordinator(modules: CoordinatorModules): Promise<Coordinator> {
   const { network, store, credentials, clock, log, release } = modules;
   const term = (collections.counters.read(store, "term") ?? 0) + 1;
-  const startedAtMs = clock.nowMs();
+  const time = new TermTime(clock);
   const closed = new AbortController();
   const listeners = new Set<() => void>();
   const announceChange = throttled(clock, changeIntervalMs, () => {
@@ -68,7 +69,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   });
   const notary = modules.notary ?? signatureNotary;
   const context: CoordinatorContext = {
-    ...{ network, store, clock, log, term, release },
+    ...{ network, store, clock, time, log, term, release },
     peers: new PeerTable(clock),
     holders: new Holders({ network, clock, log, changed: announceChange.call }),
     versions: new VersionRegistry(store),
@@ -205,7 +206,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       name: credentials.authority.clusterName,
       nowMs: clock.nowMs(),
       release,
-      coordinator: { peerId: network.peerId, term, startedAtMs },
+      coordinator: { peerId: network.peerId, term, startedAtMs: time.startedAtMs },
       peers: peerViews(),
       jobs: jobs.views(),
       versions: versions.views(),

@@ -31,11 +31,9 @@ export class DeploymentDesk {
   /** The table revision that each peer has confirmed, in this life of it. */
   readonly #confirmed = new Map<string, { readonly incarnation: string; readonly revision: number }>();
   readonly #sending = new Set<string>();
-  readonly #openedAtMs: number;
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
-    this.#openedAtMs = context.clock.monotonicMs();
     const records = collections.deployments.readAll(context.store);
     // What was ready before a restart still is: agents served on meanwhile.
     this.#deployments = new Map(records.map((record) => [record.deployment, record]));
@@ -147,8 +145,8 @@ export class DeploymentDesk {
   }
 
   #world(): DeploymentWorld {
-    const { peers, clock } = this.#context;
-    const gathering = clock.monotonicMs() - this.#openedAtMs <= limits.gatheringMs;
+    const { peers, time } = this.#context;
+    const gathering = time.sinceStartMs() <= limits.gatheringMs;
     const isFlapping = (peerId: string) => peers.isFlapping(peerId);
     const mayReturn = (peerId: string) => {
       const peer = peers.get(peerId);

@@ -12,6 +12,7 @@ import { decideJob, effectsInForce, type JobEffect, type JobEvent } from "./deci
 import { jobNews } from "./decide/job-news.ts";
 import { isOver, type JobRecord, newJob } from "./decide/job-record.ts";
 import { assertSteerable } from "./decide/job-steering.ts";
+import { takenOver } from "./decide/job-term.ts";
 import { stateToFetch } from "./decide/job-trial.ts";
 import type { QuotaRecord } from "./decide/queue-facts.ts";
 import { commandOfEffect } from "./job-commands.ts";
@@ -35,17 +36,17 @@ export class JobDesk {
   readonly #commands: CommandOutbox;
   readonly #world: JobWorld;
   readonly #queue: JobQueue;
-  readonly #startedAtMs: number;
 
   /** @param quotas by project */
   constructor(context: CoordinatorContext, quotas: () => ReadonlyMap<string, QuotaRecord>) {
     this.#context = context;
-    this.#startedAtMs = context.clock.nowMs();
     this.#commands = new CommandOutbox(context);
-    this.#jobs = new Map(collections.jobs.readAll(context.store).map((job) => [job.id, job]));
+    const { startedAtMs } = context.time;
+    const stored = collections.jobs.readAll(context.store);
+    this.#jobs = new Map(stored.map((job) => [job.id, isOver(job) ? job : takenOver(job, startedAtMs)]));
     this.#world = new JobWorld(context, () => new Set([...this.#jobs.values()].flatMap(workersOf)));
     const modules = { jobs: this.#jobs, world: this.#world, quotas, changed: context.changed };
-    this.#queue = new JobQueue({ ...modules, gathering: () => this.#watch().gathering });
+    this.#queue = new JobQueue({ ...modules, gathering: () => this.#isGathering() });
   }
 
   /** After a restart: what was decided before it may not have been told. */
@@ -210,21 +211,24 @@ export class JobDesk {
     return this.#context.apart.run(jobId, () => this.#handle(jobId, event));
   }
 
-  #watch(): { readonly watchedMs: number; readonly gathering: boolean } {
-    const watchedMs = this.#context.clock.nowMs() - this.#startedAtMs;
-    return { watchedMs, gathering: watchedMs < limits.gatheringMs };
+  #isGathering(): boolean {
+    return this.#context.time.sinceStartMs() < limits.gatheringMs;
   }
 
   async #handle(jobId: string, event: JobEvent): Promise<void> {
     const before = this.#get(jobId);
-    const nowMs = this.#context.clock.nowMs();
+    const { clock, time, peers: table } = this.#context;
+    const [nowMs, wallMs] = [time.nowMs(), clock.nowMs()];
     const peers = this.#world.peers();
-    const world = { peers, nowMs, ...this.#watch(), links: this.#context.peers.link };
+    const world = { peers, nowMs, wallMs, gathering: this.#isGathering(), links: table.link };
     const { record, effects } = decideJob(before, event, world);
     const { release } = this.#context;
     const registered = effects.some(({ kind }) => kind === "register");
     const version = registered
-      ? this.#context.versions.prepare(manifestOf(record, { release, nowMs }), record.result?.attestation)
+      ? this.#context.versions.prepare(
+          manifestOf(record, { release, nowMs: wallMs }),
+          record.result?.attestation,
+        )
       : undefined;
     if (version) record.version = `${version.record.manifest.name}@${version.record.version}`;
     await this.#commit(before, record, toldOf(jobId, event, this.#nameOf), version ? [version.write] : []);

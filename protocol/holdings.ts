@@ -100,7 +100,7 @@ export class Holders {
 
   /** Lists that are lacking, a few at a time; one that could not be had waits for a later beat. */
   #ask(): void {
-    const nowMs = this.#modules.clock.nowMs();
+    const nowMs = this.#modules.clock.monotonicMs();
     for (const [peerId, held] of this.#held) {
       if (this.#asking >= limits.listsAskedMax || this.#closed.signal.aborted) return;
       if (held.isAsked || nowMs - held.askedAtMs < limits.listAskAgainMs || this.#catchUp(peerId, held))

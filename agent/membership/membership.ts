@@ -74,7 +74,7 @@ export class Membership {
    */
   async join(signal: AbortSignal): Promise<void> {
     const { log, clock } = this.#modules;
-    const startedAtMs = clock.nowMs();
+    const startedAtMs = clock.monotonicMs();
     let lastError = new RingfoldError("COORDINATOR_UNREACHABLE", "not tried yet");
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
@@ -102,7 +102,7 @@ export class Membership {
 
   /** Our own last life may still count as alive, when the network ate the news of its closed sockets: it will fall silent. */
   #mayPass({ code }: RingfoldError, startedAtMs: number): boolean {
-    const waitedMs = this.#modules.clock.nowMs() - startedAtMs;
+    const waitedMs = this.#modules.clock.monotonicMs() - startedAtMs;
     return code === "DUPLICATE_IDENTITY" && waitedMs <= limits.heartbeatTimeoutMs;
   }
 

@@ -112,7 +112,7 @@ export class Predictor {
     const { clock, router, log } = this.#modules;
     const key = shardKey({ ...hop.placement, shardIndex: hop.shard.shardIndex });
     const failed = new Map<string, RingfoldError>();
-    const graceEndsAtMs = clock.nowMs() + limits.placementGraceMs;
+    const graceEndsAtMs = clock.monotonicMs() + limits.placementGraceMs;
     while (failed.size < limits.hopAttemptsMax) {
       const newerTable = this.#modules.table.changed();
       const untried = this.#replicas(hop, key).filter((peerId) => !failed.has(peerId));
@@ -122,13 +122,13 @@ export class Predictor {
         for (const [other, { code }] of failed) if (code === "NOT_FOUND") failed.delete(other);
         continue;
       }
-      const startedAtMs = clock.nowMs();
+      const startedAtMs = clock.monotonicMs();
       try {
         const isLast = untried.length === 1 || failed.size + 1 === limits.hopAttemptsMax;
         const { output, computeMs } = await router.track(peerId, key, () =>
           this.#attempt(hop, peerId, isLast),
         );
-        const latencyMs = clock.nowMs() - startedAtMs;
+        const latencyMs = clock.monotonicMs() - startedAtMs;
         const attempts = failed.size + 1;
         const { shardIndex } = hop.shard;
         return { output, trace: { shardIndex, peerId, attempts, latencyMs, computeMs } };
@@ -147,7 +147,7 @@ export class Predictor {
   /** Whether a newer table came before the grace ended. */
   async #comes(newerTable: Promise<void>, endsAtMs: number, { deadline }: Hop): Promise<boolean> {
     const { clock } = this.#modules;
-    const timeoutMs = Math.max(0, endsAtMs - clock.nowMs());
+    const timeoutMs = Math.max(0, endsAtMs - clock.monotonicMs());
     const grace = openDeadline({ timeoutMs, what: "a newer placement", parent: deadline.signal }, clock);
     try {
       await untilAborted(newerTable, grace.signal);

@@ -75,16 +75,16 @@ export class Router {
       latency: this.#latencies.get(`${peerId} ${shardKey}`) ?? null,
       asideUntilMs: this.#asideUntilMs.get(peerId) ?? 0,
     }));
-    return selectReplica(replicas, this.#clock.nowMs())?.peerId ?? null;
+    return selectReplica(replicas, this.#clock.monotonicMs())?.peerId ?? null;
   }
 
   /** Runs one request to a peer and learns from how it went. */
   async track<T>(peerId: string, shardKey: string, request: () => Promise<T>): Promise<T> {
-    const startedAtMs = this.#clock.nowMs();
+    const startedAtMs = this.#clock.monotonicMs();
     this.#inFlight.set(peerId, (this.#inFlight.get(peerId) ?? 0) + 1);
     try {
       const answer = await request();
-      this.#measured(`${peerId} ${shardKey}`, this.#clock.nowMs() - startedAtMs);
+      this.#measured(`${peerId} ${shardKey}`, this.#clock.monotonicMs() - startedAtMs);
       this.#asideUntilMs.delete(peerId);
       return answer;
     } finally {
@@ -96,7 +96,7 @@ export class Router {
 
   /** The peer failed just now, by a request or by a closed connection: others go first for a while. */
   putAside(peerId: string): void {
-    const nowMs = this.#clock.nowMs();
+    const nowMs = this.#clock.monotonicMs();
     for (const [other, untilMs] of this.#asideUntilMs) if (untilMs <= nowMs) this.#asideUntilMs.delete(other);
     this.#asideUntilMs.set(peerId, nowMs + coolDownMs);
   }
@@ -112,7 +112,7 @@ export class Router {
       before === undefined ? latencyMs : before.latencyMs + smoothing * (latencyMs - before.latencyMs);
     // Deleted first, so that the map stays in order of last use.
     this.#latencies.delete(estimateKey);
-    this.#latencies.set(estimateKey, { latencyMs: smoothed, measuredAtMs: this.#clock.nowMs() });
+    this.#latencies.set(estimateKey, { latencyMs: smoothed, measuredAtMs: this.#clock.monotonicMs() });
     const oldest = this.#latencies.keys().next();
     if (this.#latencies.size > estimatesMax && !oldest.done) this.#latencies.delete(oldest.value);
   }

@@ -55,14 +55,14 @@ export class ChunkWait {
   }
 
   async #bring(chunks: ChunksOfSet, index: number, signal: AbortSignal): Promise<void> {
-    const endsAtMs = this.#clock.nowMs() + limits.dataMissingMs;
+    const endsAtMs = this.#clock.monotonicMs() + limits.dataMissingMs;
     for (;;) {
       try {
         return await chunks.bring(index, signal);
       } catch (cause) {
         if (signal.aborted) throw abortError(signal);
         const isMissing = cause instanceof RingfoldError && cause.code === "ARTEFACT_MISSING";
-        if (!isMissing || this.#clock.nowMs() >= endsAtMs) throw cause;
+        if (!isMissing || this.#clock.monotonicMs() >= endsAtMs) throw cause;
       }
       const { promise, resolve } = Promise.withResolvers<void>();
       const cancelTimer = this.#clock.after(retryMs, resolve);

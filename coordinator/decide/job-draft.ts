@@ -19,11 +19,12 @@ export interface PeerFact {
 
 export interface JobWorld {
   readonly peers: ReadonlyMap<string, PeerFact>;
+  /** For waits: it runs evenly. */
   readonly nowMs: number;
+  /** For people: what clocks show; as `nowMs` unless told. */
+  readonly wallMs?: number;
   /** The coordinator has just started: a member that it does not know yet may be on its way back. */
   readonly gathering?: boolean;
-  /** How long this coordinator has been looking: it has missed nobody for longer. Unbounded unless told. */
-  readonly watchedMs?: number;
   /** Measured links between workers. */
   readonly links?: LinkLookup;
 }
@@ -76,6 +77,11 @@ export class JobDraft {
     return [...this.job.changes, ...newcomers.map(({ peerId }) => `${this.name(peerId)} joins`)];
   }
 
+  /** For people. */
+  get shownMs(): number {
+    return this.world.wallMs ?? this.world.nowMs;
+  }
+
   /** Since the current generation ended on its first rank; 0 while it runs. */
   interruptedMs(): number {
     return this.job.interruptedAtMs === null ? 0 : this.world.nowMs - this.job.interruptedAtMs;
@@ -92,7 +98,7 @@ export class JobDraft {
     const { job } = this;
     job.state = state;
     job.reason = reason;
-    job.endedAtMs = this.world.nowMs;
+    job.endedAtMs = this.shownMs;
     // A rank that was taken for dead may still be there.
     const peerIds = [...new Set([...Object.keys(job.members), ...job.peers])];
     if (peerIds.length > 0) this.effects.push({ kind: "stop", peerIds, reason });

@@ -125,11 +125,10 @@ function mustWait(draft: JobDraft, { start }: GenerationPlan): boolean {
 
 function adopt(draft: JobDraft, plan: GenerationPlan): void {
   const { job } = draft;
-  const { nowMs } = draft.world;
   job.plan = plan;
   if (plan.stages && plan.start.step === 0) job.beginnings = plan.stages.map(({ hash }) => hash);
   job.state = "running";
-  job.startedAtMs ??= nowMs;
+  job.startedAtMs ??= draft.shownMs;
   job.pauseRequested = false;
   job.changes = [];
   job.yielding = {};
@@ -148,7 +147,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
     ranks: plan.ranks.map(({ peerId }) => peerId),
     startStep: plan.start.step,
     reason: plan.reason,
-    startedAtMs: nowMs,
+    startedAtMs: draft.shownMs,
     recoveryMs: null,
     algorithm: plan.algorithm,
     predictedCommunicationMs: plan.predictedCommunicationMs,

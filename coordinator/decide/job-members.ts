@@ -42,15 +42,14 @@ export function dropLost(draft: JobDraft): void {
 
 /** Whether all who run the current generation have been gone for long: then no survivor will report its end. */
 function isAbandoned(draft: JobDraft): boolean {
-  const { nowMs, watchedMs = Number.POSITIVE_INFINITY } = draft.world;
+  const { nowMs } = draft.world;
   const running = Object.values(draft.job.members).filter(({ phase }) => phase === "running");
   return (
     running.length > 0 &&
     running.every(({ peerId, sinceMs }) => {
       const peer = draft.world.peers.get(peerId);
-      // Who has not come back to a coordinator that has just started trains on meanwhile.
-      const missedMs = Math.min(nowMs - sinceMs, watchedMs);
-      const silentMs = peer ? (peer.silentMs ?? 0) : missedMs;
+      // Who has not come back to a coordinator that has just started trains on meanwhile; `sinceMs` is of this term.
+      const silentMs = peer ? (peer.silentMs ?? 0) : nowMs - sinceMs;
       return !peer?.connected && silentMs > abandonedMs;
     })
   );

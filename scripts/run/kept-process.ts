@@ -30,16 +30,16 @@ export async function keepRunning(
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
   let running: Kept | undefined = first;
-  let startedAtMs = clock.nowMs();
+  let startedAtMs = clock.monotonicMs();
   let failure: unknown;
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, pauseMsMax)) {
     if (running) await Promise.race([running.ended, stopped]);
     if (signal.aborted) break;
-    if (clock.nowMs() - startedAtMs >= steadyMs) pauseMs = firstPauseMs;
+    if (clock.monotonicMs() - startedAtMs >= steadyMs) pauseMs = firstPauseMs;
     onEnded(pauseMs, failure);
     await pause(clock, pauseMs, signal).catch(() => undefined);
     if (signal.aborted) break;
-    startedAtMs = clock.nowMs();
+    startedAtMs = clock.monotonicMs();
     failure = undefined;
     running = await start().catch((cause: unknown) => {
       failure = cause;

@@ -158,7 +158,7 @@ export class ShardHost {
 
   /** One life of the process, from fork to exit. */
   async #live(): Promise<void> {
-    const startedAtMs = this.#clock.nowMs();
+    const startedAtMs = this.#clock.monotonicMs();
     const child = new ShardChild(this.#engine, this.#clock);
     this.#child = child;
     child.opened.then(
@@ -170,7 +170,7 @@ export class ShardHost {
     this.#child = null;
     this.#feed();
     if (this.#lifetime.signal.aborted) return;
-    if (this.#clock.nowMs() - startedAtMs > restartForgiveMs) this.#deathsInARow = 0;
+    if (this.#clock.monotonicMs() - startedAtMs > restartForgiveMs) this.#deathsInARow = 0;
     this.#deathsInARow += 1;
     for (const wanted of this.#wanted.values()) wanted.loaded = false;
     this.#queue.fail(error);

@@ -70,24 +70,21 @@ test("a ring of which nobody is left is formed anew from who comes", () => {
 
 test("a coordinator that has just started leaves a ring alone of which nobody has come back yet", () => {
   const bench = new JobBench({ workers: { min: 1, max: 2, spares: 0 } }).run(2);
-  bench.nowMs += 3_600_000;
-  bench.peers.clear();
-  bench.watch = { gathering: true, watchedMs: 500 };
-  expect(bench.tick()).toEqual([]);
+  bench.newTerm(bench.nowMs + 3_600_000).peers.clear();
+  bench.watch = { gathering: true };
+  expect(bench.tick(500)).toEqual([]);
   expect(bench.job).toMatchObject({ state: "running", interruptedAtMs: null });
   bench.peer(1).peer(2);
-  bench.watch = { gathering: false, watchedMs: 60_000 };
-  expect(bench.tick()).toEqual([]);
+  bench.watch = { gathering: false };
+  expect(bench.tick(60_000)).toEqual([]);
 });
 
 test("a ring of which nobody comes back to a coordinator that waits for long is formed anew", () => {
   const bench = new JobBench({ workers: { min: 1, max: 1, spares: 0 } }).run(1);
-  bench.peers.clear();
+  bench.newTerm(bench.nowMs + 3_600_000).peers.clear();
   bench.peer(2);
-  bench.watch = { gathering: false, watchedMs: limits.hopTimeoutMs };
-  expect(bench.tick(limits.hopTimeoutMs + 1)).toEqual([]);
-  bench.watch = { gathering: false, watchedMs: limits.hopTimeoutMs + 1 };
-  expect(effectsOf(bench.tick(), "prepare")).toEqual([{ kind: "prepare", peerId: memoryPeerId(2) }]);
+  expect(bench.tick(limits.hopTimeoutMs)).toEqual([]);
+  expect(effectsOf(bench.tick(1), "prepare")).toEqual([{ kind: "prepare", peerId: memoryPeerId(2) }]);
 });
 
 test("a ring that breaks again and again before its first step is formed ever more slowly", () => {
