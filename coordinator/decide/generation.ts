@@ -3,6 +3,7 @@ import { limits } from "../../protocol/limits.ts";
 import type { LinkCost } from "../../protocol/link-model.ts";
 import type { GenerationPlan, TrainingPoint } from "../../protocol/messages/job.ts";
 import { type Way, wayOf } from "./exchange.ts";
+import { leftOutText } from "./job-failures.ts";
 import type { JobRecord, Member } from "./job-record.ts";
 import { canFetchStages, planStages } from "./stages.ts";
 
@@ -36,7 +37,7 @@ export function computeQuorum(
     const missing = min - candidates.length;
     return {
       plan: null,
-      reason: `waits for ${missing} more worker${missing === 1 ? "" : "s"}: ${candidates.length} of ${min} present`,
+      reason: `waits for ${missing} more worker${missing === 1 ? "" : "s"}: ${candidates.length} of ${min} present${leftOutText(job)}`,
     };
   }
   const { resumeFrom } = job;

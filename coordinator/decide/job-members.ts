@@ -17,8 +17,6 @@ const grace = { leastMs: 2_000, steps: 4 } as const;
 const stalledMs = limits.prepareTimeoutMs;
 /** A ring of which nobody has been seen for this long is given up: as long as one rank waits for another. */
 const abandonedMs = limits.hopTimeoutMs;
-/** A trainer that died this often on one agent is not tried there again. */
-export const failuresMax = 3;
 
 /** Members whose agent is gone. A running one is only lost once the ring has felt it, or its agent lives anew. */
 export function dropLost(draft: JobDraft): void {

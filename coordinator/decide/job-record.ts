@@ -18,6 +18,7 @@ import {
 } from "../../protocol/messages/job.ts";
 import { modelDescriptionSchema } from "../../protocol/messages/model.ts";
 import { sweepIdSchema } from "../../protocol/messages/sweep.ts";
+import { failuresSchema } from "./job-failures.ts";
 
 /** What the coordinator knows of a job; persisted whole with each decision. */
 
@@ -132,7 +133,7 @@ export const jobRecordSchema = z.object({
   /** Ranks of the current generation whose parameters are not those of the majority: they heal in the next one. */
   diverged: z.array(z.string()).default([]),
   /** Trainers that failed by themselves, by peer. */
-  failures: z.record(z.string(), z.number().int()),
+  failures: failuresSchema,
   /** Generations from one start step that ended by a fault of one rank alone, by peer; absent where none did. */
   faults: z
     .record(z.string(), z.object({ step: z.number().int(), code: z.string(), count: z.number().int() }))

@@ -1,7 +1,7 @@
 import type { JobReport } from "../../protocol/messages/job.ts";
 import { compareCheckpoint, compareResult } from "./divergence.ts";
 import type { JobDraft } from "./job-draft.ts";
-import { failuresMax } from "./job-members.ts";
+import { noteFailure, noteTooSmall } from "./job-failures.ts";
 import type { Member } from "./job-record.ts";
 import { noteFault } from "./own-faults.ts";
 import { choseStages, noteMissing } from "./stages.ts";
@@ -62,7 +62,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       // A late stop may have hit the trainer that was prepared since: asked again, it speaks up or is started.
       if (isStopped(report)) return void draft.effects.push({ kind: "prepare", peerId: member.peerId });
       if (report.code === "MODEL_TOO_LARGE" && choseStages(job)) {
-        job.failures[member.peerId] = failuresMax; // the others can hold their stages
+        noteTooSmall(draft, member.peerId); // the others can hold their stages
         return draft.drop(member, `${draft.name(member.peerId)} has too little memory for a stage`);
       }
       if (report.fatal)
@@ -70,7 +70,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
           report,
           `${draft.name(report.suspect ?? member.peerId)}: ${report.code}: ${report.message}`,
         );
-      job.failures[member.peerId] = (job.failures[member.peerId] ?? 0) + 1;
+      noteFailure(draft, member.peerId);
       return draft.drop(member, `trainer of ${draft.name(member.peerId)} failed (${report.code})`);
     case "skipped":
       if (current) job.skipped = { step: report.step, message: report.message };

@@ -8,9 +8,15 @@ export function takenOver(job: JobRecord, nowMs: number): JobRecord {
   const members = Object.fromEntries(
     Object.entries(job.members).map(([peerId, member]) => [peerId, { ...member, sinceMs: nowMs }]),
   );
+  const failures = Object.fromEntries(
+    Object.entries(job.failures).map(([peerId, failure]) => [
+      peerId,
+      { ...failure, atMs: Math.min(failure.atMs, nowMs) },
+    ]),
+  );
   const { interruptedAtMs, recoveringSinceMs, result } = job;
   return {
-    ...{ ...job, members },
+    ...{ ...job, members, failures },
     interruptedAtMs: interruptedAtMs === null ? null : nowMs,
     recoveringSinceMs: recoveringSinceMs === null ? null : Math.min(recoveringSinceMs, nowMs),
     result: result && { ...result, atMs: nowMs },

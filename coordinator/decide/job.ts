@@ -1,6 +1,7 @@
 import type { SteerAction } from "../../protocol/messages/api.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
 import { JobDraft, type JobEffect, type JobWorld } from "./job-draft.ts";
+import { forgive } from "./job-failures.ts";
 import { advance } from "./job-generation.ts";
 import { arrange, dropLost, giveBack, recruit } from "./job-members.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
@@ -44,6 +45,7 @@ export function decideJob(
   const draft = new JobDraft(structuredClone(record), world);
   apply(draft, event);
   dropLost(draft);
+  forgive(draft);
   forgetLostState(draft);
   if (draft.job.hold && !draft.job.result) settleHold(draft);
   else if (draft.job.state !== "paused") {

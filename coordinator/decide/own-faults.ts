@@ -1,10 +1,13 @@
 import type { JobDraft } from "./job-draft.ts";
-import { failuresMax } from "./job-members.ts";
+import { barredFrom, noteFaulty } from "./job-failures.ts";
 import type { Member } from "./job-record.ts";
+
+/** At one start step. */
+const faultsMax = 3;
 
 /**
  * Ranks that end generations by themselves, through no peer: another ring would meet the same fault at the same step, and be
- * formed again for ever. A rank that has done so `failuresMax` times at one start step is left out, as one whose trainer
+ * formed again for ever. A rank that has done so `faultsMax` times at one start step is left out, as one whose trainer
  * failed; where a second one has come to that by the same fault, or nobody can go on without it, the job has failed.
  */
 export function noteFault(
@@ -18,13 +21,13 @@ export function noteFault(
   const before = job.faults?.[peerId];
   const count = before?.step === step ? before.count + 1 : 1;
   job.faults = { ...job.faults, [peerId]: { step, code: fault, count } };
-  if (count < failuresMax) return;
+  if (count < faultsMax) return;
   const name = draft.name(peerId);
   const isShared = Object.entries(job.faults).some(
     ([other, known]) =>
-      other !== peerId && known.code === fault && known.step === step && known.count >= failuresMax,
+      other !== peerId && known.code === fault && known.step === step && known.count >= faultsMax,
   );
-  job.failures[peerId] = failuresMax;
+  noteFaulty(draft, peerId);
   if (isShared || !canSpare(draft, member)) {
     const message = detail.replace(`${fault}: `, "");
     return draft.fail(
@@ -41,10 +44,10 @@ export function noteFault(
 function canSpare(draft: JobDraft, { peerId }: Member): boolean {
   const { job, world } = draft;
   const others = Object.keys(job.members).filter((other) => other !== peerId);
-  const barred = (other: string) => (job.failures[other] ?? 0) >= failuresMax;
+  const barred = new Set(barredFrom(job));
   const idle = [...world.peers.values()].filter(
     ({ eligible, connected, leaving, peerId: other }) =>
-      eligible && connected && !leaving && !barred(other) && job.members[other] === undefined,
+      eligible && connected && !leaving && !barred.has(other) && job.members[other] === undefined,
   );
   return others.some((other) => draft.planned(other)) && others.length + idle.length >= job.spec.workers.min;
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { nameSchema } from "../../protocol/ids.ts";
 import { type JobSpec, stageCountOf } from "../../protocol/job-spec.ts";
-import { failuresMax } from "./job-members.ts";
+import { barredFrom, leftOutText } from "./job-failures.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
 import { stateToFetch } from "./job-trial.ts";
 import { canFetchStages } from "./stages.ts";
@@ -45,6 +45,8 @@ export interface QueueJob {
   readonly needs: AgentNeeds;
   /** Agents on which its trainer failed too often. */
   readonly barred: readonly string[];
+  /** The same for people, after what the job waits for. */
+  readonly leftOut: string;
   /** Agents that have its state: they are asked first. */
   readonly holders: readonly string[];
   /** It begins only where one of the holders takes part; at this step. */
@@ -63,7 +65,7 @@ export type QuotaRecord = z.infer<typeof quotaRecordSchema>;
 /** What the queue sees of a job; undefined of one that is over. */
 export function queueJobOf(job: JobRecord): QueueJob | undefined {
   if (isOver(job)) return undefined;
-  const { spec, resumeFrom, failures } = job;
+  const { spec, resumeFrom } = job;
   const members = Object.keys(job.members);
   const canFetch = stateToFetch(job) !== undefined || canFetchStages(job, resumeFrom?.step ?? 0);
   const mustHold = resumeFrom !== null && !canFetch;
@@ -80,7 +82,8 @@ export function queueJobOf(job: JobRecord): QueueJob | undefined {
     gang: gangOf(spec),
     most: spec.workers.max + spec.workers.spares,
     needs: needsOf(spec),
-    barred: Object.keys(failures).filter((peerId) => failures[peerId]! >= failuresMax),
+    barred: barredFrom(job),
+    leftOut: leftOutText(job),
     holders: resumeFrom?.peers ?? [],
     fromStep: mustHold ? resumeFrom.step : null,
   };

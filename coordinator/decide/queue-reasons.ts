@@ -8,7 +8,14 @@ interface Ahead {
 /** What stands between a job and its beginning. */
 export type Obstacle =
   /** Even of agents that are busy there are not enough. */
-  | { readonly kind: "agents"; readonly present: number; readonly gang: number; readonly needs: AgentNeeds }
+  | {
+      readonly kind: "agents";
+      readonly present: number;
+      readonly gang: number;
+      readonly needs: AgentNeeds;
+      /** Who is there and left out, for people; else empty. */
+      readonly leftOut: string;
+    }
   /** Nobody who has the checkpoint that it goes on from is here. */
   | { readonly kind: "holder"; readonly step: number }
   | { readonly kind: "quota-too-small"; readonly quota: QuotaRecord; readonly gang: number }
@@ -36,10 +43,10 @@ export type Obstacle =
 export function obstacleText(obstacle: Obstacle): string {
   switch (obstacle.kind) {
     case "agents": {
-      const { present, gang, needs } = obstacle;
+      const { present, gang, needs, leftOut } = obstacle;
       if (needs.scripts && present === 0)
         return "waits: no agent allows scripts; their owners do with `ringfold agent --allow-torch`";
-      return `waits for ${workers(gang - present)}${needsText(needs, gang - present)}: ${present} of ${gang} present`;
+      return `waits for ${workers(gang - present)}${needsText(needs, gang - present)}: ${present} of ${gang} present${leftOut}`;
     }
     case "holder":
       return `waits for a worker that holds the checkpoint of step ${obstacle.step}`;

@@ -193,9 +193,9 @@ class QueueDraft {
 
   /** Why the cluster as it is has no place for the job, however long it waits. */
   #lack(job: QueueJob): Obstacle | undefined {
-    const { gang, needs, holders, fromStep } = job;
+    const { gang, needs, holders, fromStep, leftOut } = job;
     const present = this.#pool.presentCount(job);
-    if (present < gang) return { kind: "agents", present, gang, needs };
+    if (present < gang) return { kind: "agents", present, gang, needs, leftOut };
     if (fromStep === null || holders.some((peerId) => this.#pool.suits(needs, peerId))) return undefined;
     return { kind: "holder", step: fromStep };
   }

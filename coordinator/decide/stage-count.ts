@@ -1,5 +1,6 @@
 import type { JobDraft } from "./job-draft.ts";
-import { failuresMax, releaseLeavers } from "./job-members.ts";
+import { noteTooSmall } from "./job-failures.ts";
+import { releaseLeavers } from "./job-members.ts";
 import type { Member } from "./job-record.ts";
 import { mayHold } from "./stages.ts";
 
@@ -91,7 +92,7 @@ function begin(
   for (const member of members) {
     const stage = holders.get(member.peerId) ?? leastHeld(member, counts);
     if (stage === undefined) {
-      job.failures[member.peerId] = failuresMax;
+      noteTooSmall(draft, member.peerId);
       const reason = "has too little memory for a stage";
       draft.effects.push({ kind: "stop", peerIds: [member.peerId], reason });
       delete job.members[member.peerId];

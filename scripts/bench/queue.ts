@@ -23,7 +23,15 @@ const agents = (busy: number): QueueAgent[] =>
 const job = (number: number, members: readonly string[], gang: number): QueueJob => ({
   ...{ id: `job-${number}`, number, priority: number % 3, project: `team-${number % 20}`, isOpen: true },
   ...{ isUnderWay: members.length > 0, members, surplus: members.slice(gang), yielding: [] },
-  ...{ gang, most: 2 * gang, needs: { scripts: number % 4 === 0 }, barred: [], holders: [], fromStep: null },
+  ...{
+    gang,
+    most: 2 * gang,
+    needs: { scripts: number % 4 === 0 },
+    barred: [],
+    leftOut: "",
+    holders: [],
+    fromStep: null,
+  },
 });
 
 const alone = (number: number) => job(number, [agentId(number)], 1);

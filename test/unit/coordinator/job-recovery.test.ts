@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { jobRecordSchema } from "../../../coordinator/decide/job-record.ts";
 import { effectsOf, JobBench, pointAt } from "../../fixtures/job-bench.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 
@@ -50,8 +51,62 @@ describe("a death", () => {
       bench.ready(2, { point: pointAt(0) });
       bench.ended(1, 1);
     }
-    expect(bench.job.failures).toEqual({ [memoryPeerId(2)]: 3 });
+    expect(bench.job.failures[memoryPeerId(2)]).toMatchObject({ penalty: 3, barred: true });
     expect(bench.members).toEqual([1]);
+  });
+
+  test("an agent that is left out is named, and tried again after a while", () => {
+    const bench = new JobBench(workers(2, 2)).run(2);
+    const die = () => {
+      bench.failed(2);
+      bench.ended(1, 1);
+    };
+    die();
+    for (let again = 0; again < 2; again++) {
+      bench.ready(2, { point: pointAt(0) });
+      die();
+    }
+    expect(bench.job.reason).toBe(
+      "waits for 1 more worker: 1 of 2 present; worker-2 left out for a while: its trainers died again and again",
+    );
+    expect(effectsOf(bench.tick(7 * 60_000), "prepare")).toEqual([]);
+    expect(effectsOf(bench.tick(60_000), "prepare")).toEqual([{ kind: "prepare", peerId: memoryPeerId(2) }]);
+  });
+
+  test("an agent that is left out is tried again when it lives anew", () => {
+    const bench = new JobBench().run(2);
+    bench.ended(1, 1);
+    for (let death = 0; death < 3; death++) {
+      bench.failed(2);
+      bench.ready(2, { point: pointAt(0) });
+      bench.ended(1, 1);
+    }
+    expect(effectsOf(bench.tick(), "prepare")).toEqual([]);
+    bench.peer(2, { incarnation: "second" });
+    expect(effectsOf(bench.tick(), "prepare")).toEqual([{ kind: "prepare", peerId: memoryPeerId(2) }]);
+  });
+
+  test("whom a record of an earlier release leaves out is asked again", () => {
+    const bench = new JobBench().run(2);
+    bench.ended(1, 1);
+    const { job } = bench;
+    const failures = { [memoryPeerId(3)]: 3 };
+    bench.job = jobRecordSchema.parse({ ...structuredClone(job), failures });
+    bench.peer(3);
+    expect(effectsOf(bench.tick(), "prepare")).toEqual([{ kind: "prepare", peerId: memoryPeerId(3) }]);
+  });
+
+  test("trainers that die now and then, while the job gets on, leave nobody out", () => {
+    const bench = new JobBench().run(2);
+    for (let death = 1; death <= 12; death++) {
+      bench.nowMs += 60_000;
+      bench.checkpoint(1, death);
+      bench.failed(2);
+      bench.ended(1, death);
+      bench.ready(2, { point: pointAt(0) });
+      bench.ended(1, death);
+      expect(bench.members).toEqual([1, 2]);
+    }
   });
 
   test("too few survivors wait for a newcomer", () => {
