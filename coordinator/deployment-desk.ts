@@ -8,6 +8,7 @@ import type { StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { Decision } from "./decide/decision.ts";
 import {
+  type DeploymentDecision,
   type DeploymentEvent,
   type DeploymentWorld,
   type DeployOrder,
@@ -75,15 +76,16 @@ export class DeploymentDesk {
     const ranges = cutIntoShards(model.layers, request.shards);
     const deployment = (collections.counters.read(store, "deployment") ?? 0) + 1;
     const served = servedBy(version, deployment, clock.nowMs());
-    const decided = await this.#handle(
+    await this.#handle(
       { kind: "requested", deployment, name, request, ranges },
       { who: operator, event: { kind: "deployment-requested", name, ...request } },
-      [collections.counters.put("deployment", deployment), versions.write(served)],
+      ({ put }) =>
+        put.length > 0 ? [collections.counters.put("deployment", deployment), versions.write(served)] : [],
     );
-    if (decided) versions.commit(served);
-    return this.#view(
-      decided ? this.#deployments.get(deployment)! : findDeployment(this.#deployments, name, true)!,
-    );
+    if (this.#deployments.has(deployment)) versions.commit(served);
+    const wanted =
+      findDeployment(this.#deployments, name, false) ?? findDeployment(this.#deployments, name, true);
+    return this.#view(wanted!);
   }
 
   /** @throws RingfoldError NOT_FOUND */
@@ -104,9 +106,8 @@ export class DeploymentDesk {
     for (const deployment of this.#deployments.keys()) {
       const event = { kind: "deployment-looked-at", deployment } as const;
       const told = { who: { kind: "coordinator" }, event } as const;
-      await this.#context.apart.run(`deployment ${deployment}`, async () => {
-        await this.#handle({ kind: "tick", deployment }, told);
-      });
+      const look = () => this.#handle({ kind: "tick", deployment }, told);
+      await this.#context.apart.run(`deployment ${deployment}`, look);
     }
     this.#sendTables();
   }
@@ -122,26 +123,25 @@ export class DeploymentDesk {
     return dependsOn(this.#deployments, this.#servers(), peerId);
   }
 
-  /** Event in, pure decision, durable, then act. Whether there was anything to decide. */
+  /** Event in, pure decision, durable, then act. @param extra is written with it */
   async #handle(
     event: DeploymentEvent,
     told: Pick<Decision, "who" | "event">,
-    extra: readonly StoreWrite[] = [],
-  ): Promise<boolean> {
+    extra: (decision: DeploymentDecision) => readonly StoreWrite[] = () => [],
+  ): Promise<void> {
     const decision = decideDeployment(this.#deployments, event, this.#world());
-    if (!decision) return false;
+    if (!decision) return;
     const { put, removed, subject, reason } = decision;
     await this.#context.decisions.commit({ ...told, subject, reason, isNews: true }, [
       ...put.map((record) => collections.deployments.put(padded(record.deployment), record)),
       ...removed.map(({ deployment }) => collections.deployments.remove(padded(deployment))),
-      ...extra,
+      ...extra(decision),
     ]);
     for (const { deployment } of removed) this.#deployments.delete(deployment);
     for (const record of put) this.#deployments.set(record.deployment, record);
     this.#tableRevision++;
     this.#context.changed();
     this.#sendTables();
-    return true;
   }
 
   #world(): DeploymentWorld {

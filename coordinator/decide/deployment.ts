@@ -105,8 +105,15 @@ function decideRequest(
 ): DeploymentDecision | undefined {
   const { version, shards, replicas: replicaCount } = request;
   const live = findDeployment(deployments, name, true);
-  if (live?.version === version && live.shards.length === shards && live.replicaCount === replicaCount)
-    return undefined;
+  const pending = findDeployment(deployments, name, false);
+  const isThis = (record: DeploymentRecord | undefined): record is DeploymentRecord =>
+    record?.version === version && record.shards.length === shards && record.replicaCount === replicaCount;
+  // What was asked for last is what is wanted: asked for again, nothing changes.
+  if (isThis(pending ?? live)) return undefined;
+  if (pending && isThis(live)) {
+    const reason = `stays with ${name}@${version}; ${name}@${pending.version} is given up before it was ready`;
+    return { put: [], removed: [pending], subject: `deployment ${name}`, reason };
+  }
   const hosts = hostsOf(deployments, world);
   if (hosts.length < replicaCount) {
     throw new RingfoldError(
@@ -116,10 +123,9 @@ function decideRequest(
     );
   }
   const fresh = newDeployment({ deployment, name, version, replicaCount, live: live === undefined }, ranges);
-  const superseded = findDeployment(deployments, name, false);
   return {
     put: [decidePlacement(fresh, hosts)],
-    removed: superseded ? [superseded] : [],
+    removed: pending ? [pending] : [],
     subject: `deployment ${name}`,
     reason: `deploys ${name}@${version} as ${shards} shards x ${replicaCount} replicas`,
   };
