@@ -37,7 +37,11 @@ export const isDraining = ({ leaving, drained }: Pick<Peer, "leaving" | "drained
   leaving || drained;
 
 /** What one look has found; to be told, and then to be adopted. */
-export type Judgement = ReturnType<typeof decideHealth> & { readonly atMs: number };
+export type Judgement = ReturnType<typeof decideHealth> & {
+  readonly atMs: number;
+  /** Who comes and goes, as text. */
+  readonly flapping: string;
+};
 
 /** The peer table: fed by joins, presence and sockets; asked by the deciders. No I/O. */
 export class PeerTable {
@@ -46,6 +50,7 @@ export class PeerTable {
   #health: Health = noHealth;
   /** Of the look that was adopted last. */
   #judgedMs = 0;
+  #flapping = "";
   readonly #peers = new Map<string, Peer>();
   /** They outlive the lives of a peer: a restart makes it no steadier, and its link no better. */
   readonly #steadiness = new Map<string, Steadiness>();
@@ -146,16 +151,20 @@ export class PeerTable {
     return forgotten;
   }
 
-  /** Looks at all peers: what has changed of them by mere silence. Nothing of it holds before it is adopted. */
+  /** Looks at all peers: what has changed of them by time alone. Nothing of it holds before it is adopted. */
   look(): Judgement {
     this.#attention.attend();
     const atMs = this.#attention.nowMs();
-    return { ...decideHealth(this.#health, this.#sightings(), atMs), atMs };
+    const judgement = decideHealth(this.#health, this.#sightings(), atMs);
+    const flapping = [...this.#steadiness.keys()].filter((peerId) => this.isFlapping(peerId)).join();
+    const isChanged = judgement.isChanged || flapping !== this.#flapping;
+    return { ...judgement, atMs, flapping, isChanged };
   }
 
-  adopt({ health, atMs }: Judgement): void {
+  adopt({ health, atMs, flapping }: Judgement): void {
     this.#health = health;
     this.#judgedMs = atMs;
+    this.#flapping = flapping;
   }
 
   /**

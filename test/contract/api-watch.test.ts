@@ -79,6 +79,16 @@ test("what leaves the list is told by its key", async () => {
   await peers.leave();
 });
 
+test("what time alone changes is told: an agent falls silent, and nothing else happens", async () => {
+  const worker = await bench.worker(1);
+  const peers = await watch("/api/peers?state=alive");
+  await peers.next();
+  await bench.clock.advance(10_000);
+  await told();
+  expect(await peers.next()).toMatchObject({ event: "change", data: { put: [], removed: [worker.peerId] } });
+  await peers.leave();
+});
+
 test("what a filter does not let through is not told of, gone or not", async () => {
   const jobs = await watch("/api/jobs?name=a");
   expect((await jobs.next())!.data.items).toEqual([]);

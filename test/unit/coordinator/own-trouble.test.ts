@@ -68,7 +68,7 @@ test("who stays away when the others are heard again is replaced", async () => {
   const [one, two, three] = workers;
   await pass(15, [two, three]);
   const hosts = deployment().shards.flatMap(({ replicas }) => replicas.map(({ peerId }) => peerId));
-  expect(hosts.toSorted()).toEqual([two.peerId, three.peerId].toSorted());
+  expect(new Set(hosts)).toEqual(new Set([two.peerId, three.peerId]));
   expect(reasons().some((reason) => /worker-1 counts as dead: silent for 4\d\.\d s \(phi/.test(reason))).toBe(
     true,
   );

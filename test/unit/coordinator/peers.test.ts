@@ -92,8 +92,27 @@ test("who loses its connection again and again is flapping, and after some quiet
   expect(table.view(peer())).toMatchObject({ state: "alive", flapping: true });
   pass(97_000);
   expect(table.isFlapping(peerId)).toBe(true);
+  expect(table.look().isChanged).toBe(false);
   pass(180_000);
   expect(table.isFlapping(peerId)).toBe(false);
+});
+
+test("that a peer has calmed down is a change, though nothing happens", () => {
+  for (let life = 0; life < 4; life++) {
+    table.setConnected(peerId, false);
+    table.admit({ ...hello, incarnation: `life-${life}` }, ["worker"]);
+  }
+  pass(1_000);
+  expect(table.isFlapping(peerId)).toBe(true);
+  let changes = 0;
+  for (let second = 0; second < 300; second++) {
+    for (const index of [1, 2, 3]) table.heardFrom(exampleHello(index).peerId);
+    clock.stall(1_000);
+    const judgement = table.look();
+    if (judgement.isChanged) changes++;
+    table.adopt(judgement);
+  }
+  expect({ changes, isFlapping: table.isFlapping(peerId) }).toEqual({ changes: 1, isFlapping: false });
 });
 
 test("a goodbye is no flap", () => {
