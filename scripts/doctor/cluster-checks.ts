@@ -59,7 +59,9 @@ export function judgeIdentity(
   self: { readonly peerId: string; readonly hostname: string; readonly hosts: readonly string[] },
   peers: readonly PeerView[],
 ): Finding {
-  const namesake = peers.find(({ peerId, state }) => peerId === self.peerId && state === "alive");
+  // As the coordinator, which refuses a second life of these.
+  const isThere = ({ state }: PeerView) => state === "alive" || state === "draining";
+  const namesake = peers.find((peer) => peer.peerId === self.peerId && isThere(peer));
   if (!namesake) return ok("no agent that is alive uses this machine's identity");
   const hosts = namesake.addresses.flatMap((address) => /^\/ip4\/([0-9.]+)\//.exec(address)?.[1] ?? []);
   const isHere =

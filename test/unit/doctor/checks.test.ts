@@ -156,7 +156,9 @@ describe("what is judged of the cluster", () => {
     expect(judgeIdentity(self, [peer]).verdict).toBe("ok");
     expect(judgeIdentity({ ...self, hosts: ["10.0.0.8"] }, [peer]).verdict).toBe("fail");
     expect(judgeIdentity({ ...self, hostname: "another" }, [peer]).verdict).toBe("fail");
-    expect(judgeIdentity({ ...self, hosts: ["10.0.0.8"] }, [{ ...peer, state: "dead" }]).verdict).toBe("ok");
+    const elsewhere = { ...self, hosts: ["10.0.0.8"] };
+    expect(judgeIdentity(elsewhere, [{ ...peer, state: "draining" }]).verdict).toBe("fail");
+    expect(judgeIdentity(elsewhere, [{ ...peer, state: "dead" }]).verdict).toBe("ok");
   });
 
   test("an address translation is seen by what it changes", () => {
