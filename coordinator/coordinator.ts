@@ -2,7 +2,6 @@ import { issueToken } from "../protocol/credentials.ts";
 import { toRingfoldError } from "../protocol/errors.ts";
 import { Holders } from "../protocol/holdings.ts";
 import { limits } from "../protocol/limits.ts";
-import type { PeerView } from "../protocol/messages/api.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
@@ -192,7 +191,6 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     }),
   );
 
-  const peerViews = (): PeerView[] => context.peers.all().map((peer) => context.peers.view(peer));
   const operations = createOperations({
     ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
     ...{ deployments, datasets, versions, logs, mayGo },
@@ -200,14 +198,14 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   return {
     peerId: network.peerId,
     ...{ release, term, closed: closed.signal },
-    peers: peerViews,
+    peers: () => membership.views(),
     ...operations,
     view: () => ({
       name: credentials.authority.clusterName,
       nowMs: clock.nowMs(),
       release,
       coordinator: { peerId: network.peerId, term, startedAtMs: time.startedAtMs },
-      peers: peerViews(),
+      peers: membership.views(),
       jobs: jobs.views(),
       versions: versions.views(),
       deployments: deployments.views(),

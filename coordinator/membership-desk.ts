@@ -1,10 +1,18 @@
 import { RingfoldError } from "../protocol/errors.ts";
-import type { Role } from "../protocol/ids.ts";
+import { type Role, shortPeer } from "../protocol/ids.ts";
+import type { PeerView } from "../protocol/messages/api.ts";
 import type { Decider } from "../protocol/messages/audit.ts";
 import type { JoinRequest, JoinResponse, Presence } from "../protocol/messages/membership.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { ClusterCredentials, Notary } from "./credentials.ts";
-import { checkHello, decideMember, type MemberEvent, type MemberState } from "./decide/member.ts";
+import {
+  checkHello,
+  decideMember,
+  type MemberEvent,
+  type MemberRecord,
+  type MemberState,
+} from "./decide/member.ts";
+import { awayView, nameOf } from "./member-view.ts";
 import { collections } from "./state.ts";
 
 /** Who is a member, and how each one is: joins, presence, sockets, goodbyes. */
@@ -12,11 +20,30 @@ export class MembershipDesk {
   readonly #context: CoordinatorContext;
   readonly #credentials: ClusterCredentials;
   readonly #notary: Notary;
+  readonly #members: Map<string, MemberRecord>;
 
   constructor(context: CoordinatorContext, credentials: ClusterCredentials, notary: Notary) {
     this.#context = context;
     this.#credentials = credentials;
     this.#notary = notary;
+    const stored = collections.members.readAll(context.store);
+    this.#members = new Map(stored.map((member) => [member.peerId, member]));
+  }
+
+  /** Every member, present or not, and who is here though the store was restored from before it came. */
+  views(): PeerView[] {
+    const { peers } = this.#context;
+    const away = [...this.#members.values()].filter(({ peerId }) => !peers.get(peerId));
+    return [...peers.all().map((peer) => peers.view(peer)), ...away.map(awayView)];
+  }
+
+  /** @throws RingfoldError NOT_FOUND */
+  view(peerId: string): PeerView {
+    const { peers } = this.#context;
+    const [peer, member] = [peers.get(peerId), this.#members.get(peerId)];
+    if (peer) return peers.view(peer);
+    if (member) return awayView(member);
+    throw new RingfoldError("NOT_FOUND", `there is no agent ${peerId}`, { peer: peerId });
   }
 
   /**
@@ -75,10 +102,10 @@ export class MembershipDesk {
 
   /** Takes a machine out of service, or puts it back, whatever its agent does. @throws RingfoldError NOT_FOUND */
   async drain(peerId: string, drained: boolean, detail: string): Promise<void> {
+    this.view(peerId);
     const peer = this.#context.peers.get(peerId);
-    if (!peer) throw new RingfoldError("NOT_FOUND", `there is no agent ${peerId}`, { peer: peerId });
     if (!(await this.#decide(peerId, { kind: drained ? "drained" : "undrained", detail }))) return;
-    peer.drained = drained;
+    if (peer) peer.drained = drained;
     this.#context.changed();
   }
 
@@ -100,16 +127,22 @@ export class MembershipDesk {
 
   /** Whether there was anything to decide; when this resolves, it is durable. */
   async #decide(peerId: string, event: MemberEvent): Promise<boolean> {
-    const { clock, decisions, peers } = this.#context;
+    const { clock, decisions } = this.#context;
     const state = this.#stateOf(peerId);
     const decision = decideMember(state, event, clock.nowMs());
     if (!decision) return false;
-    const subject = "hello" in event ? event.hello.name : peers.get(peerId)!.hello.name;
+    const subject = "hello" in event ? event.hello.name : this.#nameOf(peerId);
     const { member, reason, event: told } = decision;
     const writes = member && member !== state.member ? [collections.members.put(peerId, member)] : [];
     const who = whoseWord(event, { peerId, name: subject });
     await decisions.commit({ who, subject, event: told, reason, isNews: true }, writes);
+    if (member) this.#members.set(peerId, member);
     return true;
+  }
+
+  #nameOf(peerId: string): string {
+    const member = this.#members.get(peerId);
+    return this.#context.peers.get(peerId)?.hello.name ?? (member ? nameOf(member) : shortPeer(peerId));
   }
 
   #stateOf(peerId: string): MemberState {

@@ -42,8 +42,7 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
       queue.run(async () => {
         await membership.drain(peerId, drained, reason);
         await lookAround();
-        const peer = context.peers.view(context.peers.get(peerId)!);
-        return { peer, released: mayGo(peerId) };
+        return { peer: membership.view(peerId), released: mayGo(peerId) };
       }),
     jobs: () => jobs.views(),
     versions: () => versions.views(),

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { peerIdSchema, type Role, roleSchema } from "../../protocol/ids.ts";
 import type { AuditEvent } from "../../protocol/messages/audit.ts";
-import { type Hello, protocolRange } from "../../protocol/messages/membership.ts";
+import { type Hello, helloSchema, protocolRange } from "../../protocol/messages/membership.ts";
 
 export const memberRecordSchema = z.object({
   peerId: peerIdSchema,
@@ -11,6 +11,9 @@ export const memberRecordSchema = z.object({
   admittedAtMs: z.number(),
   /** An operator has taken it out of service, through all of its lives, until one puts it back. */
   drainedAtMs: z.number().nullable().default(null),
+  /** What it said of itself when it began its last life, and when that was: it is shown while it is away. */
+  hello: helloSchema.nullable().default(null),
+  seenAtMs: z.number().nullable().default(null),
 });
 export type MemberRecord = z.infer<typeof memberRecordSchema>;
 
@@ -66,7 +69,8 @@ export function decideMember(
       if (presence?.hello.incarnation === event.hello.incarnation && member) return undefined;
       const { engine } = event.hello.capabilities;
       const { incarnation } = event.hello;
-      const kept = event.kind === "heard" ? member : (member ?? newMember(event, nowMs));
+      const known = event.kind === "heard" ? member : (member ?? newMember(event, nowMs));
+      const kept = known && { ...known, hello: event.hello, seenAtMs: nowMs };
       const how = event.kind === "heard" ? "is here" : presence ? "returned" : "joined";
       const told: AuditEvent =
         event.kind === "heard"
@@ -110,6 +114,8 @@ const newMember = (
   membership: certificate,
   admittedAtMs: nowMs,
   drainedAtMs: null,
+  hello: null,
+  seenAtMs: null,
 });
 
 /**

@@ -12,7 +12,7 @@ export function Peers({ peers, nowMs }: { peers: readonly Peer[]; nowMs: number 
     <Panel
       id="peers"
       title="Peers"
-      summary={countStates(peers, ["alive", "draining", "suspect", "dead", "left"])}
+      summary={countStates(peers, ["alive", "draining", "suspect", "dead", "left", "away"])}
     >
       {peers.length === 0 ? (
         <Empty command="ringfold agent --join TOKEN">
@@ -54,7 +54,7 @@ export function Peers({ peers, nowMs }: { peers: readonly Peer[]; nowMs: number 
 
 const PeerRow = ({ peer, nowMs }: { peer: Peer; nowMs: number }) => {
   const { capabilities, load } = peer;
-  const present = peer.state !== "dead" && peer.state !== "left";
+  const present = !["dead", "left", "away"].includes(peer.state);
   return (
     <tr
       data-testid="peer-row"

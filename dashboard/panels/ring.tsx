@@ -12,7 +12,7 @@ export function Ring({ job, peers }: { job: Job; peers: readonly Peer[] }) {
   const { ranks } = generation;
   const layout = layoutRing(ranks.length);
   const stateOf = (rank: number) => peers.find(({ peerId }) => peerId === ranks[rank])?.state ?? "dead";
-  const isPresent = (rank: number) => !["dead", "left"].includes(stateOf(rank));
+  const isPresent = (rank: number) => !["dead", "left", "away"].includes(stateOf(rank));
   // The ring of an ended job is a record: that its peers left since breaks nothing.
   const isWhole = (rank: number) => isEnded(job) || (isPresent(rank) && isPresent((rank + 1) % ranks.length));
   const missing = ranks.filter((_, rank) => !isPresent(rank)).length;

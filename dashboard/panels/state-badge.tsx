@@ -6,6 +6,7 @@ const tones: Readonly<Record<string, Tone>> = {
   suspect: "warn",
   dead: "bad",
   left: "neutral",
+  away: "neutral",
   // jobs
   waiting: "neutral",
   preparing: "busy",

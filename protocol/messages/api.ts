@@ -11,8 +11,11 @@ import { sweepIdSchema, sweepSummarySchema } from "./sweep.ts";
 
 /** What goes over the coordinator's HTTP API; protocol/api/routes.ts says on which route. */
 
-/** `draining` works on what it has and gets nothing new; `suspect` has been silent for longer than its link explains. */
-export const peerStateSchema = z.enum(["alive", "draining", "suspect", "dead", "left"]);
+/**
+ * `draining` works on what it has and gets nothing new; `suspect` has been silent for longer than its link explains; `away` is a
+ * member that has not been here for some minutes.
+ */
+export const peerStateSchema = z.enum(["alive", "draining", "suspect", "dead", "left", "away"]);
 
 export const peerViewSchema = z.object({
   peerId: peerIdSchema,

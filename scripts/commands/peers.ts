@@ -84,7 +84,10 @@ async function drain(
 /** @throws RingfoldError NOT_FOUND | USAGE when it may be several */
 async function findPeer(api: ApiClient, agent: string): Promise<PeerView> {
   const peers = await api.peers();
-  const found = peers.filter(({ name, peerId }) => name === agent || peerId.endsWith(agent));
+  const all = peers.filter(({ name, peerId }) => name === agent || peerId.endsWith(agent));
+  // A machine that was set up anew may have its old name.
+  const present = all.filter(({ state }) => state !== "away");
+  const found = present.length > 0 ? present : all;
   if (found.length > 1)
     throw new RingfoldError("USAGE", `${agent} may be ${found.length} agents: give more of the peer id`);
   if (found[0]) return found[0];

@@ -39,7 +39,7 @@ export function judgeClock(skewMs: number, uncertaintyMs: number): Finding {
 export function judgeReleases(own: string, coordinator: string, peers: readonly PeerView[]): Finding {
   const others = new Map<string, string[]>();
   for (const { name, state, release: theirs } of peers) {
-    if (state === "dead" || state === "left" || theirs === own) continue;
+    if (["dead", "left", "away"].includes(state) || theirs === own) continue;
     others.set(theirs, [...(others.get(theirs) ?? []), name]);
   }
   if (coordinator !== own) others.set(coordinator, ["the coordinator", ...(others.get(coordinator) ?? [])]);

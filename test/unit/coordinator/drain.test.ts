@@ -58,6 +58,28 @@ test("it holds through the next life of the agent and of the coordinator, until 
   expect(one.told).not.toEqual([]);
 });
 
+test("a member that is away is listed, and put back before it returns", async () => {
+  const [one, two, three] = workers as [BenchWorker, BenchWorker, BenchWorker];
+  await bench.coordinator.drainPeer(one.peerId, true, "new fans");
+  one.crash();
+  for (let second = 0; second < 130; second++) {
+    await bench.clock.advance(1_000);
+    for (const worker of [two, three]) await worker.beat();
+  }
+  expect(bench.coordinator.peers().map(({ name, state }) => ({ name, state }))).toEqual([
+    { name: "worker-2", state: "alive" },
+    { name: "worker-3", state: "alive" },
+    { name: "worker-1", state: "away" },
+  ]);
+  bench.crash();
+  await bench.start();
+  expect(bench.coordinator.peers().map(({ state }) => state)).toEqual(["away", "away", "away"]);
+  const { peer } = await bench.coordinator.drainPeer(one.peerId, false, "");
+  expect(peer).toMatchObject({ name: "worker-1", state: "away", capabilities: { engine: "cpu" } });
+  const again = await bench.worker(1);
+  expect(stateOf(again)).toBe("alive");
+});
+
 test("draining twice is one decision; who is not there is not found", async () => {
   const [one] = workers as [BenchWorker];
   await bench.coordinator.drainPeer(one.peerId, true, "");
