@@ -265,7 +265,7 @@ export class JobDesk {
     if (effect.kind === "register") return; // written with the decision
     const job = (peerId: string) => {
       const record = this.#get(jobId);
-      const { spec, base, bound, members } = record;
+      const { spec, base, bound, members, plan } = record;
       const state = stateToFetch(record);
       const stage = members[peerId]?.stage ?? null;
       return {
@@ -274,6 +274,7 @@ export class JobDesk {
         ...(bound === null ? {} : { bound }),
         ...(stage === null ? {} : { stage }),
         ...(state ? { state } : {}),
+        ...(plan ? { generation: plan.generation } : {}),
       };
     };
     const { peerIds, command } = commandOfEffect(effect, { term: this.#context.term, jobId, job });

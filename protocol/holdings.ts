@@ -17,7 +17,7 @@ interface Held {
 
 export interface HoldersModules {
   readonly network: Pick<ClusterNetwork, "request">;
-  readonly clock: Pick<Clock, "nowMs">;
+  readonly clock: Pick<Clock, "monotonicMs">;
   readonly log: Log;
   /** Who holds what has changed. */
   readonly changed?: () => void;

@@ -86,7 +86,7 @@ export async function openTorchSession(
         runner.start(plan);
       },
       quiesce: (generation, checkpoint) => runner.quiesce(generation, checkpoint),
-      announce: () => runner.announce(),
+      announce: (newest) => runner.announce(newest),
       close: async () => {
         await script.close(); // first: a generation that waits for a script that computes ends with it
         await runner.close();

@@ -26,8 +26,11 @@ export interface TrainerSession {
    * @param checkpoint writes one there, also when it has ended already
    */
   quiesce(generation: number, checkpoint: boolean): void;
-  /** Reports readiness: at once, or when the generation that is under way has ended. */
-  announce(): void;
+  /**
+   * Reports readiness: at once, or when the generation that is under way has ended.
+   * @param newest the newest generation that the coordinator has planned: one before it is over, whatever it has come to here
+   */
+  announce(newest?: number): void;
   close(): Promise<void>;
 }
 
@@ -101,7 +104,8 @@ export class GenerationRunner implements TrainerSession {
     else this.#current.cancel.abort(); // no step has begun, so this is a boundary
   }
 
-  announce(): void {
+  announce(newest = 0): void {
+    if (this.#current && this.#current.plan.generation < newest) this.#current.cancel.abort();
     this.#announceWhenIdle = this.#stage !== "idle";
     if (this.#announceWhenIdle) return;
     const { setup, send, host, trainer, engineName, facts } = this.#parts;

@@ -90,10 +90,10 @@ export class JobRunner {
 
   #listen(): void {
     const { network, fence, log } = this.#modules;
-    network.handle(prepareJob, async ({ term, jobId, spec, base, bound, stage, state }, { from }) => {
+    network.handle(prepareJob, async ({ term, jobId, spec, base, bound, stage, state, generation }, { from }) => {
       fence.check(term, from);
       const present = this.#trainers.get(jobId);
-      if (present?.isFor({ spec, stage })) present.announce();
+      if (present?.isFor({ spec, stage })) present.announce(generation);
       else {
         await this.#end(jobId); // it trained another part of the model
         log.info({ jobId, name: spec.name }, "Starting a trainer");

@@ -74,8 +74,9 @@ export class TrainerChild {
     this.#send({ kind: "quiesce", generation, checkpoint });
   }
 
-  announce(): void {
-    this.#send({ kind: "announce" });
+  /** @param newest as that of `TrainerSession.announce` */
+  announce(newest?: number): void {
+    this.#send({ kind: "announce", ...(newest === undefined ? {} : { newest }) });
   }
 
   async close(): Promise<void> {

@@ -37,7 +37,7 @@ export class TrainerHost {
         void this.#session.then((session) => session?.quiesce(message.generation, message.checkpoint));
         return;
       case "announce":
-        void this.#session.then((session) => session?.announce());
+        void this.#session.then((session) => session?.announce(message.newest));
         return;
       case "stop":
         void this.shutDown();

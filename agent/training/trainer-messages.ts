@@ -36,7 +36,7 @@ export type ToTrainer =
   | { readonly kind: "start"; readonly plan: GenerationPlan }
   | { readonly kind: "quiesce"; readonly generation: number; readonly checkpoint: boolean }
   /** Says `ready` again if it is idle: the coordinator may have lost sight of this agent for a moment. */
-  | { readonly kind: "announce" }
+  | { readonly kind: "announce"; readonly newest?: number }
   | { readonly kind: "stop" };
 
 export interface FromTrainer {

@@ -100,6 +100,8 @@ const prepareSchema = z.object({
   stage: z.number().int().nonnegative().optional(),
   /** Where it goes on, unless this agent is as far. */
   state: prepareStateSchema.optional(),
+  /** The newest one of the job: what runs there of an older one is over. */
+  generation: z.number().int().positive().optional(),
 });
 export type PrepareRequest = z.infer<typeof prepareSchema>;
 

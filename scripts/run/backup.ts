@@ -34,7 +34,7 @@ export async function backUp(dataPath: string, to: string): Promise<BackupSummar
 
 /**
  * Puts a backup in the place of a coordinator's data. What was there is moved aside, never deleted. The cluster has gone on since
- * the backup: its agents follow the restored coordinator, and jobs that were not over begin again from what agents have on disk.
+ * the backup: its agents follow the restored coordinator, and jobs that were not over go on from the most advanced of them.
  * @returns where to, as `before`; null when nothing was there
  * @throws RingfoldError NOT_FOUND | CONFLICT without `force` when data is there, and when a coordinator works on it |
  *   STORE_FAILED | STORE_NEWER

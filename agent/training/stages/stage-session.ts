@@ -123,7 +123,7 @@ function inStages(runner: GenerationRunner, host: StageHost): TrainerSession {
   return {
     start: (plan: GenerationPlan) => runner.start(host.adopt(plan)),
     quiesce: (generation, checkpoint) => runner.quiesce(generation, checkpoint),
-    announce: () => runner.announce(),
+    announce: (newest) => runner.announce(newest),
     close: () => runner.close(),
   };
 }
