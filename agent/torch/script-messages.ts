@@ -4,10 +4,11 @@ import { digestSchema } from "../../protocol/ids.ts";
 /**
  * Between an agent and a script beside it (ringfold/channel.py is the other end): JSON over a Unix socket, with 4 bytes of
  * length (little-endian) ahead. They take turns: a script sends a message, then waits and does what it is asked. It does not
- * wait after `final`, of which there may be several in a step, nor after the `reduce` of a rank that runs ahead.
+ * wait after `final`, of which there may be several in a step, nor after the `reduce` of a rank that runs ahead, which tells
+ * of several steps at once.
  */
 
-export const scriptProtocol = 2;
+export const scriptProtocol = 3;
 
 const step = z.number().int().nonnegative();
 const amount = z.number();
@@ -49,9 +50,13 @@ export const fromScriptSchema = z.discriminatedUnion("kind", [
   z.object({
     kind: z.literal("reduce"),
     step,
+    /** Steps up to this one that the totals are of; more than one only where it does not wait. */
+    stepCount: z.number().int().positive(),
     totals: z.object({ lossSum: amount, correctCount: amount, exampleCount: amount }),
     /** The parameter whose gradient is not finite, or `loss`. */
     nonFinite: z.string().max(512).nullable(),
+    /** Parts of the layout of which this rank has no gradient: none of its examples has come by them. */
+    lacking: z.array(z.number().int().nonnegative()).max(65_536),
     wantsCheckpoint: z.boolean(),
     /** False of a rank alone that runs ahead: it is not answered. */
     waits: z.boolean(),
@@ -89,6 +94,8 @@ export type ToScript =
       readonly exampleCount: number;
       readonly pauses: boolean;
       readonly skipped: boolean;
+      /** Parts of which no rank has a gradient. */
+      readonly lacking: readonly number[];
       /** As of `free`. */
       readonly freeUntil: number;
     }

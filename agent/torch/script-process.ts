@@ -36,6 +36,8 @@ export class ScriptProcess {
   readonly #channel: ScriptChannel;
   readonly #clock: Clock;
   #failed: Extract<FromScript, { kind: "failed" }> | undefined;
+  /** It has come to its loop. */
+  #isReady = false;
   /** It may end by itself: all steps are done, or it was told to. */
   #mayEnd = false;
 
@@ -104,6 +106,7 @@ export class ScriptProcess {
   /** The next message, however long the script computes; its failure is why it ends. @throws as `ended` says */
   async receive(): Promise<FromScript> {
     const message = await this.#channel.receive();
+    if (message.kind === "ready") this.#isReady = true;
     if (message.kind !== "failed") return message;
     this.#failed = message;
     throw (await this.ended) ?? this.#failure(message.reason);
@@ -177,6 +180,7 @@ export class ScriptProcess {
     if (this.#failed) return this.#failure(this.#failed.reason);
     if (this.#mayEnd) return undefined;
     if (signal) return new RingfoldError("TRAINER_DIED", `the script was ended by ${signal}`, { signal });
+    if (code === 0 && this.#isReady) return this.#failure("it ended by itself before its last step");
     if (code === 0) return this.#failure("it ended before its training: is there a ringfold.steps() loop?");
     return this.#failure(`exit code ${code}`);
   }

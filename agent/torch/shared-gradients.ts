@@ -16,6 +16,8 @@ export interface StepSum {
   readonly fault: Fault | undefined;
   /** f32 [tail.length]; overwritten by the next step. */
   readonly totals: Float32Array;
+  /** Parts of which no rank has a gradient. */
+  readonly lacking: readonly number[];
   readonly communicationMs: number;
   readonly hiddenCommunicationMs: number;
 }
@@ -39,6 +41,7 @@ export interface OpenSum {
 export class SharedGradients {
   readonly #exchange: Exchange;
   readonly #guard: FiniteGuard;
+  readonly #partCount: number;
   readonly #nowMs: () => number;
   /** Its name is gone, so that nothing stays when this process is killed. */
   readonly #file: number;
@@ -55,6 +58,7 @@ export class SharedGradients {
     const elementCount = layout.reduce((total, slot) => total + slot.elementCount, 0);
     this.#exchange = new Exchange(spec, elementCount, bucketRule);
     this.#guard = new FiniteGuard(spec.nonFinite, layout, this.#exchange.memory);
+    this.#partCount = layout.length;
     this.#nowMs = nowMs;
     this.#file = openSync(path, "r+");
     unlinkSync(path);
@@ -101,9 +105,18 @@ export class SharedGradients {
         const communicationMs = this.#nowMs() - startedAtMs;
         const round = { ring, values: noValues, totals, step: message.step };
         const fault = await this.#guard.judge(round, signal);
-        if (!alone && !fault) this.#write();
+        const isUsed = !alone && !fault;
+        const lacking =
+          isUsed && totals[lackingRanks]! > 0 ? await this.#lackedByAll(message, ring, signal) : [];
+        if (isUsed) this.#write();
         const hiddenCommunicationMs = Math.max(0, ring.busyMs - busyBeforeMs - communicationMs);
-        return { fault, totals, communicationMs: this.#nowMs() - startedAtMs, hiddenCommunicationMs };
+        return {
+          fault,
+          totals,
+          lacking,
+          communicationMs: this.#nowMs() - startedAtMs,
+          hiddenCommunicationMs,
+        };
       },
     };
   }
@@ -125,7 +138,16 @@ export class SharedGradients {
     totals[tail.exampleCount] = exampleCount;
     totals[tail.targetCount] = exampleCount;
     totals[tail.pauseVotes] = pauseVote ? 1 : 0;
+    totals[lackingRanks] = message.lacking.length > 0 ? 1 : 0;
     if (message.nonFinite !== null) this.#guard.find(message.nonFinite, message.step);
+  }
+
+  /** One small all-reduce, in steps in which some rank lacks a gradient; all come to the same answer. */
+  async #lackedByAll({ lacking }: Reduce, ring: RingPort, signal: AbortSignal): Promise<number[]> {
+    const counts = new Float32Array(this.#partCount);
+    for (const part of lacking) if (part < counts.length) counts[part] = 1;
+    await ring.allReduce(counts, signal);
+    return [...counts.keys()].filter((part) => counts[part] === ring.worldSize);
   }
 
   #read(start: number, end: number): void {
@@ -143,5 +165,8 @@ export class SharedGradients {
     return new Uint8Array(buffer, byteOffset + 4 * start, 4 * (end - start));
   }
 }
+
+/** A script fetches its data itself, so that no rank is late by ours: ranks that lack a gradient are counted in that place. */
+const lackingRanks = tail.lateVotes;
 
 const noValues = new Float32Array(0);

@@ -182,7 +182,7 @@ export class TorchTrainer implements Trainee {
       if (message.kind !== "reduce" && message.kind !== "boundary") throw outOfTurn(message);
       if (applied) {
         const durationMs = nowMs() - startedAtMs;
-        this.stall.observe(durationMs);
+        this.stall.observe(durationMs / (message.kind === "reduce" ? message.stepCount : 1));
         ring.hopTimeoutMs = this.stall.boundMs;
         this.#point = { ...this.#point, step: applied.step };
         await onStep({ ...applied, durationMs });
@@ -212,7 +212,7 @@ export class TorchTrainer implements Trainee {
   async #sum(message: Reduce, ring: RingPort, sum: OpenSum, signal: AbortSignal): Promise<StepReport> {
     const { script } = this.#options;
     if (ring.isWornOut) this.requestPause();
-    const { fault, totals, ...times } = await sum.complete(message, this.#pauseWanted);
+    const { fault, totals, lacking, ...times } = await sum.complete(message, this.#pauseWanted);
     const examples = totals[tail.exampleCount]!;
     const pauses = totals[tail.pauseVotes]! > 0;
     if (pauses) this.#pauseWanted = true;
@@ -221,14 +221,14 @@ export class TorchTrainer implements Trainee {
     if (message.waits) {
       this.#freeUntil = freeUntil;
       const skipped = fault !== undefined;
-      script.send({ kind: "reduced", exampleCount: examples, pauses, skipped, freeUntil });
+      script.send({ kind: "reduced", exampleCount: examples, pauses, skipped, lacking, freeUntil });
     } else if (freeUntil === 0 || freeUntil - this.#freeUntil >= limits.scriptStepsAhead / 2) {
       this.#leash(freeUntil);
     }
     return {
-      ...{ step: message.step + 1, stepCount: 1, fault, examples, durationMs: 0 },
-      loss: totals[tail.lossSum]! / examples,
-      accuracy: totals[tail.correctCount]! / examples,
+      ...{ step: message.step + 1, stepCount: message.stepCount, fault, examples, durationMs: 0 },
+      loss: examples === 0 ? 0 : totals[tail.lossSum]! / examples,
+      accuracy: examples === 0 ? 0 : totals[tail.correctCount]! / examples,
       ...times,
       sentBytes: ring.sentBytes,
       wantsCheckpoint: message.wantsCheckpoint,

@@ -147,6 +147,17 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
     expect(new Set(valuesOf(states[0]!))).toEqual(new Set([expected(4, 2) - sumOfStep2]));
   });
 
+  test("a gradient that one rank lacks is summed; of one that all lack every rank is told", async () => {
+    const ranks = await openRanks(2, ["4", "lacks"]);
+    const rings = memoryRings(2);
+    await Promise.all(ranks.map(({ trainer }, i) => trainer.run(rings[i]!, never)));
+    await Promise.all(ranks.map(({ trainer }) => trainer.encodeWeights()));
+    for (const { process } of ranks)
+      expect(readFileSync(process.logPath, "utf8")).toBe(
+        "step 0 lacks []\nstep 1 lacks []\nstep 2 lacks [1]\nstep 3 lacks []\ndone at 4\n",
+      );
+  });
+
   test("a rank alone runs ahead, and stands still where its state is wanted", async () => {
     const rank = await openRank(["60"], { everySteps: 7 });
     const saved = new Map<number, Uint8Array>();
@@ -154,23 +165,49 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
       if (step % 7 === 0 || wantsCheckpoint) saved.set(step, await rank.trainer.encodeState());
     };
     expect(await rank.trainer.run(memoryRings(1)[0]!, never)).toBe("done");
-    expect(rank.reports.map(({ step }) => step)).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
+    let told = 0;
+    for (const { step, stepCount } of rank.reports) {
+      told += stepCount;
+      expect(step).toBe(told);
+    }
+    expect(told).toBe(60);
+    expect(rank.reports.reduce((total, { examples }) => total + examples, 0)).toBe(4 * 60);
     expect([...saved.keys()]).toEqual([2, 7, 14, 21, 28, 35, 42, 49, 56]);
     for (const [step, state] of saved) expect(new Set(valuesOf(state))).toEqual(new Set([expected(step, 1)]));
     expect(rank.trainer.point().step).toBe(60);
   });
 
+  test("losses whose sum f32 cannot hold are told apart", async () => {
+    const rank = await openRank(["20", "large losses"]);
+    expect(await rank.trainer.run(memoryRings(1)[0]!, never)).toBe("done");
+    expect(rank.reports.reduce((total, { stepCount }) => total + stepCount, 0)).toBe(20);
+    for (const { loss, fault } of rank.reports) {
+      expect(fault).toBeUndefined();
+      expect(loss / 5e37).toBeCloseTo(1, 6);
+    }
+  });
+
+  test("a script that ends in the middle of its loop is not taken for one without", async () => {
+    const rank = await openRank(["5", "leaves midway"]);
+    await expect(rank.trainer.run(memoryRings(1)[0]!, never)).rejects.toMatchObject({
+      code: "SCRIPT_FAILED",
+      message: expect.stringContaining("it ended by itself before its last step"),
+    });
+  });
+
   test("a rank that runs ahead pauses when it is asked to, and ends when it is told to", async () => {
     const rank = await openRank(["100000"]);
     const end = new AbortController();
+    let askedAt = 0;
     rank.onStep = async ({ step }) => {
-      if (step === 20) rank.trainer.requestPause();
-      if (step === 60) end.abort();
+      if (step >= 20) rank.trainer.requestPause();
+      if (step >= 20) askedAt ||= step;
+      if (step >= 60) end.abort();
     };
     const [ring, next] = [memoryRings(1)[0]!, memoryRings(1)[0]!];
     expect(await rank.trainer.run(ring, end.signal)).toBe("paused");
     const { step } = rank.trainer.point();
-    expect(step).toBeLessThanOrEqual(20 + limits.scriptStepsAhead + 2);
+    expect(step).toBeLessThanOrEqual(askedAt + limits.scriptStepsAhead + 2);
     expect(new Set(valuesOf(await rank.trainer.encodeState()))).toEqual(new Set([expected(step, 1)]));
     await expect(rank.trainer.run(next, end.signal)).rejects.toMatchObject({ code: "CANCELLED" });
     const later = rank.trainer.point();

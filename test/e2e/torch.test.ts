@@ -1,4 +1,3 @@
-import { spawnSync } from "node:child_process";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,16 +6,15 @@ import { jobSpecSchema } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
 import { readScript } from "../../scripts/script-file.ts";
 import { useTestCluster } from "../fixtures/local-cluster.ts";
+import { hasTorch, torchPython as python, torchRelease } from "../fixtures/torch-python.ts";
 import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
-const python = "/usr/bin/python3";
-const hasTorch = spawnSync(python, ["-c", "import torch"]).status === 0;
 if (!hasTorch) console.warn("test/e2e/torch.test.ts is skipped: apt-get install python3-torch");
 
 const names = ["agent-1", "agent-2"];
 const scriptPath = fileURLToPath(new URL("../fixtures/torch-script.py", import.meta.url));
 
-describe.skipIf(!hasTorch)("a PyTorch script on real agents", () => {
+describe.skipIf(!hasTorch)(`a PyTorch script on real agents (torch ${torchRelease})`, () => {
   const cluster = useTestCluster(names, { engine: "cpu", python });
 
   async function submit(args: readonly string[], workers: { min: number; max: number }): Promise<string> {

@@ -71,6 +71,31 @@ class Types(unittest.TestCase):
         gradients.take(2.0)
         self.assertEqual(model.weight.grad.tolist(), [[3, 3]])
 
+    def test_a_gradient_that_no_rank_computed_stays_none(self):
+        model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1), nn.Linear(1, 1, bias=False))
+        gradients = Gradients(model)
+        vector = shared(gradients)
+        model[0].weight.grad = torch.ones(1, 2)
+        names = [name for name, _ in gradients.parts]
+        lacking = gradients.lacking(4.0)
+        self.assertEqual([names[part] for part in lacking], ["0.bias", "1.weight", "1.bias", "2.weight"])
+        vector.fill_(6)
+        gradients.take(2.0, [names.index("2.weight")])
+        self.assertIsNone(model[2].weight.grad)
+        self.assertEqual(model[0].bias.grad.tolist(), [3])
+
+    def test_a_step_without_any_example_changes_nothing(self):
+        model = nn.BatchNorm1d(2)
+        model.weight.grad = torch.tensor([math.nan, 1.0])
+        gradients = Gradients(model)
+        shared(gradients)
+        give_all(gradients, 0.0)
+        lacking = gradients.lacking(0.0)
+        self.assertEqual(len(lacking), 2)
+        gradients.take(0.0, lacking)
+        self.assertIsNone(model.weight.grad)
+        self.assertEqual(model.running_var.tolist(), [1, 1])
+
     def test_a_rank_without_examples_gives_zeros_whatever_it_has(self):
         model = nn.BatchNorm1d(2)
         model.running_mean.fill_(math.nan)
@@ -96,6 +121,42 @@ class Types(unittest.TestCase):
         self.assertEqual(vector.tolist(), [2.0])
         gradients.take(4.0)
         self.assertEqual(model.average.tolist(), [0.5])
+
+
+class Sameness(unittest.TestCase):
+    """What is new in a model after the loop began would be trained on each rank by itself."""
+
+    def setUp(self):
+        self.model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1, bias=False))
+        self.model[0].bias.requires_grad_(False)
+        self.gradients = Gradients(self.model)
+
+    def test_what_stays_is_taken(self):
+        self.gradients.verify()
+        self.model[1].weight.requires_grad_(False)
+        self.gradients.verify()
+
+    def test_another_layer_is_named(self):
+        self.model[1].weight = nn.Parameter(torch.ones(1, 2))
+        with self.assertRaisesRegex(RuntimeError, "1.weight is another parameter"):
+            self.gradients.verify()
+
+    def test_another_shape_is_named(self):
+        self.model[0].weight.data = torch.ones(4, 3)
+        with self.assertRaisesRegex(RuntimeError, r"0.weight was of shape \(2, 3\) and is of \(4, 3\)"):
+            self.gradients.verify()
+
+    def test_what_is_trained_all_of_a_sudden_is_named(self):
+        self.model[0].bias.requires_grad_(True)
+        with self.assertRaisesRegex(RuntimeError, "0.bias was frozen before the loop"):
+            self.gradients.verify()
+
+    def test_tied_weights_travel_once(self):
+        self.model[1].weight = nn.Parameter(torch.ones(2, 3))
+        self.model[0].weight = self.model[1].weight
+        gradients = Gradients(self.model)
+        gradients.verify()
+        self.assertEqual([name for name, _ in gradients.parts], ["0.weight"])
 
 
 class Finite(unittest.TestCase):

@@ -24,6 +24,13 @@ def main() -> int:
     channel.current = link
     link.send("hello", protocol=channel.PROTOCOL, python=platform.python_version(), torch=_torch_version())
     try:
+        return _run(script, link)
+    finally:
+        link.close()
+
+
+def _run(script: str, link: channel.Channel) -> int:
+    try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as ending:
         if ending.code in (None, 0):

@@ -17,10 +17,14 @@ import struct
 import time
 from typing import Any, Iterable, Protocol, Sequence
 
-PROTOCOL = 2
+PROTOCOL = 3
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
-#: For so long a rank that runs ahead keeps what it tells its agent, and does not look whether that has said something.
-HOLD_SECONDS = 0.05
+#: For so long, and so many steps, a rank that runs ahead keeps what it tells its agent, and does not look whether that has
+#: said something. A quarter of the steps that an agent allows (scriptStepsAhead): it answers before they are used up.
+HOLD_SECONDS = 0.1
+HOLD_STEPS = 16
+#: f32 holds no more; the agent sums losses as such.
+FLOAT_MAX = 3.4e38
 
 
 #: json.dumps makes an encoder each time.
@@ -110,6 +114,26 @@ class Holder(Protocol):
         """Replaces everything, `step` too. @raises ValueError when the bytes are of another model"""
 
 
+class _Steps:
+    """Steps in a row, of which an agent hears as of one."""
+
+    def __init__(self, last: int, totals: dict[str, float], wants_checkpoint: bool) -> None:
+        self.last = last
+        self.count = 1
+        self.totals = totals
+        self.wants_checkpoint = wants_checkpoint
+
+    def add(self, next_one: _Steps) -> bool:
+        """@returns whether it fits: sums of finite losses may be too large for the agent"""
+        sums = {name: value + self.totals[name] for name, value in next_one.totals.items()}
+        if not all(abs(value) < FLOAT_MAX for value in sums.values()):
+            return False
+        self.last, self.totals = next_one.last, sums
+        self.count += 1
+        self.wants_checkpoint = self.wants_checkpoint or next_one.wants_checkpoint
+        return True
+
+
 class Session:
     """A program in a ring: announces itself, enters generations, gives gradients and takes sums."""
 
@@ -124,6 +148,8 @@ class Session:
         self.gradients: mmap.mmap | None = None
         #: The steps before this one need no answer: this rank is alone, and its agent wants nothing of its state.
         self._free_until = 0
+        #: Steps that it has run ahead and not told of.
+        self._ahead: _Steps | None = None
         self._flushed = 0.0
 
     def announce(
@@ -161,28 +187,43 @@ class Session:
         self._channel.send("final", start=start, nonFinite=non_finite)
 
     def reduce(
-        self, step: int, totals: dict[str, float], non_finite: str | None = None, checkpoint: bool = False
+        self,
+        step: int,
+        totals: dict[str, float],
+        non_finite: str | None = None,
+        checkpoint: bool = False,
+        lacking: Sequence[int] = (),
     ) -> dict[str, Any]:
-        """Sums `gradients` and `totals` over all ranks, in place. @returns the agent's answer; raises Reformed"""
+        """
+        Sums `gradients` and `totals` over all ranks, in place.
+        @param lacking parts of the layout of which this rank has no gradient
+        @returns the agent's answer, with those that all ranks lack; raises Reformed
+        """
         now = time.monotonic()
-        flushes = now - self._flushed > HOLD_SECONDS
-        while flushes and self._free_until > 0 and self._channel.has_arrived():
+        is_due = now - self._flushed > HOLD_SECONDS or (self._ahead is not None and self._ahead.count >= HOLD_STEPS)
+        while is_due and self._free_until > 0 and self._channel.has_arrived():
             self._heard_free(self._channel.receive())
         waits = step >= self._free_until or non_finite is not None
         if checkpoint:
             self._free_until = 0  # it is written when the next step comes to this point
-        self._channel.hold(
-            "reduce", step=step, totals=totals, nonFinite=non_finite, wantsCheckpoint=checkpoint, waits=waits
-        )
-        if waits or flushes:
-            self._flushed = now
+        steps = _Steps(step, totals, checkpoint)
+        if waits or self._ahead is None or not self._ahead.add(steps):
+            self._hold_ahead()
+            if waits:
+                self._hold(steps, waits=True, non_finite=non_finite, lacking=lacking)
+            else:
+                self._ahead = steps
+        if waits or is_due:
+            self._hold_ahead()
             self._channel.flush()
+            self._flushed = now
         if waits:
             return self._wait()
-        return {"exampleCount": totals["exampleCount"], "pauses": False, "skipped": False}
+        return {"exampleCount": totals["exampleCount"], "pauses": False, "skipped": False, "lacking": ()}
 
     def boundary(self, evaluation: dict[str, float] | None = None) -> None:
         """No step is under way. Returns when all steps are done everywhere; raises Reformed when the next ring begins."""
+        self._hold_ahead()
         self._channel.send("boundary", step=self._holder.step, evaluation=evaluation)
         self._wait()
 
@@ -206,6 +247,26 @@ class Session:
                 self._heard_free(message)
             else:
                 self._serve(kind)
+
+    def _hold_ahead(self) -> None:
+        """What this rank has run ahead goes before the next message."""
+        if self._ahead:
+            self._hold(self._ahead, waits=False)
+        self._ahead = None
+
+    def _hold(
+        self, steps: _Steps, *, waits: bool, non_finite: str | None = None, lacking: Sequence[int] = ()
+    ) -> None:
+        self._channel.hold(
+            "reduce",
+            step=steps.last,
+            stepCount=steps.count,
+            totals=steps.totals,
+            nonFinite=non_finite,
+            lacking=lacking,
+            wantsCheckpoint=steps.wants_checkpoint,
+            waits=waits,
+        )
 
     def _heard_free(self, message: dict[str, Any]) -> None:
         if message["kind"] != "free":

@@ -7,12 +7,15 @@ The averages lie in front: what a backward pass computes last leaves last, and a
 from __future__ import annotations
 
 import math
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import torch
 from torch import nn
 
 from .state import buffers_of
+
+
+_keep = "parameters, their shapes and what of them is trained stay the same within ringfold.steps()"
 
 
 class Gradients:
@@ -26,6 +29,14 @@ class Gradients:
         for name, part in self.parts:
             if part.is_complex():
                 raise TypeError(f"{name} is complex, and ranks sum real numbers: keep torch.view_as_real of it")
+        #: Each parameter with where it was found and its shape; and those that were frozen.
+        self._homes = [
+            (f"{prefix}.{key}" if prefix else key, module._parameters, key, part, part.shape)
+            for prefix, module in model.named_modules()
+            for key, part in module._parameters.items()
+            if part is not None
+        ]
+        self._frozen = [(name, part) for name, part in model.named_parameters() if not part.requires_grad]
         self.device = self.parameters[0][1].device if self.parameters else torch.device("cpu")
         #: Where each part begins, and the length of all.
         self.offsets = [0]
@@ -44,6 +55,17 @@ class Gradients:
         self._vector = self._shared if self.device.type == "cpu" else torch.empty_like(self._shared, device=self.device)
         spans = zip(self.offsets, self.offsets[1:], self.parts)
         self._places = [self._vector[first:end].view(part.shape) for first, end, (_, part) in spans]
+
+    def verify(self) -> None:
+        """The model is the one that was announced. @raises RuntimeError: what is new in it would stay on this rank"""
+        for name, home, key, part, shape in self._homes:
+            if home.get(key) is not part:
+                raise RuntimeError(f"{name} is another parameter than before the loop: {_keep}")
+            if part.shape != shape:
+                raise RuntimeError(f"{name} was of shape {tuple(shape)} and is of {tuple(part.shape)}: {_keep}")
+        for name, part in self._frozen:
+            if part.requires_grad:
+                raise RuntimeError(f"{name} was frozen before the loop: {_keep}")
 
     def listen(self, heard: Callable[[int], None]) -> None:
         """`heard(index)` after a backward pass has added to the gradient of the part of that index."""
@@ -81,15 +103,28 @@ class Gradients:
         if self._vector is not self._shared:
             self._shared[first:end].copy_(self._vector[first:end])
 
+    def lacking(self, weight: float) -> list[int]:
+        """Parts whose gradient this rank has not computed; all, if it has no examples."""
+        first = len(self._buffers)
+        return [first + index for index, (_, part) in enumerate(self.parameters) if part.grad is None or weight == 0]
+
     @torch.no_grad()
-    def take(self, total: float) -> None:
-        """Replaces averages and gradients by the sums over `total` examples, each in the type and layout that it has."""
+    def take(self, total: float, lacking: Sequence[int] = ()) -> None:
+        """
+        Replaces averages and gradients by the sums over `total` examples, each in the type and layout that it has.
+        @param lacking parts whose gradient no rank has computed: an optimizer leaves those as they are
+        """
         if self._vector is not self._shared:
             self._vector.copy_(self._shared)
-        for entry, place in zip(self._buffers, self._places):
-            _divide(place, total, entry.tensor)
-        for (_, parameter), place in zip(self.parameters, self._places[len(self._buffers) :]):
-            gradient = parameter.grad
+        if total > 0:
+            for entry, place in zip(self._buffers, self._places):
+                _divide(place, total, entry.tensor)
+        by_nobody = set(lacking)
+        for index, (_, parameter) in enumerate(self.parameters, len(self._buffers)):
+            if index in by_nobody:
+                parameter.grad = None
+                continue
+            place, gradient = self._places[index], parameter.grad
             if gradient is None:
                 gradient = parameter.grad = torch.empty_like(parameter)
             if gradient.layout == torch.strided:
@@ -115,11 +150,18 @@ class Gradients:
 
     @torch.no_grad()
     def non_finite_gradient(self) -> str | None:
-        """The first parameter whose own gradient is not finite. Cost: one pass."""
-        known = [(name, parameter.grad) for name, parameter in self.parameters if parameter.grad is not None]
-        values = [gradient if gradient.layout == torch.strided else gradient.coalesce().values() for _, gradient in known]
-        sums = [value.sum(dtype=torch.float32).to(self.device) for value in values]
-        if not sums or math.isfinite(torch.stack(sums).sum().item()):
+        """
+        The first parameter whose own gradient is not finite. Cost: one pass, and as little else as can be: a rank alone does
+        it in every step, and code that the caches have forgotten costs as much as the numbers.
+        """
+        known = [(name, part.grad) for name, part in self.parameters if part.grad is not None]
+        values = [value if value.layout == torch.strided else value.coalesce().values() for _, value in known]
+        sums = [value.sum() if value.dtype == torch.float32 else value.sum(dtype=torch.float32) for value in values]
+        if self.device.type == "cpu":
+            total = sum([value.item() for value in sums])
+        else:  # one wait for the device, not one a parameter
+            total = torch.stack([value.to(self.device) for value in sums]).sum().item() if sums else 0.0
+        if math.isfinite(total):
             return None
         return next((name for (name, _), value in zip(known, values) if not torch.isfinite(value).all()), None)
 

@@ -65,10 +65,12 @@ class State:
         self._places = buffers_of(model)
         self.buffers = {place.name: place.tensor.detach().clone() for place in self._places}
 
-    @torch.no_grad()
     def keep_buffers(self) -> None:
-        for place in self._places:
-            self.buffers[place.name].copy_(place.tensor)
+        if not self._places:  # in every step of most models
+            return
+        with torch.no_grad():
+            for place in self._places:
+                self.buffers[place.name].copy_(place.tensor)
 
     @torch.no_grad()
     def take_buffers_back(self) -> None:

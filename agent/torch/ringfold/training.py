@@ -23,8 +23,8 @@ Evaluate = Callable[[int, int], "tuple[Any, Any, Any]"]
 
 _training: _Training | None = None
 
-#: f32 holds no more; the agent sums losses as such.
-_FLOAT_MAX = 3.4e38
+#: A rank alone verifies its model once in so many steps: nobody is there to drift away from.
+_ALONE_VERIFIES_EVERY = 16
 
 
 class Job:
@@ -98,7 +98,8 @@ def steps(
             evaluation = None
             if evaluate is not None:
                 loss, correct, examples = evaluate(run.session.rank, run.session.world_size)
-                evaluation = {"lossSum": float(loss), "correctCount": float(correct), "exampleCount": float(examples)}
+                sums = {"lossSum": loss, "correctCount": correct, "exampleCount": examples}
+                evaluation = {name: _number(value) for name, value in sums.items()}
             run.session.boundary(evaluation)
             return
         except channel.Reformed:
@@ -120,7 +121,7 @@ def all_reduce_(model: nn.Module, *, loss: Any = None, correct: Any = 0, example
     step = _current_step(run)
     if examples is not None:
         step.weigh(float(examples))
-    run.exchange(step, None if loss is None else float(loss), float(correct))
+    run.exchange(step, None if loss is None else _number(loss), _number(correct))
 
 
 def checkpoint() -> None:
@@ -174,6 +175,11 @@ class Step:
         indices = sampler.shard_indices(example_count, batch_size, seed=_seed(), **at)
         self.weigh(len(indices))
         return indices
+
+    @property
+    def skipped(self) -> bool:
+        """After `with step:`: every rank has left this update out, as a number was not finite."""
+        return self.outcome == "skipped"
 
     def weigh(self, example_count: float) -> None:
         """Says how many examples this rank's gradients are a mean over. @raises ValueError after some are on their way"""
@@ -230,6 +236,7 @@ class _Training:
         self.wants_checkpoint = False
         self.pauses = False
         self._listens = False
+        self._job_seed = _seed()
 
     def one_step(self) -> Iterator[Step]:
         self.state.keep_buffers()
@@ -271,6 +278,7 @@ class _Training:
         if session.world_size == 1 or len(session.bucket_starts) < 2:
             return None
         if step.handover is None:
+            self.gradients.verify()
             weight = float(step.example_count)
 
             def leave(start: int, non_finite: str | None) -> None:
@@ -279,9 +287,10 @@ class _Training:
             step.handover = Handover(self.gradients, session.bucket_starts, weight, leave)
         return step.handover
 
-    @torch.no_grad()
     def exchange(self, step: Step, loss: float | None, correct: float) -> None:
         alone = self.session.world_size == 1
+        if not alone or step.index % _ALONE_VERIFIES_EVERY == 0:
+            self.gradients.verify()
         weight = float(step.example_count)
         loss_sum = 0.0 if loss is None else loss * weight
         non_finite = None
@@ -290,7 +299,7 @@ class _Training:
         else:
             handover = step.handover or Handover(self.gradients, [0], weight, lambda *_: None)
             non_finite = handover.finish()
-        if weight > 0 and not abs(loss_sum) < _FLOAT_MAX:
+        if weight > 0 and not abs(loss_sum) < channel.FLOAT_MAX:
             non_finite = "loss"
         counts = weight > 0 and non_finite is None
         totals = {
@@ -299,12 +308,13 @@ class _Training:
             "exampleCount": weight if counts else 0.0,
         }
         wants_checkpoint, self.wants_checkpoint = self.wants_checkpoint, False
-        answer = self.session.reduce(self.state.step, totals, non_finite, wants_checkpoint)
+        lacking = () if alone else self.gradients.lacking(weight)
+        answer = self.session.reduce(self.state.step, totals, non_finite, wants_checkpoint, lacking)
         self.pauses = answer["pauses"]
         if answer["skipped"]:
             raise _Skipped
         if not alone:
-            self.gradients.take(answer["exampleCount"])
+            self.gradients.take(answer["exampleCount"], answer["lacking"])
         step.outcome = "summed"
 
     def _heard(self, index: int) -> None:
@@ -313,7 +323,7 @@ class _Training:
             step.handover.final(index)
 
     def _seed(self) -> None:
-        seed = (_seed() * 1_000_003 + self.state.step) * 257 + _known(self.session.rank)
+        seed = (self._job_seed * 1_000_003 + self.state.step) * 257 + _known(self.session.rank)
         torch.default_generator.manual_seed(seed & 0x7FFF_FFFF_FFFF_FFFF)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed & 0x7FFF_FFFF_FFFF_FFFF)
@@ -329,6 +339,11 @@ def _current_step(run: _Training) -> Step:
     if run.step is None or run.step.outcome is not None:
         raise RuntimeError("once in the body of each step: for step in ringfold.steps(...): with step: ...")
     return run.step
+
+
+def _number(value: Any) -> float:
+    """Detached: PyTorch warns of a number that is taken out of a graph."""
+    return float(value.detach() if torch.is_tensor(value) else value)
 
 
 def _known(value: int | None) -> int:
