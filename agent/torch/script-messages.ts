@@ -2,7 +2,7 @@ import { z } from "zod";
 import { digestSchema } from "../../protocol/ids.ts";
 
 /**
- * Between an agent and a script beside it (ringfold/channel.py is the other end): JSON over a Unix socket, with 4 bytes of
+ * Between an agent and a script beside it (ringfold/session.py is the other end): JSON over a Unix socket, with 4 bytes of
  * length (little-endian) ahead. They take turns: a script sends a message, then waits and does what it is asked. It does not
  * wait after `final`, of which there may be several in a step, nor after the `reduce` of a rank that runs ahead, which tells
  * of several steps at once.

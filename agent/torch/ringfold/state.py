@@ -27,6 +27,9 @@ _names = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+# Of newer releases of torch.
+_newer = {"uint16": "U16", "uint32": "U32", "uint64": "U64", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
+_names.update({getattr(torch, dtype): name for dtype, name in _newer.items() if hasattr(torch, dtype)})
 _types = {name: dtype for dtype, name in _names.items()}
 
 
@@ -94,7 +97,7 @@ class State:
         numbers = {
             "step": self.step,
             "optimizers": optimizers,
-            "extra": [part.state_dict() for part in self.extra],
+            "extra": [_numbers_of(part) for part in self.extra],
         }
         try:
             text = json.dumps(numbers, sort_keys=True)
@@ -132,6 +135,11 @@ class State:
     def _model_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, value in self.model.state_dict().items():
             yield name, self.buffers.get(name, value)
+
+
+def _numbers_of(part: Any) -> dict[str, Any]:
+    """Functions are the script's own: OneCycleLR of torch 1.13 keeps one in its state."""
+    return {name: value for name, value in part.state_dict().items() if not callable(value)}
 
 
 def encode(tensors: Iterable[tuple[str, torch.Tensor]], metadata: dict[str, str]) -> Iterator[bytes | memoryview]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from . import channel, sampler
 from .gradients import Gradients, Handover
+from .session import FLOAT_MAX, Reformed, Session
 from .state import State
 
 #: (sum of losses, correct answers, examples) of this rank's share: of `rank` and `world_size`.
@@ -102,7 +103,7 @@ def steps(
                 evaluation = {name: _number(value) for name, value in sums.items()}
             run.session.boundary(evaluation)
             return
-        except channel.Reformed:
+        except Reformed:
             run.void()
 
 
@@ -208,7 +209,7 @@ class Step:
         return self
 
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> bool:
-        if isinstance(error, channel.Reformed):
+        if isinstance(error, Reformed):
             self.outcome = "again"
         elif isinstance(error, _Skipped):
             self.outcome = "skipped"
@@ -216,7 +217,7 @@ class Step:
             self.outcome = "failed"
         elif self.outcome is None:
             raise RuntimeError("the step ended without ringfold.all_reduce_(model): its ranks would drift apart")
-        return isinstance(error, (channel.Reformed, _Skipped))
+        return isinstance(error, (Reformed, _Skipped))
 
 
 class _Skipped(BaseException):
@@ -229,7 +230,7 @@ class _Training:
     def __init__(self, model: nn.Module, state: State) -> None:
         self.model = model
         self.state = state
-        self.session = channel.Session(_channel(), state)
+        self.session = Session(_channel(), state)
         self.gradients = Gradients(model)
         self.index_of = {id(part): index for index, (_, part) in enumerate(self.gradients.parts)}
         self.step: Step | None = None
@@ -299,7 +300,7 @@ class _Training:
         else:
             handover = step.handover or Handover(self.gradients, [0], weight, lambda *_: None)
             non_finite = handover.finish()
-        if weight > 0 and not abs(loss_sum) < channel.FLOAT_MAX:
+        if weight > 0 and not abs(loss_sum) < FLOAT_MAX:
             non_finite = "loss"
         counts = weight > 0 and non_finite is None
         totals = {
