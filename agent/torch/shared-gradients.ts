@@ -145,7 +145,7 @@ export class SharedGradients {
   /** One small all-reduce, in steps in which some rank lacks a gradient; all come to the same answer. */
   async #lackedByAll({ lacking }: Reduce, ring: RingPort, signal: AbortSignal): Promise<number[]> {
     const counts = new Float32Array(this.#partCount);
-    for (const part of lacking) if (part < counts.length) counts[part] = 1;
+    for (const part of lacking) counts[part] = 1;
     await ring.allReduce(counts, signal);
     return [...counts.keys()].filter((part) => counts[part] === ring.worldSize);
   }

@@ -136,9 +136,20 @@ class Sameness(unittest.TestCase):
         self.model[1].weight.requires_grad_(False)
         self.gradients.verify()
 
-    def test_another_layer_is_named(self):
+    def test_another_parameter_is_named(self):
         self.model[1].weight = nn.Parameter(torch.ones(1, 2))
-        with self.assertRaisesRegex(RuntimeError, "1.weight is another parameter"):
+        with self.assertRaisesRegex(RuntimeError, "1.weight is not what it was before the loop"):
+            self.gradients.verify()
+
+    def test_another_module_is_named_and_a_new_one(self):
+        kept = self.model[1]
+        self.model[1] = nn.Linear(2, 1, bias=False)
+        with self.assertRaisesRegex(RuntimeError, "^1 is not what it was"):
+            self.gradients.verify()
+        self.model[1] = kept
+        self.gradients.verify()
+        self.model.append(nn.ReLU())
+        with self.assertRaisesRegex(RuntimeError, "^2 is not what it was"):
             self.gradients.verify()
 
     def test_another_shape_is_named(self):

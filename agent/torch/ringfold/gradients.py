@@ -29,13 +29,14 @@ class Gradients:
         for name, part in self.parts:
             if part.is_complex():
                 raise TypeError(f"{name} is complex, and ranks sum real numbers: keep torch.view_as_real of it")
-        #: Each parameter with where it was found and its shape; and those that were frozen.
-        self._homes = [
-            (f"{prefix}.{key}" if prefix else key, module._parameters, key, part, part.shape)
+        #: What each module holds, and the shapes of it; and parameters that were frozen.
+        self._held = [
+            (prefix, held, [(key, id(part)) for key, part in held.items()])
             for prefix, module in model.named_modules()
-            for key, part in module._parameters.items()
-            if part is not None
+            for held in (module._modules, module._parameters)
+            if held
         ]
+        self._shapes = [(name, part, part.shape) for name, part in model.named_parameters()]
         self._frozen = [(name, part) for name, part in model.named_parameters() if not part.requires_grad]
         self.device = self.parameters[0][1].device if self.parameters else torch.device("cpu")
         #: Where each part begins, and the length of all.
@@ -58,9 +59,12 @@ class Gradients:
 
     def verify(self) -> None:
         """The model is the one that was announced. @raises RuntimeError: what is new in it would stay on this rank"""
-        for name, home, key, part, shape in self._homes:
-            if home.get(key) is not part:
-                raise RuntimeError(f"{name} is another parameter than before the loop: {_keep}")
+        for prefix, held, before in self._held:
+            now = [(key, id(part)) for key, part in held.items()]
+            if now != before:
+                key = next(key for key, _ in {*now} ^ {*before})
+                raise RuntimeError(f"{prefix}{prefix and '.'}{key} is not what it was before the loop: {_keep}")
+        for name, part, shape in self._shapes:
             if part.shape != shape:
                 raise RuntimeError(f"{name} was of shape {tuple(shape)} and is of {tuple(part.shape)}: {_keep}")
         for name, part in self._frozen:

@@ -100,7 +100,7 @@ def steps(
             if evaluate is not None:
                 loss, correct, examples = evaluate(run.session.rank, run.session.world_size)
                 sums = {"lossSum": loss, "correctCount": correct, "exampleCount": examples}
-                evaluation = {name: _number(value) for name, value in sums.items()}
+                evaluation = {name: _number(value, f"{name} of evaluate()") for name, value in sums.items()}
             run.session.boundary(evaluation)
             return
         except Reformed:
@@ -121,8 +121,8 @@ def all_reduce_(model: nn.Module, *, loss: Any = None, correct: Any = 0, example
         raise ValueError("all_reduce_ takes the model that steps() was given")
     step = _current_step(run)
     if examples is not None:
-        step.weigh(float(examples))
-    run.exchange(step, None if loss is None else _number(loss), _number(correct))
+        step.weigh(_number(examples, "examples"))
+    run.exchange(step, None if loss is None else _number(loss, "loss"), _number(correct, "correct"))
 
 
 def checkpoint() -> None:
@@ -198,7 +198,7 @@ class Step:
         @param examples as of `all_reduce_`
         """
         if examples is not None:
-            self.weigh(float(examples))
+            self.weigh(_number(examples, "examples"))
         self.listens = self._run.hand_over(self) is not None
         if self.listens:
             self._run.listen()
@@ -342,9 +342,13 @@ def _current_step(run: _Training) -> Step:
     return run.step
 
 
-def _number(value: Any) -> float:
-    """Detached: PyTorch warns of a number that is taken out of a graph."""
-    return float(value.detach() if torch.is_tensor(value) else value)
+def _number(value: Any, what: str) -> float:
+    """Detached: PyTorch warns of a number that is taken out of a graph. @raises ValueError for anything but one number"""
+    if torch.is_tensor(value):
+        if value.numel() != 1:
+            raise ValueError(f"{what} is one number, and this is a tensor of shape {tuple(value.shape)}")
+        value = value.detach()
+    return float(value)
 
 
 def _known(value: int | None) -> int:
