@@ -103,7 +103,7 @@ export class SharedGradients {
         this.#fillTotals(message, pauseVote);
         await this.#completed(exchange);
         const communicationMs = this.#nowMs() - startedAtMs;
-        const round = { ring, values: noValues, totals, step: message.step };
+        const round = { ring, values, totals, step: message.step };
         const fault = await this.#guard.judge(round, signal);
         const isUsed = !alone && !fault;
         const lacking =
@@ -168,5 +168,3 @@ export class SharedGradients {
 
 /** A script fetches its data itself, so that no rank is late by ours: ranks that lack a gradient are counted in that place. */
 const lackingRanks = tail.lateVotes;
-
-const noValues = new Float32Array(0);

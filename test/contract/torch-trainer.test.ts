@@ -319,6 +319,16 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
     );
   });
 
+  test("numbers that are finite on each rank and not in their sum are named, and reach no script", async () => {
+    const stopping = await openRanks(2, ["4", "overflows"]);
+    const rings = memoryRings(2);
+    const outcomes = await Promise.allSettled(
+      stopping.map(({ trainer }, i) => trainer.run(rings[i]!, never)),
+    );
+    const message = "the gradient of first is finite on each rank at step 2, but their sum is not";
+    for (const outcome of outcomes) expect(outcome).toMatchObject({ reason: { code: "NOT_FINITE", message } });
+  });
+
   test.each([
     [
       "throws",
