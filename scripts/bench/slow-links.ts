@@ -123,7 +123,7 @@ async function train(name: string): Promise<Row> {
 }
 
 async function specOf(name: string): Promise<JobSpec> {
-  const demo = await readJobFile(fileURLToPath(new URL("../../examples/digits.yaml", import.meta.url)));
+  const demo = await readJobFile(fileURLToPath(new URL("../../examples/digits/job.yaml", import.meta.url)));
   const spec = jobSpecSchema.parse({
     ...demo,
     ...methods[name],

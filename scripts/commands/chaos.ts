@@ -23,7 +23,7 @@ interface ChaosCommandOptions {
   readonly keep: boolean;
 }
 
-const digitsJobPath = fileURLToPath(new URL("../../examples/digits.yaml", import.meta.url));
+const digitsJobPath = fileURLToPath(new URL("../../examples/digits/job.yaml", import.meta.url));
 /** Two agents and a ring of one is the smallest run in which anything can be lost. */
 const agentsMin = 2;
 /** Of `--coordinator`, unless told. */

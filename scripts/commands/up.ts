@@ -80,7 +80,7 @@ async function up({ io, common, signal, note }: CommandContext, options: UpOptio
       note(`Dashboard    ${httpUrl}`);
       note(`Predictions  ${gatewayUrl}`);
       note(engine.reason);
-      note(`Next: ringfold train examples/digits.yaml`);
+      note(`Next: ringfold train examples/digits/job.yaml`);
       note(`To add a machine, run there:\n  ringfold agent --join ${joinToken}`);
     }
     const stopped = new AbortController();

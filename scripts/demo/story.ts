@@ -39,7 +39,7 @@ interface Modules {
 }
 
 const agentNames = ["agent-1", "agent-2", "agent-3", "agent-4"];
-const jobPath = fileURLToPath(new URL("../../examples/digits.yaml", import.meta.url));
+const jobPath = fileURLToPath(new URL("../../examples/digits/job.yaml", import.meta.url));
 const imageRange = { first: 0, last: 9 };
 
 /** The demo from start to end; throws when anything is not as promised. */

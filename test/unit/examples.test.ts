@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
+import { preparationSchema } from "../../protocol/preparation.ts";
 import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 
 const folder = fileURLToPath(new URL("../../examples/", import.meta.url));
@@ -19,3 +20,7 @@ test.each(jobFiles)(
     expect(table).toContain(`examples/${path}`);
   },
 );
+
+test.each(globSync("**/*pipeline*.yaml", { cwd: folder }))("examples/%s is a pipeline", (path) => {
+  expect(preparationSchema.safeParse(parse(readFileSync(`${folder}${path}`, "utf8"))).error).toBeUndefined();
+});

@@ -80,7 +80,7 @@ data:
   });
 
   test("the example of the demo", async () => {
-    const spec = await readJobFile(new URL("../../examples/digits.yaml", import.meta.url).pathname);
+    const spec = await readJobFile(new URL("../../examples/digits/job.yaml", import.meta.url).pathname);
     expect(spec).toMatchObject({
       name: "digits",
       model: { architecture: "cnn", filters: [32] },
