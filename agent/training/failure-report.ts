@@ -29,6 +29,7 @@ export function reportOfFailure(
         ...{ kind: "ended", jobId, generation: plan.generation, cause: "broken" },
         ...{ stepMs: trainer.stall.stepMs, point: trainer.point() },
         suspect: typeof data.peer === "string" ? data.peer : null,
+        code,
         detail: `${code}: ${message}`.slice(0, 2_000),
         ...(typeof data.missing === "string" ? { missing: data.missing } : {}),
         ...(isOwnFault(error) ? { fault: code } : {}),

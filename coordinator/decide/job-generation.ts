@@ -156,6 +156,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   for (const { peerId, heals } of plan.ranks) {
     draft.setPhase(job.members[peerId]!, "running");
     job.members[peerId]!.healing = heals;
+    delete job.members[peerId]!.stalled;
     if (!job.peers.includes(peerId)) job.peers.push(peerId);
   }
   draft.effects.push({ kind: "start", plan });

@@ -1,6 +1,6 @@
 import { limits } from "../../protocol/limits.ts";
 import type { JobDraft } from "./job-draft.ts";
-import { isOver, type JobRecord } from "./job-record.ts";
+import { isOver, type JobRecord, type Member } from "./job-record.ts";
 import { memberToMove, stageFor } from "./stages.ts";
 
 /**
@@ -13,6 +13,11 @@ export const reformGraceMs = ({ stepMs }: JobRecord): number =>
 export const finishGraceMs = (job: JobRecord): number =>
   job.spec.engine === "torch" ? limits.scriptEndTimeoutMs + reformGraceMs(job) : reformGraceMs(job);
 const grace = { leastMs: 2_000, steps: 4 } as const;
+/**
+ * Of who has stalled: a neighbour had waited for eight usual steps before it said so. Who lives after all hears of the end of
+ * the ring by its sockets, and answers within one more.
+ */
+const suspectGraceMs = ({ stepMs }: JobRecord): number => Math.max(300, stepMs ?? 0);
 /** Who has not reported after this long is given up in any case: a fresh trainer would not have taken longer. */
 const stalledMs = limits.prepareTimeoutMs;
 /** A ring of which nobody has been seen for this long is given up: as long as one rank waits for another. */
@@ -64,7 +69,7 @@ function dropOverdue(draft: JobDraft): void {
   }
   const running = Object.values(draft.job.members).filter(({ phase }) => phase === "running");
   const interruptedMs = draft.interruptedMs();
-  if (interruptedMs <= reformGraceMs(draft.job)) return;
+  if (interruptedMs <= (haveStalled(draft, running) ? suspectGraceMs : reformGraceMs)(draft.job)) return;
   // A long step is no death: without a quorum of others nothing is gained by giving up what these have.
   if (interruptedMs <= stalledMs && !draft.quorum(running).plan) return;
   for (const member of running) {
@@ -73,6 +78,16 @@ function dropOverdue(draft: JobDraft): void {
     draft.effects.push({ kind: "stop", peerIds: [member.peerId], reason });
     draft.drop(member, `${draft.name(member.peerId)} stalled`);
   }
+}
+
+/**
+ * Whether it is known who has stalled: each of these was named by a neighbour; or somebody was named, and only one has not
+ * answered. In a ring that stands still all wait, and whose patience ends first names its own neighbour, who waits as well.
+ */
+function haveStalled(draft: JobDraft, running: readonly Member[]): boolean {
+  const named = new Set(draft.inPhase("ended").flatMap(({ stalled }) => stalled ?? []));
+  if (named.size === 0) return false;
+  return running.length === 1 || running.every(({ peerId }) => named.has(peerId));
 }
 
 /** Members that said goodbye, or that another job is to have, and are idle may go. */

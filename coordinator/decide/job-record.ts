@@ -38,6 +38,8 @@ export const memberSchema = z.object({
   point: trainingPointSchema.nullable(),
   /** It was given the current plan without having its state, and has not said yet that it has healed. */
   healing: z.boolean().default(false),
+  /** The neighbour that had sent it nothing for too long when it ended the current generation. */
+  stalled: peerIdSchema.optional(),
   engine: z.string(),
   /** Which part of the model it trains, of a job with stages. */
   stage: z.number().int().nullable().default(null),

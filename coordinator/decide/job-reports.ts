@@ -23,6 +23,7 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       if (!current || member.phase !== "running") return;
       draft.setPhase(member, "ended");
       member.point = report.point;
+      if (report.code === "HOP_TIMEOUT" && report.suspect) member.stalled = report.suspect;
       if (report.missing) noteMissing(job, report.missing);
       if (report.stepMs !== null) job.stepMs = Math.max(job.stepMs ?? 0, report.stepMs);
       draft.interrupt();

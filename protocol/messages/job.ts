@@ -265,6 +265,8 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     point: trainingPointSchema,
     /** The neighbour that is to blame, where one is known. */
     suspect: peerIdSchema.nullable(),
+    /** Of the error that has broken it; none of an earlier release. */
+    code: z.string().max(64).optional(),
     detail: z.string().max(2_000),
     /** Code of what ended it, where that is this rank's own and no peer's: in the next ring it would come again. */
     fault: z.string().max(64).optional(),

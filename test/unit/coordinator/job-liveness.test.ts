@@ -28,6 +28,67 @@ test("the slower the steps, the longer a majority waits for the rest", () => {
   expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(4) });
 });
 
+describe("a member that its neighbour has taken for stalled", () => {
+  const of = (count: number) => new JobBench({ workers: { min: 1, max: count, spares: 0 } }).run(count);
+  const named = (index: number) => ({ code: "HOP_TIMEOUT", suspect: memoryPeerId(index), stepMs: 15 });
+  const closed = (index: number) => ({ code: "RING_BROKEN", suspect: memoryPeerId(index), stepMs: 15 });
+
+  test("is waited for no longer than it takes to answer, once all others have ended", () => {
+    const bench = of(4);
+    bench.ended(4, 7, named(3));
+    bench.ended(1, 7, closed(4));
+    bench.tick(1_000);
+    expect(bench.members).toEqual([1, 2, 3, 4]); // nobody has named the second, which has not answered either
+    bench.ended(2, 8, closed(1));
+    expect(bench.ranks).toEqual([1, 2, 4]);
+    expect(bench.job.plan).toMatchObject({ generation: 2, start: pointAt(8) });
+    expect(bench.job.plan!.reason).toContain("worker-3 stalled");
+  });
+
+  test("is known by being the only one that has not answered, whomever those that waited have named", () => {
+    const bench = of(4);
+    bench.ended(1, 7, named(4));
+    bench.ended(2, 7, closed(1));
+    bench.ended(4, 7, closed(1));
+    bench.tick(290);
+    expect(bench.members).toEqual([1, 2, 3, 4]);
+    bench.tick(20);
+    expect(bench.ranks).toEqual([1, 2, 4]);
+  });
+
+  test("answers within a step, if it lives, and is none then", () => {
+    const bench = of(3);
+    bench.ended(1, 7, { ...named(3), stepMs: 400 });
+    bench.ended(2, 7, closed(1));
+    bench.tick(390);
+    bench.ended(3, 7, closed(2));
+    expect(bench.ranks).toEqual([1, 2, 3]);
+    // Whom somebody named in the ring before is nobody's suspect in the next one.
+    bench.ended(1, 9, closed(2));
+    bench.ended(2, 9, closed(1));
+    bench.tick(1_990);
+    expect(bench.members).toEqual([1, 2, 3]);
+  });
+
+  test("is waited for as before where only its socket has closed", () => {
+    const bench = of(3);
+    bench.ended(1, 7, closed(3));
+    bench.ended(2, 7, closed(1));
+    bench.tick(1_990);
+    expect(bench.members).toEqual([1, 2, 3]);
+    bench.tick(20);
+    expect(bench.ranks).toEqual([1, 2]);
+  });
+
+  test("is not given up by a minority, whoever names it", () => {
+    const bench = of(2);
+    bench.ended(1, 7, named(2));
+    bench.tick(graceMs);
+    expect(bench.members).toEqual([1, 2]);
+    expect(bench.job.reason).toContain("waits for a majority");
+  });
+});
+
 test("they are given up in the end", () => {
   const bench = new JobBench({ workers: { min: 1, max: 2, spares: 0 } }).run(2).peer(2, { eligible: false });
   bench.ended(1, 4);
