@@ -33,22 +33,24 @@ export class MembershipDesk {
   /** Every member, present or not, and who is here though the store was restored from before it came. */
   views(): PeerView[] {
     const { peers } = this.#context;
-    const away = [...this.#members.values()].filter(({ peerId }) => !peers.get(peerId));
-    return [...peers.all().map((peer) => peers.view(peer)), ...away.map(awayView)];
+    const members = [...this.#members.values()].filter(({ removedAtMs }) => removedAtMs === null);
+    const away = members.filter(({ peerId }) => !peers.get(peerId));
+    const here = peers.all().filter(({ hello }) => !this.#isRemoved(hello.peerId));
+    return [...here.map((peer) => peers.view(peer)), ...away.map(awayView)];
   }
 
   /** @throws RingfoldError NOT_FOUND */
   view(peerId: string): PeerView {
     const { peers } = this.#context;
     const [peer, member] = [peers.get(peerId), this.#members.get(peerId)];
-    if (peer) return peers.view(peer);
-    if (member) return awayView(member);
+    if (peer && !this.#isRemoved(peerId)) return peers.view(peer);
+    if (member && !this.#isRemoved(peerId)) return awayView(member);
     throw new RingfoldError("NOT_FOUND", `there is no agent ${peerId}`, { peer: peerId });
   }
 
   /**
    * Admits a peer by token, or by the membership that it got for one.
-   * @throws RingfoldError TOKEN_INVALID | TOKEN_EXPIRED | NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY
+   * @throws RingfoldError TOKEN_INVALID | TOKEN_EXPIRED | NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY | MEMBER_REMOVED
    */
   async join(request: JoinRequest, from: string): Promise<JoinResponse> {
     const { peers, store, term, changed } = this.#context;
@@ -109,6 +111,15 @@ export class MembershipDesk {
     this.#context.changed();
   }
 
+  /** For good: its identity is refused from now on. @throws RingfoldError NOT_FOUND */
+  async remove(peerId: string, detail: string): Promise<void> {
+    this.view(peerId);
+    await this.#decide(peerId, { kind: "removed", detail });
+    const peer = this.#context.peers.get(peerId);
+    if (peer) peer.left = true;
+    this.#context.changed();
+  }
+
   async release(peerId: string): Promise<void> {
     if (!(await this.#decide(peerId, { kind: "released" }))) return;
     this.#context.peers.get(peerId)!.left = true;
@@ -138,6 +149,10 @@ export class MembershipDesk {
     await decisions.commit({ who, subject, event: told, reason, isNews: true }, writes);
     if (member) this.#members.set(peerId, member);
     return true;
+  }
+
+  #isRemoved(peerId: string): boolean {
+    return (this.#members.get(peerId)?.removedAtMs ?? null) !== null;
   }
 
   #nameOf(peerId: string): string {
@@ -181,6 +196,7 @@ function whoseWord(event: MemberEvent, peer: { readonly peerId: string; readonly
       return { kind: "coordinator" };
     case "drained":
     case "undrained":
+    case "removed":
       return { kind: "operator" };
     default:
       return { kind: "peer", ...peer };

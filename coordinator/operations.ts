@@ -1,3 +1,4 @@
+import { RingfoldError } from "../protocol/errors.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { DatasetDesk } from "./dataset-desk.ts";
 import type { DeploymentDesk } from "./deployment-desk.ts";
@@ -43,6 +44,16 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
         await membership.drain(peerId, drained, reason);
         await lookAround();
         return { peer: membership.view(peerId), released: mayGo(peerId) };
+      }),
+    removePeer: (peerId, reason) =>
+      queue.run(async () => {
+        const { name } = membership.view(peerId);
+        if (jobs.involves(peerId) || deployments.dependsOn(peerId))
+          throw new RingfoldError("CONFLICT", `a job or a deployment needs ${name}`, {
+            ...{ peer: peerId, remedy: `Take it out of service first: \`ringfold peers drain ${name}\`.` },
+          });
+        await membership.remove(peerId, reason);
+        await lookAround();
       }),
     jobs: () => jobs.views(),
     versions: () => versions.views(),

@@ -38,6 +38,8 @@ export interface Coordinator {
   peers(): PeerView[];
   /** Takes a machine out of service, or puts it back. Whether nothing depends on it any more. */
   drainPeer(peerId: string, drained: boolean, reason: string): Promise<DrainAnswer>;
+  /** For good: its identity is refused from then on. */
+  removePeer(peerId: string, reason: string): Promise<void>;
   jobs(): JobView[];
   versions(): VersionView[];
   deployments(): DeploymentView[];

@@ -59,6 +59,12 @@ export const errorRules = {
   ),
   NOT_A_MEMBER: rule("peer", 403, 77, "Join the cluster with a token first."),
   DUPLICATE_IDENTITY: rule("peer", 409, 78, "Two agents use one identity: give each its own data folder."),
+  MEMBER_REMOVED: rule(
+    "peer",
+    403,
+    77,
+    "Delete identity.key and the membership in its data folder, and join it anew with a token.",
+  ),
   PROTOCOL_RANGE: rule("peer", 409, 76, "Run the same major release of Ringfold on both machines."),
   // reaching others
   PORT_IN_USE: rule("self", 500, 73, "Choose another port, or end the program that holds it."),

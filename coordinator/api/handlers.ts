@@ -65,6 +65,10 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
     peers: list(lists.peers),
     drainPeer: ({ parameters: { id }, body: { drained, reason } }) =>
       coordinator.drainPeer(id, drained, reason),
+    removePeer: async ({ parameters: { id }, body: { reason } }) => {
+      await coordinator.removePeer(id, reason);
+      return {};
+    },
     jobs: list(lists.jobs),
     job: ({ parameters: { id } }) => new Revised(coordinator.job(id), coordinator.jobRevision(id)),
     jobLogs: ({ parameters: { id }, query }) => coordinator.jobLogs(id, query),

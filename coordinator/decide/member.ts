@@ -11,6 +11,8 @@ export const memberRecordSchema = z.object({
   admittedAtMs: z.number(),
   /** An operator has taken it out of service, through all of its lives, until one puts it back. */
   drainedAtMs: z.number().nullable().default(null),
+  /** An operator has removed it: its identity is refused from then on. */
+  removedAtMs: z.number().nullable().default(null),
   /** What it said of itself when it began its last life, and when that was: it is shown while it is away. */
   hello: helloSchema.nullable().default(null),
   seenAtMs: z.number().nullable().default(null),
@@ -42,7 +44,7 @@ export type MemberEvent =
     }
   | { readonly kind: "disconnected" }
   /** An operator's. */
-  | { readonly kind: "drained" | "undrained"; readonly detail: string }
+  | { readonly kind: "drained" | "undrained" | "removed"; readonly detail: string }
   | { readonly kind: "leaving"; readonly detail: string }
   | { readonly kind: "released" };
 
@@ -55,7 +57,7 @@ export interface MemberDecision {
 
 /**
  * Who is a member: (what is known of the peer, event, now) -> its record and the reason, or a refusal.
- * @throws RingfoldError NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY
+ * @throws RingfoldError NOT_A_MEMBER | PROTOCOL_RANGE | DUPLICATE_IDENTITY | MEMBER_REMOVED
  */
 export function decideMember(
   { member, presence }: MemberState,
@@ -66,6 +68,7 @@ export function decideMember(
     case "joined":
     case "heard": {
       checkHello(event.hello, event.from, presence);
+      checkNotRemoved(event.hello, member);
       if (presence?.hello.incarnation === event.hello.incarnation && member) return undefined;
       const { engine } = event.hello.capabilities;
       const { incarnation } = event.hello;
@@ -99,6 +102,15 @@ export function decideMember(
         reason: event.detail === "" ? what : `${what}: ${event.detail}`,
       };
     }
+    case "removed": {
+      if (!member || member.removedAtMs !== null) return undefined;
+      const { detail } = event;
+      return {
+        member: { ...member, removedAtMs: nowMs },
+        event: { kind: "member-removed", detail },
+        reason: detail === "" ? "removed" : `removed: ${detail}`,
+      };
+    }
     case "released":
       if (!presence || presence.left) return undefined;
       return { member, event: { kind: "member-released" }, reason: "left" };
@@ -114,6 +126,7 @@ const newMember = (
   membership: certificate,
   admittedAtMs: nowMs,
   drainedAtMs: null,
+  removedAtMs: null,
   hello: null,
   seenAtMs: null,
 });
@@ -137,6 +150,11 @@ export function checkHello(hello: Hello, from: string, presence: MemberPresence 
     );
   }
   checkOneLife(hello, presence);
+}
+
+function checkNotRemoved({ peerId, name }: Hello, member: MemberRecord | undefined): void {
+  if (member && member.removedAtMs !== null)
+    throw new RingfoldError("MEMBER_REMOVED", `${name} was removed from this cluster`, { peer: peerId });
 }
 
 /**

@@ -81,6 +81,9 @@ export const routes = {
   drainPeer: change("POST", "/api/peers/{id}/drain", "Takes a machine out of service, or puts it back", {
     ...{ body: drainRequestSchema, mayBeEmpty: true, answer: drainAnswerSchema },
   }),
+  removePeer: change("POST", "/api/peers/{id}/remove", "Refuses the identity of a machine from then on", {
+    ...{ body: steerRequestSchema, mayBeEmpty: true, answer: nothing.answer },
+  }),
   jobs: get(
     "/api/jobs",
     "The jobs, oldest first",

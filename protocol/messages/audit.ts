@@ -23,6 +23,7 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
   event("member-released", {}),
   event("member-drained", { detail: z.string() }),
   event("member-undrained", { detail: z.string() }),
+  event("member-removed", { detail: z.string() }),
   /** What silence, or its end, says of members: those that one look has judged otherwise than the one before. */
   event("members-judged", {
     count: z.number().int().nonnegative(),

@@ -62,6 +62,8 @@ export interface ApiClient {
   peers(): Promise<PeerView[]>;
   /** Takes a machine out of service, or puts it back. */
   drainPeer(peerId: string, request: { drained: boolean; reason: string }): Promise<DrainAnswer>;
+  /** For good. */
+  removePeer(peerId: string, reason: string): Promise<unknown>;
   jobs(): Promise<JobView[]>;
   job(id: string): Promise<JobView>;
   jobLogs(id: string, query: JobLogsQuery): Promise<JobLogs>;
@@ -148,6 +150,7 @@ export function createApiClient(options: ApiConnection): ApiClient {
     cluster: () => callRoute(options, "cluster", {}),
     peers: () => callList(options, "peers"),
     drainPeer: (id, body) => callRoute(options, "drainPeer", { id, body }),
+    removePeer: (id, reason) => callRoute(options, "removePeer", { id, body: { reason } }),
     jobs: () => callList(options, "jobs"),
     job: (id) => callRoute(options, "job", { id }),
     jobLogs: (id, query) => callRoute(options, "jobLogs", { id, query }),

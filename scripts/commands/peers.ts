@@ -54,6 +54,21 @@ export function register(program: Command, io: CommandIo): void {
         return { json: peer, text: `${name} is ${peer.state}` };
       }),
     );
+
+  peersCommand
+    .command("remove")
+    .argument("<agent>", "its name, or the end of its peer id")
+    .description("refuse the identity of a machine from now on; drain it first where something needs it")
+    .option("--reason <text>", "for the log", "")
+    .action((agent: string, _options: unknown, command: Command) =>
+      runCommand<Pick<DrainOptions, "reason">>(command, io, async (context, { reason }) => {
+        const { connectApi } = await import("./api-client.ts");
+        const api = await connectApi(context);
+        const { peerId, name } = await findPeer(api, agent);
+        await api.removePeer(peerId, reason);
+        return { json: { peerId, name }, text: `${name} is no member any more` };
+      }),
+    );
 }
 
 async function drain(

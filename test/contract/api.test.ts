@@ -198,6 +198,7 @@ describe("reading", () => {
 
 const mutations = [
   ["POST", `/api/peers/${memoryPeerId(1)}/drain`, undefined],
+  ["POST", `/api/peers/${memoryPeerId(1)}/remove`, undefined],
   ["POST", "/api/jobs", spec],
   ["POST", "/api/sweeps", { ...spec, search: { method: "grid", space: { seed: { values: [1, 2] } } } }],
   ["POST", "/api/sweeps/sweep-1/cancel", undefined],

@@ -80,6 +80,40 @@ test("a member that is away is listed, and put back before it returns", async ()
   expect(stateOf(again)).toBe("alive");
 });
 
+test("who is removed is not listed, not heard, and not let in again, through a restart", async () => {
+  const [one] = workers as [BenchWorker];
+  await bench.coordinator.removePeer(one.peerId, "sold");
+  const names = () => bench.coordinator.peers().map(({ name }) => name);
+  expect(names()).toEqual(["worker-2", "worker-3"]);
+  await one.beat();
+  await job(1, 3);
+  expect(one.told).toEqual([]);
+  await expect(one.beginAnew()).rejects.toMatchObject({ code: "MEMBER_REMOVED" });
+  bench.crash();
+  await bench.start();
+  await expect(one.join()).rejects.toMatchObject({ code: "MEMBER_REMOVED" });
+  expect(names()).not.toContain("worker-1");
+  await expect(bench.coordinator.removePeer(one.peerId, "")).rejects.toMatchObject({ code: "NOT_FOUND" });
+  const { entries } = bench.coordinator.audit({ after: 0, limit: 100 });
+  expect(entries).toContainEqual(
+    expect.objectContaining({
+      who: { kind: "operator" },
+      subject: "worker-1",
+      event: { kind: "member-removed", detail: "sold" },
+      reason: "removed: sold",
+    }),
+  );
+});
+
+test("who is needed is not removed", async () => {
+  await job(1, 1);
+  const busy = workers.find(({ told }) => told.length > 0)!;
+  await expect(bench.coordinator.removePeer(busy.peerId, "")).rejects.toMatchObject({
+    code: "CONFLICT",
+    data: { remedy: expect.stringContaining("ringfold peers drain worker-") },
+  });
+});
+
 test("draining twice is one decision; who is not there is not found", async () => {
   const [one] = workers as [BenchWorker];
   await bench.coordinator.drainPeer(one.peerId, true, "");
