@@ -182,7 +182,8 @@ export class PeerTable {
 
   /** Whether its silence may be our own trouble: it may serve and train on meanwhile. */
   isExcused(peer: Peer): boolean {
-    return this.#health.deafness !== null && this.state(peer) === "suspect";
+    // A socket that was given up is known before the next look.
+    return (this.#health.deafness !== null || peer.givenUp) && this.state(peer) === "suspect";
   }
 
   /** Of the time in which this coordinator could hear it. */

@@ -49,6 +49,17 @@ test("serving keeps its tables while the coordinator hears nobody, and the log s
   );
 });
 
+test("a socket that is given up while nobody is heard moves no replica, before anybody is suspected", async () => {
+  await serve();
+  await pass(10, workers);
+  const before = deployment().shards.map(({ replicas }) => replicas.map(({ peerId }) => peerId));
+  await bench.clock.advance(3_001); // no look has seen it yet
+  workers[1].crash();
+  await bench.clock.advance(1_000);
+  expect(deployment().shards.map(({ replicas }) => replicas.map(({ peerId }) => peerId))).toEqual(before);
+  expect(bench.coordinator.peers()[1]!.state).toBe("suspect");
+});
+
 test("a ring trains on with the same generation while the coordinator hears nobody, or stands still", async () => {
   const { id } = await bench.coordinator.submitJob(exampleSpec({ workers: { min: 2, max: 3, spares: 0 } }));
   for (const worker of workers) await worker.report("ready", { jobId: id });
