@@ -135,7 +135,10 @@ async function verified<T>(
     return schema.parse(payload);
   } catch (cause) {
     if (cause instanceof joseErrors.JWTExpired) {
-      throw new RingfoldError("TOKEN_EXPIRED", "the join token has expired", {}, { cause });
+      // Of two clocks that differ by an hour the one here may be the wrong one.
+      const [ended, now] = [1_000 * (cause.payload.exp ?? 0), nowMs].map((ms) => new Date(ms).toISOString());
+      const message = `the join token has expired at ${ended}; the clock here says ${now}`;
+      throw new RingfoldError("TOKEN_EXPIRED", message, {}, { cause });
     }
     throw new RingfoldError("TOKEN_INVALID", "not signed by this cluster", {}, { cause });
   }
