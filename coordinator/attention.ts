@@ -9,10 +9,26 @@ export class Attention {
   readonly #clock: Pick<Clock, "monotonicMs">;
   #attendedMs: number;
   #missedMs = 0;
+  #pulsedMs: number;
+  #pausedMs = Number.NEGATIVE_INFINITY;
 
   constructor(clock: Pick<Clock, "monotonicMs">) {
     this.#clock = clock;
     this.#attendedMs = clock.monotonicMs();
+    this.#pulsedMs = this.#attendedMs;
+  }
+
+  /** To be called twice a second, whatever else is to be done: when that was not so, this process stood still. */
+  pulse(): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#pulsedMs > limits.attentionMs) this.#pausedMs = nowMs;
+    this.#pulsedMs = nowMs;
+  }
+
+  /** This process stood still a moment ago: sockets that close now were given up by peers who did not hear from us. */
+  get wasPaused(): boolean {
+    const nowMs = this.#clock.monotonicMs();
+    return nowMs - this.#pulsedMs > limits.attentionMs || nowMs - this.#pausedMs < limits.gatheringMs;
   }
 
   nowMs(): number {
@@ -21,6 +37,7 @@ export class Attention {
 
   /** A look. */
   attend(): void {
+    this.pulse();
     const nowMs = this.#clock.monotonicMs();
     this.#missedMs += nowMs - this.#heardUntilMs();
     this.#attendedMs = nowMs;

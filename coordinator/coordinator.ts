@@ -181,6 +181,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   });
   await opened;
   jobs.resume();
+  const stopPulse = repeat(clock, lookAroundIntervalMs, async () => context.peers.pulse());
   const stopTicking = repeat(clock, lookAroundIntervalMs, () =>
     inTurn(async () => {
       await membership.judge();
@@ -226,6 +227,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       }),
     close: async () => {
       closed.abort();
+      stopPulse();
       stopTicking();
       context.holders.close();
       announceChange.cancel();

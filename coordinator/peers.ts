@@ -124,7 +124,8 @@ export class PeerTable {
   setConnected(peerId: string, connected: boolean): boolean {
     const peer = this.#peers.get(peerId);
     if (!peer || peer.connected === connected) return false;
-    const isOurs = !connected && isSilent({ silentMs: this.silentMs(peer) }) && this.#isDeaf();
+    const isUnheard = () => isSilent({ silentMs: this.silentMs(peer) }) && this.#isDeaf();
+    const isOurs = !connected && (this.#attention.wasPaused || isUnheard());
     Object.assign(peer, { connected, givenUp: isOurs });
     if (connected) {
       Object.assign(peer, this.#now());
@@ -151,11 +152,17 @@ export class PeerTable {
     return forgotten;
   }
 
+  /** See `Attention`. */
+  pulse(): void {
+    this.#attention.pulse();
+  }
+
   /** Looks at all peers: what has changed of them by time alone. Nothing of it holds before it is adopted. */
   look(): Judgement {
     this.#attention.attend();
     const atMs = this.#attention.nowMs();
-    const judgement = decideHealth(this.#health, this.#sightings(), atMs);
+    const { wasPaused } = this.#attention;
+    const judgement = decideHealth(this.#health, { sightings: this.#sightings(), wasPaused }, atMs);
     const flapping = [...this.#steadiness.keys()].filter((peerId) => this.isFlapping(peerId)).join();
     const isChanged = judgement.isChanged || flapping !== this.#flapping;
     return { ...judgement, atMs, flapping, isChanged };

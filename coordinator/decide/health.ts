@@ -18,6 +18,13 @@ interface Deafness {
   readonly excusedCount: number;
 }
 
+/** What is seen at one moment. */
+interface Look {
+  readonly sightings: readonly Sighting[];
+  /** The coordinator itself stood still a moment ago. */
+  readonly wasPaused: boolean;
+}
+
 /** `event`: as the log tells it. */
 export interface HealthDecision {
   readonly event: AuditEvent;
@@ -45,10 +52,10 @@ const partlyDeafMs = 30_000;
  */
 export function decideHealth(
   before: Health,
-  sightings: readonly Sighting[],
+  { sightings, wasPaused }: Look,
   nowMs: number,
 ): { readonly health: Health; readonly decision: HealthDecision | undefined; readonly isChanged: boolean } {
-  const deafness = deafnessOf(before, sightings, nowMs);
+  const deafness = wasPaused ? afterPause(before, nowMs) : deafnessOf(before, sightings, nowMs);
   const judged = new Map<string, { readonly verdict: Verdict; readonly life: string }>();
   const turned: Turn[] = [];
   let excusedCount = 0;
@@ -88,6 +95,13 @@ const isKnownDead = ({ judged }: Health, sighting: Sighting): boolean => {
   if (sighting.closed) return true;
   return known?.verdict === "dead" && known.life === sighting.life && isSilent(sighting);
 };
+
+/** Peers may have given us up; they come back as after a start. */
+const afterPause = ({ deafness }: Health, nowMs: number): Deafness => ({
+  lastMs: nowMs,
+  partlySinceMs: null,
+  excusedCount: deafness?.excusedCount ?? 0,
+});
 
 function deafnessOf(before: Health, sightings: readonly Sighting[], nowMs: number): Deafness | null {
   const { silent, counted } = countSilent(before, sightings);

@@ -10,6 +10,8 @@ const sighting = (index: number, silentMs: number, changes: Partial<Sighting> = 
   ...changes,
 });
 
+const looked = (sightings: readonly Sighting[]) => ({ sightings, wasPaused: false });
+
 /** Looks twice a second at agents of which each is heard in some seconds and not in others. */
 const history = fc
   .integer({ min: 1, max: 6 })
@@ -31,8 +33,8 @@ function replay(
         if (isHeard && half === 0) heardMs[i] = nowMs;
       });
       const seen = heardMs.map((atMs, i) => sighting(i, nowMs - atMs));
-      const decided = decideHealth(health, seen, nowMs);
-      expect(decideHealth(health, seen, nowMs)).toEqual(decided);
+      const decided = decideHealth(health, looked(seen), nowMs);
+      expect(decideHealth(health, looked(seen), nowMs)).toEqual(decided);
       health = decided.health;
       look(health, seen, nowMs);
     }
@@ -71,9 +73,9 @@ test("whoever stays silent while another is heard is dead in the end", () => {
 
 test("a storm is one entry of bounded size", () => {
   const all = Array.from({ length: 1_000 }, (_, i) => sighting(i, 0));
-  const { health } = decideHealth(noHealth, all, 0);
+  const { health } = decideHealth(noHealth, looked(all), 0);
   const silent = all.map((each, i) => (i < 400 ? sighting(i, 5_000 + i) : each));
-  const { decision, isChanged } = decideHealth(health, silent, 5_000);
+  const { decision, isChanged } = decideHealth(health, looked(silent), 5_000);
   expect(isChanged).toBe(true);
   expect(decision!.event).toMatchObject({ kind: "members-judged", count: 400 });
   expect(JSON.stringify(decision).length).toBeLessThan(4_000);

@@ -244,6 +244,20 @@ describe("a coordinator that hears nobody", () => {
     expect(table.state(peer())).toBe("suspect");
   });
 
+  test("takes sockets that close after a pause of its own for given up, and waits for who comes back", () => {
+    pass(60_000, everybody);
+    clock.stall(25_000);
+    table.setConnected(peerId, false);
+    expect(states()).toEqual(["suspect", "alive", "alive"]);
+    expect(table.isExcused(peer())).toBe(true);
+    pass(5_000, [2, 3]);
+    table.setConnected(exampleHello(2).peerId, false);
+    expect(states()).toEqual(["suspect", "suspect", "alive"]);
+    table.setConnected(exampleHello(2).peerId, true);
+    pass(20_000, [2, 3]);
+    expect(states()).toEqual(["dead", "alive", "alive"]);
+  });
+
   test("counts no silence in which it did not listen: a pause of its machine kills nobody", () => {
     pass(60_000, everybody);
     clock.stall(3_600_000);
