@@ -101,7 +101,10 @@ export class PeerTable {
     if (presence.sequence <= peer.sequence) return false;
     peer.sequence = presence.sequence;
     const heard = this.#now();
-    this.#rhythms.get(presence.hello.peerId)?.hear(presence.sequence, heard.heardMs);
+    const rhythm = this.#rhythms.get(presence.hello.peerId);
+    const isOurs = this.#attention.wasPaused || this.#health.deafness !== null;
+    if (isOurs) rhythm?.resume(presence.sequence, heard.heardMs);
+    else rhythm?.hear(presence.sequence, heard.heardMs);
     peer.hello = presence.hello;
     peer.load = presence.load;
     peer.links = presence.links;

@@ -18,6 +18,11 @@ export class Rhythm {
   #lateSquares = 0;
   #last: { readonly sequence: number; readonly atMs: number } | undefined;
 
+  /** A beat after a time in which we could not hear: what was lost meanwhile says nothing of the link. */
+  resume(sequence: number, nowMs: number): void {
+    this.#last = { sequence, atMs: nowMs };
+  }
+
   /** A beat. One that came out of order says nothing new. */
   hear(sequence: number, nowMs: number): void {
     const last = this.#last;

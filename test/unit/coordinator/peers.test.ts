@@ -244,6 +244,21 @@ describe("a coordinator that hears nobody", () => {
     expect(table.state(peer())).toBe("suspect");
   });
 
+  test.each([
+    ["a pause", () => clock.stall(25_000)],
+    ["a cut", () => pass(60_000, [])],
+  ])("suspects as soon after %s as without it", (_what, happen) => {
+    const suspectAfterMs = () => {
+      let silentMs = 0;
+      for (; table.state(peer()) === "alive"; silentMs += 500) pass(500);
+      return silentMs;
+    };
+    pass(60_000, everybody);
+    happen();
+    pass(15_000, everybody);
+    expect(suspectAfterMs()).toBeLessThan(6_000);
+  });
+
   test("takes sockets that close after a pause of its own for given up, and waits for who comes back", () => {
     pass(60_000, everybody);
     clock.stall(25_000);
