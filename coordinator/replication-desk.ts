@@ -70,7 +70,7 @@ export class ReplicationDesk {
       this.#seen = seen;
       this.#orders = this.#decide(agents, registered);
     }
-    for (const [peerId, order] of this.#orders) this.#consider(peerId, order, clock.nowMs());
+    for (const [peerId, order] of this.#orders) this.#consider(peerId, order, clock.monotonicMs());
   }
 
   /** Whether something would be lost with this agent if it went now, and somebody is there to take it over. */
@@ -129,7 +129,7 @@ export class ReplicationDesk {
     this.#telling.add(peerId);
     try {
       await network.request(peerId, holdArtefacts, { term, ...instruction });
-      this.#told.set(peerId, { key, atMs: clock.nowMs() });
+      this.#told.set(peerId, { key, atMs: clock.monotonicMs() });
     } catch (error) {
       log.debug({ err: error, peer: peerId }, "An agent did not hear what to hold; it is told again");
     } finally {
