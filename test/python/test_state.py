@@ -93,6 +93,13 @@ class Optimizers(unittest.TestCase):
             holder.restore(bytes_of(State(other, [torch.optim.Adam(other.parameters())], []).chunks()))
         self.assertEqual(bytes_of(holder.chunks()), before)
 
+    def test_a_setting_that_is_a_tensor_is_named(self):
+        model = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.1)
+        with self.assertRaisesRegex(TypeError, r"optimizers\.0\.groups\.0\.lr is of type Tensor"):
+            bytes_of(State(model, [optimizer], []).chunks())
+
     def test_an_optimizer_that_keeps_lists_of_tensors_is_refused(self):
         model = nn.Linear(2, 1)
         optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01)
@@ -104,7 +111,7 @@ class Optimizers(unittest.TestCase):
             return loss
 
         optimizer.step(closure)
-        with self.assertRaisesRegex(TypeError, "must be numbers, words and lists"):
+        with self.assertRaisesRegex(TypeError, r"must be numbers, words and lists of them: optimizers\.0\.scalars\.0\.\w+"):
             bytes_of(State(model, [optimizer], []).chunks())
 
 

@@ -101,8 +101,10 @@ class State:
         }
         try:
             text = json.dumps(numbers, sort_keys=True)
-        except TypeError as cause:
-            raise TypeError(f"the state of an optimizer or scheduler must be numbers, words and lists: {cause}") from None
+        except TypeError:
+            raise TypeError(
+                f"the state of an optimizer or scheduler must be numbers, words and lists of them: {_misfit(numbers)}"
+            ) from None
         return encode(tensors, {"ringfold": text})
 
     def weights(self) -> Iterator[bytes | memoryview]:
@@ -135,6 +137,16 @@ class State:
     def _model_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, value in self.model.state_dict().items():
             yield name, self.buffers.get(name, value)
+
+
+def _misfit(value: Any, place: str = "") -> str | None:
+    """Where the first thing is that JSON does not hold."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return None
+    if isinstance(value, (dict, list, tuple)):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((found for key, part in parts if (found := _misfit(part, f"{place}.{key}"))), None)
+    return f"{place[1:]} is of type {type(value).__name__}"
 
 
 def _numbers_of(part: Any) -> dict[str, Any]:
