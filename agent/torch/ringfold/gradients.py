@@ -158,16 +158,26 @@ class Gradients:
         The first parameter whose own gradient is not finite. Cost: one pass, and as little else as can be: a rank alone does
         it in every step, and code that the caches have forgotten costs as much as the numbers.
         """
-        known = [(name, part.grad) for name, part in self.parameters if part.grad is not None]
-        values = [value if value.layout == torch.strided else value.coalesce().values() for _, value in known]
-        sums = [value.sum() if value.dtype == torch.float32 else value.sum(dtype=torch.float32) for value in values]
+        sums = (_sum(part.grad) for _, part in self.parameters if part.grad is not None)
         if self.device.type == "cpu":
-            total = sum([value.item() for value in sums])
+            total = sum(value.item() for value in sums)
         else:  # one wait for the device, not one a parameter
-            total = torch.stack([value.to(self.device) for value in sums]).sum().item() if sums else 0.0
+            held = [value.to(self.device) for value in sums]
+            total = torch.stack(held).sum().item() if held else 0.0
         if math.isfinite(total):
             return None
-        return next((name for (name, _), value in zip(known, values) if not torch.isfinite(value).all()), None)
+        known = [(name, part.grad) for name, part in self.parameters if part.grad is not None]
+        return next((name for name, gradient in known if not torch.isfinite(_values(gradient)).all()), None)
+
+
+def _sum(gradient: torch.Tensor) -> torch.Tensor:
+    """The sum of finite numbers is finite but for an overflow; half precision overflows soon."""
+    values = _values(gradient)
+    return values.sum() if values.dtype == torch.float32 else values.sum(dtype=torch.float32)
+
+
+def _values(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient if gradient.layout == torch.strided else gradient.coalesce().values()
 
 
 class Handover:
