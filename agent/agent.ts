@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { join as joinPath } from "node:path";
 import type { Hono } from "hono";
+import type { EngineName } from "../protocol/job-spec.ts";
 import { protocolRange } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, Log } from "../protocol/ports.ts";
@@ -9,8 +10,9 @@ import { ArtefactKeeper } from "./artefact/keeper.ts";
 import { openArtefactStore } from "./artefact/store.ts";
 import { fetchArtefact, serveArtefacts } from "./artefact/transfer.ts";
 import type { AgentConfig } from "./config.ts";
-import { type EngineFacts, probeEngine } from "./engine/probe.ts";
+import { type EngineFacts, namedEngines, probeEngine } from "./engine/probe.ts";
 import { loadCredentials, saveCredentials } from "./membership/credentials-file.ts";
+import { findGpus, machineSources } from "./membership/gpus.ts";
 import { LinkMeter } from "./membership/link-meter.ts";
 import { createLoadMeter, machineCapabilities } from "./membership/machine.ts";
 import { Membership } from "./membership/membership.ts";
@@ -67,9 +69,17 @@ export async function openAgent(
     const credentials = await loadCredentials(credentialsPath, config.token, clock.nowMs());
     const { claims } = credentials;
     const privateKey = await loadIdentity(joinPath(config.dataPath, "identity.key"));
-    const engine = await probeEngine(config.engine, clock, signal);
-    const capabilities = machineCapabilities(engine, config.python !== undefined);
-    log.info({ engine: engine.name, gpu: engine.gpu, candidates: engine.candidates }, engine.reason);
+    const probe = (name: EngineName) => probeEngine(name, clock, signal);
+    const [engine, gpus] = await Promise.all([
+      probe(config.engine),
+      findGpus(machineSources(), { clock, signal }),
+    ]);
+    const capabilities = machineCapabilities(engine, {
+      engines: await namedEngines(engine, probe),
+      ...{ gpus, labels: config.labels, scripts: config.python !== undefined },
+      memoryLimitBytes: config.memoryLimitBytes,
+    });
+    log.info({ engine: engine.name, gpu: engine.gpu, gpus, candidates: engine.candidates }, engine.reason);
 
     const artefactPath = joinPath(config.dataPath, "artefacts");
     const store = openArtefactStore(artefactPath);

@@ -15,14 +15,16 @@ export function forkProgram(
   return fork(fileURLToPath(url), [...parameters], {
     serialization: "advanced",
     execArgv: process.execArgv.filter((argument) => keptExecArgument.test(argument)),
-    env: Object.fromEntries(
-      Object.entries(process.env).filter(
-        ([name]) => name !== "NODE_OPTIONS" && !name.startsWith("RINGFOLD_"),
-      ),
-    ),
+    env: childEnvironment(),
     stdio: ["ignore", "ignore", stderr, "ipc"],
   });
 }
+
+/** Ours without what is ours alone. */
+export const childEnvironment = (): NodeJS.ProcessEnv =>
+  Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => name !== "NODE_OPTIONS" && !name.startsWith("RINGFOLD_")),
+  );
 
 /** The last one is what a chaos run loads into each process that it measures. */
 const keptExecArgument =

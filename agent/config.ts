@@ -1,4 +1,5 @@
 import type { EngineName } from "../protocol/job-spec.ts";
+import type { Labels } from "../protocol/needs.ts";
 
 /** Everything that one agent is told from outside; scripts/commands/agent.ts gathers it from flags and environment. */
 export interface AgentConfig {
@@ -17,6 +18,8 @@ export interface AgentConfig {
   readonly python: string | undefined;
   /** What a trainer may take of this machine's memory; all of it unless told. */
   readonly memoryLimitBytes?: number;
+  /** Jobs may ask for agents that have them. */
+  readonly labels: Labels;
   readonly logLevel: string;
   /** How long the first joining may take; a member that was in before waits for ever. */
   readonly joinTimeoutMs: number;

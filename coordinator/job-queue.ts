@@ -1,8 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { isOver, type JobRecord } from "./decide/job-record.ts";
+import { needsOf } from "./decide/needs.ts";
 import { decideQueue, type QueueDecision, type Wait } from "./decide/queue.ts";
-import { needsOf, type QuotaRecord, queueJobOf } from "./decide/queue-facts.ts";
+import { type QuotaRecord, queueJobOf } from "./decide/queue-facts.ts";
 import type { JobWorld } from "./job-world.ts";
 
 interface QueueModules {
@@ -69,7 +70,13 @@ export class JobQueue {
   #ask(): QueueDecision {
     const { jobs, world, quotas, gathering } = this.#modules;
     const open = [...jobs.values()].flatMap((job) => queueJobOf(job) ?? []);
-    return decideQueue({ jobs: open, agents: world.agents(), quotas: quotas(), gathering: gathering() });
+    return decideQueue({
+      jobs: open,
+      agents: world.agents(),
+      known: world.offers(),
+      quotas: quotas(),
+      gathering: gathering(),
+    });
   }
 }
 

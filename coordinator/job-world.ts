@@ -1,5 +1,7 @@
+import { limits } from "../protocol/limits.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { PeerFact } from "./decide/job.ts";
+import { type AgentOffer, offerOf } from "./decide/needs.ts";
 import type { QueueAgent } from "./decide/queue-facts.ts";
 import { isDraining } from "./peers.ts";
 
@@ -9,6 +11,7 @@ type Peers = ReadonlyMap<string, PeerFact>;
 interface Sight {
   readonly peers: Peers;
   readonly agents: readonly QueueAgent[];
+  readonly offers: readonly AgentOffer[];
 }
 
 /**
@@ -21,6 +24,8 @@ interface Sight {
 export class JobWorld {
   readonly #context: Pick<CoordinatorContext, "peers">;
   readonly #busy: () => ReadonlySet<string>;
+  /** Of every worker that has joined since this coordinator began, as it was last seen. */
+  readonly #offers = new Map<string, AgentOffer>();
   #isShared = false;
   #seen: Sight | undefined;
 
@@ -56,6 +61,11 @@ export class JobWorld {
     return this.#sight().agents;
   }
 
+  /** What workers have for jobs, those that are away too. */
+  offers(): readonly AgentOffer[] {
+    return this.#sight().offers;
+  }
+
   #sight(): Sight {
     const sight = this.#seen ?? this.#look();
     if (this.#isShared) this.#seen = sight;
@@ -77,9 +87,18 @@ export class JobWorld {
       const flapping = peers.isFlapping(peerId);
       const leaving = isDraining(peer);
       facts.set(peerId, { peerId, name, incarnation, connected, silentMs, leaving, eligible, flapping });
-      if (isWorker && connected && !leaving)
-        agents.push({ peerId, idle: eligible, scripts: capabilities.scripts, flapping });
+      if (!isWorker) continue;
+      const offer = offerOf(capabilities);
+      this.#remember(peerId, offer);
+      if (connected && !leaving) agents.push({ peerId, idle: eligible, flapping, ...offer });
     }
-    return { peers: facts, agents };
+    return { peers: facts, agents, offers: [...this.#offers.values()] };
+  }
+
+  #remember(peerId: string, offer: AgentOffer): void {
+    this.#offers.set(peerId, offer);
+    if (this.#offers.size <= limits.knownPeersMax) return;
+    const [first] = this.#offers.keys();
+    this.#offers.delete(first!);
   }
 }

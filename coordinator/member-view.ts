@@ -1,10 +1,10 @@
 import { shortPeer } from "../protocol/ids.ts";
 import type { PeerView } from "../protocol/messages/api.ts";
-import type { Capabilities } from "../protocol/messages/membership.ts";
+import { capabilitiesSchema } from "../protocol/messages/membership.ts";
 import type { MemberRecord } from "./decide/member.ts";
 
 /** What it was when it was here last; members of earlier releases have left nothing behind. */
-const unknown: Capabilities = {
+const unknown = capabilitiesSchema.parse({
   ...{
     hostname: "unknown",
     platform: "unknown",
@@ -13,8 +13,8 @@ const unknown: Capabilities = {
     memoryBytes: 0,
     gpu: null,
   },
-  ...{ engine: "unknown", engineReason: "it has not been here for long", gflops: 0, scripts: false },
-};
+  ...{ engine: "unknown", engineReason: "it has not been here for long", gflops: 0 },
+});
 
 /** The same object for the same record: lists are compared item by item. */
 const views = new WeakMap<MemberRecord, PeerView>();

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { digestSchema, nameSchema } from "./ids.ts";
 import { limits } from "./limits.ts";
+import { needsSchema } from "./needs.ts";
 import { scriptSpecSchema } from "./script-spec.ts";
 import { evaluationSpecSchema, optimizerSpecSchema, scheduleSchema } from "./training-spec.ts";
 
@@ -117,6 +118,9 @@ export type DataSpec = z.infer<typeof dataSpecSchema>;
 export const engineNameSchema = z.enum(["auto", "tensorflow", "webgpu", "wasm", "cpu"]);
 export type EngineName = z.infer<typeof engineNameSchema>;
 
+/** They come with Ringfold, so every agent has them; they use no GPU. */
+export const enginesEverywhere: readonly string[] = ["wasm", "cpu"] satisfies EngineName[];
+
 /** `torch` is no engine of an agent: it is what a job with a script runs on. */
 const jobEngineSchema = z.enum([...engineNameSchema.options, "torch"]);
 
@@ -225,6 +229,8 @@ export const jobObjectSchema = z.strictObject({
     // On this object, not on the whole job: zod skips a refinement of the whole while any key is wrong.
     .refine(({ min, max }) => min <= max, { path: ["min"], message: "workers.min is more than workers.max" })
     .default({ min: 1, max: 4, spares: 0 }),
+  /** Of each of its agents; others get no part in it. The engine, where it is named, is needed too. */
+  needs: needsSchema.optional(),
   seed: z.number().int().min(0).max(0xffff_ffff).default(1),
   checkpoint: z
     .strictObject({
@@ -273,6 +279,10 @@ export const jobSpecSchema = jobObjectSchema
   .refine(({ checkpoint, engine }) => !checkpoint.keepBest || engine !== "torch", {
     path: ["checkpoint"],
     message: "with engine torch the script keeps what it thinks best",
+  })
+  .refine(({ engine, needs }) => needs?.gpuMemory === undefined || !enginesEverywhere.includes(engine), {
+    path: ["needs"],
+    message: "gpuMemory is of the GPU that the engine computes on: wasm and cpu use none",
   })
   .refine(({ stages, workers }) => (stageCountOf({ stages }) ?? 1) <= workers.max, {
     path: ["stages"],

@@ -55,7 +55,7 @@ function checkJob({ search, ...job }: SweepFile, context: z.RefinementCtx<SweepF
     complain(["method"], "a script is not paused at an epoch: take random or grid");
   for (const [path, dimension] of Object.entries(search.space)) {
     const at = ["space", path];
-    if (["name", "project", "priority", "workers.min", "workers.max"].includes(path))
+    if (["name", "project", "priority", "workers.min", "workers.max"].includes(path) || /^needs\b/.test(path))
       complain(at, "is the same for all trials");
     if (search.method === "grid" && "min" in dimension && dimension.count === undefined)
       complain(at, "a grid needs count, or values");

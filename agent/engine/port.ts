@@ -142,7 +142,7 @@ export interface StageModel {
 }
 
 export interface EngineCandidate {
-  readonly name: string;
+  readonly name: Engine["name"];
   readonly usable: boolean;
   /** Why it was taken, or why not, for a person. */
   readonly reason: string;

@@ -1,5 +1,5 @@
 import { type ErrorCode, RingfoldError } from "../../protocol/errors.ts";
-import type { EngineName } from "../../protocol/job-spec.ts";
+import { type EngineName, enginesEverywhere } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { endProgram, forkProgram } from "../child-program.ts";
@@ -15,6 +15,25 @@ export interface EngineFacts {
 export type ProbeAnswer =
   | { readonly ok: true; readonly engine: EngineFacts }
   | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
+
+/**
+ * Engines that a job may name, where `found` is what comes first: those that were not tried for that reason, each in a process
+ * of its own. One whose GPU is software is for its owner to offer (`--engine webgpu`).
+ * @param probe as `probeEngine`
+ */
+export async function namedEngines(
+  found: EngineFacts,
+  probe: (name: EngineName) => Promise<EngineFacts>,
+): Promise<string[]> {
+  const names: string[] = [found.name];
+  const chosen = found.candidates.findIndex(({ usable }) => usable);
+  for (const { name } of found.candidates.slice(chosen + 1)) {
+    if (enginesEverywhere.includes(name)) continue;
+    const other = await probe(name).catch(() => undefined); // absent, or it crashes: then it is none
+    if (other && other.gpu !== null) names.push(name);
+  }
+  return names;
+}
 
 /**
  * What this machine computes with, found in a process of its own: a driver that crashes must not take the agent along.

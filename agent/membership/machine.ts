@@ -1,8 +1,17 @@
 import os from "node:os";
 import type { Capabilities } from "../../protocol/messages/membership.ts";
 import type { EngineFacts } from "../engine/probe.ts";
+import { usableMemory } from "../usable-memory.ts";
 
-export function machineCapabilities(engine: EngineFacts, scripts: boolean): Capabilities {
+/** What its owner says, and what was found beside the engine. */
+interface MachineFacts extends Pick<Capabilities, "engines" | "gpus" | "labels" | "scripts"> {
+  readonly memoryLimitBytes?: number | undefined;
+}
+
+export function machineCapabilities(
+  engine: EngineFacts,
+  { memoryLimitBytes, ...facts }: MachineFacts,
+): Capabilities {
   const cpus = os.cpus();
   return {
     hostname: os.hostname(),
@@ -14,7 +23,8 @@ export function machineCapabilities(engine: EngineFacts, scripts: boolean): Capa
     engine: engine.name,
     engineReason: engine.reason,
     gflops: engine.gflops,
-    scripts,
+    usableMemoryBytes: usableMemory(memoryLimitBytes).memoryBytes,
+    ...facts,
   };
 }
 

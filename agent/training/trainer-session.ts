@@ -1,4 +1,3 @@
-import { totalmem } from "node:os";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
@@ -7,6 +6,7 @@ import { openArtefactStore } from "../artefact/store.ts";
 import { openChunkedDataset } from "../data/chunked-dataset.ts";
 import { type Dataset, openDataset } from "../data/dataset.ts";
 import { openEngine } from "../engine/engine.ts";
+import { usableMemory } from "../usable-memory.ts";
 import { type AgentFetch, chunkSource } from "./agent-fetch.ts";
 import { Bound } from "./bound.ts";
 import { Checkpointer } from "./checkpointer.ts";
@@ -88,7 +88,10 @@ async function openCompute(
     ...data.shape,
     seed: spec.seed,
     accept: (description) =>
-      checkMemory(forecastMemory(spec, description), { ...memoryOf(setup), engine: engine.name }),
+      checkMemory(forecastMemory(spec, description), {
+        ...usableMemory(setup.memoryLimitBytes),
+        engine: engine.name,
+      }),
   });
   const closeModel = () => {
     model.close();
@@ -101,16 +104,6 @@ async function openCompute(
     throw cause;
   }
   return { data, model, closeModel, engineName: engine.name };
-}
-
-/** Of the container, where it has a bound below the machine's; or as much as the agent's owner gives. */
-export function memoryOf({ memoryLimitBytes = Number.POSITIVE_INFINITY }: TrainerSetup) {
-  const constrained = process.constrainedMemory();
-  const machineBytes = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
-  return {
-    memoryBytes: Math.min(memoryLimitBytes, machineBytes),
-    isLimited: memoryLimitBytes < machineBytes,
-  };
 }
 
 /** The job's data: this machine's own files, or a registered data set, of which the agent brings what is not here. */

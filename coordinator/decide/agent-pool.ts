@@ -1,4 +1,6 @@
-import type { AgentNeeds, QueueAgent, QueueJob } from "./queue-facts.ts";
+import { type AgentNeeds, type AgentOffer, keyOf, meets } from "./needs.ts";
+import { whyNone } from "./needs-text.ts";
+import type { QueueAgent, QueueJob } from "./queue-facts.ts";
 
 /** Agents of one kind, in the order in which they are asked. */
 interface Shelf {
@@ -17,9 +19,15 @@ export class AgentPool {
   readonly #idle: Set<string>;
   readonly #shelves = new Map<string, Shelf>();
   readonly #present = new Map<string, number>();
+  readonly #known: readonly AgentOffer[];
+  readonly #whyNone = new Map<string, string | undefined>();
 
-  /** @param employed who works for a job */
-  constructor(agents: readonly QueueAgent[], employed: ReadonlySet<string>) {
+  /**
+   * @param known what agents have that are here, or were
+   * @param employed who works for a job
+   */
+  constructor(agents: readonly QueueAgent[], known: readonly AgentOffer[], employed: ReadonlySet<string>) {
+    this.#known = known;
     // Who comes and goes is asked last.
     this.#agents = [...agents].sort(
       (a, b) => Number(a.flapping) - Number(b.flapping) || (a.peerId < b.peerId ? -1 : 1),
@@ -53,15 +61,22 @@ export class AgentPool {
 
   suits(needs: AgentNeeds, peerId: string): boolean {
     const agent = this.#byId.get(peerId);
-    return agent !== undefined && suits(agent, needs);
+    return agent !== undefined && meets(agent, needs);
   }
 
   /** Agents that the job could use if all were idle. */
   presentCount({ needs, barred }: Pick<QueueJob, "needs" | "barred">): number {
     const key = keyOf(needs);
-    const known = this.#present.get(key) ?? this.#agents.filter((agent) => suits(agent, needs)).length;
+    const known = this.#present.get(key) ?? this.#agents.filter((agent) => meets(agent, needs)).length;
     this.#present.set(key, known);
     return known - barred.filter((peerId) => this.suits(needs, peerId)).length;
+  }
+
+  /** For people: why nobody could, whoever comes back. */
+  whyNone(needs: AgentNeeds): string | undefined {
+    const key = keyOf(needs);
+    if (!this.#whyNone.has(key)) this.#whyNone.set(key, whyNone(needs, this.#known));
+    return this.#whyNone.get(key);
   }
 
   /** Who is idle still, of those that suit. */
@@ -75,13 +90,8 @@ export class AgentPool {
     const key = keyOf(needs);
     const known = this.#shelves.get(key);
     if (known) return known;
-    const shelf = { agents: this.#agents.filter((agent) => suits(agent, needs)), next: 0 };
+    const shelf = { agents: this.#agents.filter((agent) => meets(agent, needs)), next: 0 };
     this.#shelves.set(key, shelf);
     return shelf;
   }
 }
-
-/** Jobs with the same key can use the same agents, but for those where their trainers fail. */
-export const keyOf = (needs: AgentNeeds): string => JSON.stringify(needs);
-
-const suits = (agent: QueueAgent, needs: AgentNeeds): boolean => !needs.scripts || agent.scripts;

@@ -4,23 +4,17 @@ import { type JobSpec, stageCountOf } from "../../protocol/job-spec.ts";
 import { barredFrom, leftOutText } from "./job-failures.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
 import { stateToFetch } from "./job-trial.ts";
+import { type AgentNeeds, type AgentOffer, needsOf } from "./needs.ts";
 import { canFetchStages } from "./stages.ts";
 
 /** What the queue is decided from: jobs, agents and quotas, as far as they matter to it. */
 
 /** A member that works, or could: present, with the role of a worker, and not on its way out. */
-export interface QueueAgent {
+export interface QueueAgent extends AgentOffer {
   readonly peerId: string;
   /** It works for no job, and nothing speaks against giving it to one. */
   readonly idle: boolean;
-  /** Its owner lets jobs bring scripts. */
-  readonly scripts: boolean;
   readonly flapping: boolean;
-}
-
-/** What a job asks of each of its agents. */
-export interface AgentNeeds {
-  readonly scripts: boolean;
 }
 
 export interface QueueJob {
@@ -88,8 +82,6 @@ export function queueJobOf(job: JobRecord): QueueJob | undefined {
     fromStep: mustHold ? resumeFrom.step : null,
   };
 }
-
-export const needsOf = ({ engine }: JobSpec): AgentNeeds => ({ scripts: engine === "torch" });
 
 /** Of a job with stages: as many for each of them. */
 function gangOf(spec: JobSpec): number {

@@ -1,4 +1,6 @@
-import type { AgentNeeds, QuotaRecord } from "./queue-facts.ts";
+import type { AgentNeeds } from "./needs.ts";
+import { needsText } from "./needs-text.ts";
+import type { QuotaRecord } from "./queue-facts.ts";
 
 interface Ahead {
   readonly id: string;
@@ -15,6 +17,8 @@ export type Obstacle =
       readonly needs: AgentNeeds;
       /** Who is there and left out, for people; else empty. */
       readonly leftOut: string;
+      /** For people: why nobody that ever joined could do. */
+      readonly whyNone: string | undefined;
     }
   /** Nobody who has the checkpoint that it goes on from is here. */
   | { readonly kind: "holder"; readonly step: number }
@@ -34,6 +38,7 @@ export type Obstacle =
       readonly kind: "line";
       readonly missing: number;
       readonly reserved: number;
+      readonly needs: AgentNeeds;
       readonly ahead: (Ahead & { readonly reserved: number }) | undefined;
       /** Jobs that give agents back for it. */
       readonly from: readonly string[];
@@ -43,9 +48,8 @@ export type Obstacle =
 export function obstacleText(obstacle: Obstacle): string {
   switch (obstacle.kind) {
     case "agents": {
-      const { present, gang, needs, leftOut } = obstacle;
-      if (needs.scripts && present === 0)
-        return "waits: no agent allows scripts; their owners do with `ringfold agent --allow-torch`";
+      const { present, gang, needs, whyNone, leftOut } = obstacle;
+      if (whyNone !== undefined) return `waits: ${whyNone}`;
       return `waits for ${workers(gang - present)}${needsText(needs, gang - present)}: ${present} of ${gang} present${leftOut}`;
     }
     case "holder":
@@ -70,17 +74,15 @@ function quotaText({ quota, used, gang, limit, ahead }: Extract<Obstacle, { kind
   return `waits: project ${project} has ${used.agents} of ${agents(quota.agents ?? 0)}, and it needs ${gang}`;
 }
 
-function lineText({ missing, reserved, ahead, from }: Extract<Obstacle, { kind: "line" }>): string {
+function lineText({ missing, reserved, needs, ahead, from }: Extract<Obstacle, { kind: "line" }>): string {
   const kept = reserved === 0 ? "" : `: ${reserved} of ${missing} ${isOrAre(reserved)} reserved for it`;
   if (from.length > 0)
     return `waits for ${agents(missing - reserved)} that ${from.join(", ")} gives back${kept}`;
-  if (!ahead) return `waits for ${agents(missing - reserved)} to become free${kept}`;
+  const what = needsText({ ...needs, scripts: false }, missing - reserved); // how to allow scripts is no news here
+  if (!ahead) return `waits for ${agents(missing - reserved)}${what} to become free${kept}`;
   const theirs = ahead.reserved === 0 ? "" : `, which has reserved ${agents(ahead.reserved)}`;
   return `waits behind ${ahead.id} (priority ${ahead.priority})${theirs}`;
 }
-
-const needsText = ({ scripts }: AgentNeeds, count: number): string =>
-  scripts ? ` that ${count === 1 ? "allows" : "allow"} scripts (\`ringfold agent --allow-torch\`)` : "";
 
 const workers = (count: number): string => `${count} more worker${count === 1 ? "" : "s"}`;
 const agents = (count: number): string => `${count} agent${count === 1 ? "" : "s"}`;

@@ -1,5 +1,6 @@
-import { AgentPool, keyOf } from "./agent-pool.ts";
-import type { AgentNeeds, QueueAgent, QueueJob, QuotaRecord } from "./queue-facts.ts";
+import { AgentPool } from "./agent-pool.ts";
+import { type AgentNeeds, type AgentOffer, keyOf } from "./needs.ts";
+import type { QueueAgent, QueueJob, QuotaRecord } from "./queue-facts.ts";
 import { type Obstacle, obstacleText } from "./queue-reasons.ts";
 
 /**
@@ -19,6 +20,8 @@ import { type Obstacle, obstacleText } from "./queue-reasons.ts";
 interface QueueWorld {
   readonly jobs: readonly QueueJob[];
   readonly agents: readonly QueueAgent[];
+  /** What they have, and those that were here and may come back. */
+  readonly known: readonly AgentOffer[];
   /** By project. */
   readonly quotas: ReadonlyMap<string, QuotaRecord>;
   /** The coordinator has just started: agents that it does not know yet are on their way. */
@@ -88,7 +91,11 @@ class QueueDraft {
 
   constructor(world: QueueWorld) {
     this.#world = world;
-    this.#pool = new AgentPool(world.agents, new Set(world.jobs.flatMap(({ members }) => members)));
+    this.#pool = new AgentPool(
+      world.agents,
+      world.known,
+      new Set(world.jobs.flatMap(({ members }) => members)),
+    );
     for (const { members, project } of world.jobs)
       if (members.length > 0) add(this.#usage, project, { agents: members.length, jobs: 1 });
   }
@@ -169,6 +176,7 @@ class QueueDraft {
         missing: missing + reserved.length,
         ahead: undefined,
         reserved: reserved.length,
+        needs: job.needs,
         from,
       };
     }
@@ -195,7 +203,11 @@ class QueueDraft {
   #lack(job: QueueJob): Obstacle | undefined {
     const { gang, needs, holders, fromStep, leftOut } = job;
     const present = this.#pool.presentCount(job);
-    if (present < gang) return { kind: "agents", present, gang, needs, leftOut };
+    if (present < gang) {
+      const mayCome = present > 0 || this.#world.gathering;
+      const whyNone = mayCome ? undefined : this.#pool.whyNone(needs);
+      return { kind: "agents", present, gang, needs, whyNone, leftOut };
+    }
     if (fromStep === null || holders.some((peerId) => this.#pool.suits(needs, peerId))) return undefined;
     return { kind: "holder", step: fromStep };
   }
@@ -205,7 +217,8 @@ class QueueDraft {
     const first = this.#firstInLine.get(key) ?? this.#whoKeeps(job.needs);
     const ahead = first && { ...aheadOf(first), reserved: first.reserved.length };
     const missing = job.gang - job.members.length;
-    const line = { kind: "line", missing, reserved: reserved.length, ahead, from: [] } as const;
+    const facts = { missing, reserved: reserved.length, needs: job.needs, ahead };
+    const line = { kind: "line", ...facts, from: [] } as const;
     const waiter = this.#wait(job, reserved, lack ?? line);
     this.#firstInLine.set(key, first ?? waiter);
   }

@@ -1,3 +1,5 @@
+import { largestGpu } from "../../protocol/messages/membership.ts";
+import { labelText } from "../../protocol/needs.ts";
 import { formatAge, formatBytes, formatPercent, formatRate, unknown } from "../format.ts";
 import type { Peer } from "../views.ts";
 import { Empty, Panel, Scroll } from "./panel.tsx";
@@ -52,6 +54,14 @@ export function Peers({ peers, nowMs }: { peers: readonly Peer[]; nowMs: number 
   );
 }
 
+/** Null where nothing is known of any. */
+function gpuText({ gpus, gpu }: Peer["capabilities"]): string | null {
+  const largest = largestGpu(gpus);
+  if (!largest) return gpu;
+  const count = gpus.length === 1 ? "" : ` and ${gpus.length - 1} more`;
+  return `${largest.name}${largest.memoryBytes === null ? "" : `, ${formatBytes(largest.memoryBytes)}`}${count}`;
+}
+
 const PeerRow = ({ peer, nowMs }: { peer: Peer; nowMs: number }) => {
   const { capabilities, load } = peer;
   const present = !["dead", "left", "away"].includes(peer.state);
@@ -64,7 +74,9 @@ const PeerRow = ({ peer, nowMs }: { peer: Peer; nowMs: number }) => {
     >
       <th scope="row" title={[peer.name, peer.peerId, ...peer.addresses].join("\n")}>
         <span class="wrap">{peer.name}</span>
-        <span class="second clip">{peer.roles.join(", ") || "no role"}</span>
+        <span class="second clip">
+          {[...peer.roles, labelText(capabilities.labels)].filter(Boolean).join(", ") || "no role"}
+        </span>
       </th>
       <td>
         <StateBadge state={peer.state} />
@@ -72,7 +84,7 @@ const PeerRow = ({ peer, nowMs }: { peer: Peer; nowMs: number }) => {
       <td title={capabilities.engineReason}>
         <span class="clip">{capabilities.engine}</span>
         <span class="second clip">
-          {capabilities.gpu ?? `${capabilities.cpuCount} × ${capabilities.cpuModel}`}
+          {gpuText(capabilities) ?? `${capabilities.cpuCount} × ${capabilities.cpuModel}`}
         </span>
       </td>
       <td class="number wide-only">{formatRate(capabilities.gflops)}</td>

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { limits } from "../limits.ts";
+import { labelsSchema } from "../needs.ts";
 import type { Conversation, Topic } from "../ports.ts";
 import { holdingsSchema } from "./artefact.ts";
 import { linkSchema } from "./link.ts";
@@ -8,20 +9,40 @@ import { linkSchema } from "./link.ts";
 /** Peers speak with each other when their ranges overlap. Raised when a message changes its meaning. */
 export const protocolRange = { min: 1, max: 1 } as const;
 
+const gpuSchema = z.object({
+  name: z.string().max(255),
+  /** All of it; null where the driver does not tell. */
+  memoryBytes: z.number().int().nonnegative().nullable(),
+});
+export type Gpu = z.infer<typeof gpuSchema>;
+
+/** The one that jobs are matched with: engines take the fastest. */
+export const largestGpu = (gpus: readonly Gpu[]): Gpu | undefined =>
+  gpus.toSorted((one, other) => (other.memoryBytes ?? 0) - (one.memoryBytes ?? 0))[0];
+
+/** What an agent of an earlier release does not tell has a default. */
 export const capabilitiesSchema = z.object({
   hostname: z.string().max(255),
   platform: z.string().max(64),
   cpuModel: z.string().max(255),
   cpuCount: z.number().int().positive(),
   memoryBytes: z.number().nonnegative(),
+  /** What a training may take of it: of its container, or as much as its owner gives. */
+  usableMemoryBytes: z.number().nonnegative().nullable().default(null),
+  /** Of the machine, whether an engine uses them or not. */
+  gpus: z.array(gpuSchema).max(16).default([]),
   /** Name of the GPU that the engine uses, or null. */
   gpu: z.string().max(255).nullable(),
   engine: z.string().max(32),
   engineReason: z.string().max(1_000),
+  /** More engines that a job may ask for by name, but for those that come with Ringfold. */
+  engines: z.array(z.string().max(32)).max(8).default([]),
   /** Multiply-adds of a fixed small matrix product, measured at start: GFLOP/s. */
   gflops: z.number().nonnegative(),
   /** Whether its owner lets jobs bring scripts. */
   scripts: z.boolean().default(false),
+  /** Of its owner. */
+  labels: labelsSchema.default({}),
 });
 export type Capabilities = z.infer<typeof capabilitiesSchema>;
 

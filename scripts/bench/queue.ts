@@ -1,3 +1,4 @@
+import type { AgentNeeds } from "../../coordinator/decide/needs.ts";
 import { decideQueue } from "../../coordinator/decide/queue.ts";
 import type { QueueAgent, QueueJob } from "../../coordinator/decide/queue-facts.ts";
 import { distributionOf } from "../chaos/distribution.ts";
@@ -17,22 +18,22 @@ const agentId = (index: number): string => `12D3KooW${String(index).padStart(44,
 const agents = (busy: number): QueueAgent[] =>
   Array.from({ length: count }, (_, i) => ({
     ...{ peerId: agentId(i), idle: i >= busy, scripts: i % 2 === 0, flapping: i % 50 === 0 },
+    ...{ engines: ["webgpu"], gpuEngines: ["webgpu"], usesGpu: true, gpuMemoryBytes: (1 + (i % 10)) * 8e9 },
+    ...{ memoryBytes: 16e9, cores: 8, labels: { room: `${i % 7}` } },
   }));
 
 /** @param members the first of them works on so many agents, the next one on the next */
 const job = (number: number, members: readonly string[], gang: number): QueueJob => ({
   ...{ id: `job-${number}`, number, priority: number % 3, project: `team-${number % 20}`, isOpen: true },
   ...{ isUnderWay: members.length > 0, members, surplus: members.slice(gang), yielding: [] },
-  ...{
-    gang,
-    most: 2 * gang,
-    needs: { scripts: number % 4 === 0 },
-    barred: [],
-    leftOut: "",
-    holders: [],
-    fromStep: null,
-  },
+  ...{ gang, most: 2 * gang, needs: needsOf(number), barred: [], leftOut: "", holders: [], fromStep: null },
 });
+
+/** A quarter asks for scripts, a quarter for GPU memory and a room: 35 kinds of need. */
+const needsOf = (number: number): AgentNeeds =>
+  number % 4 === 1
+    ? { scripts: false, gpuMemory: (1 + (number % 10)) * 8e9, labels: { room: `${number % 7}` } }
+    : { scripts: number % 4 === 0 };
 
 const alone = (number: number) => job(number, [agentId(number)], 1);
 const waiting = (number: number) => job(number, [], 1 + (number % 8));
@@ -53,7 +54,7 @@ const situations = [
 ] as const;
 
 function measure({ situation, ...facts }: (typeof situations)[number]) {
-  const world = { ...facts, quotas, gathering: false };
+  const world = { ...facts, known: facts.agents, quotas, gathering: false };
   const times: number[] = [];
   let decision = decideQueue(world);
   for (let round = 0; round < rounds; round++) {

@@ -1,7 +1,9 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { type Endpoint, hostAndPort, positiveInteger } from "./arguments.ts";
+import { RingfoldError } from "../../protocol/errors.ts";
+import type { Labels } from "../../protocol/needs.ts";
+import { type Endpoint, hostAndPort, label, positiveInteger } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface AgentOptions {
@@ -14,6 +16,7 @@ interface AgentOptions {
   readonly allowTorch: boolean;
   readonly python: string;
   readonly memoryLimitMb?: number;
+  readonly label?: Labels;
   readonly joinTimeout: number;
 }
 
@@ -44,6 +47,11 @@ export function register(program: Command, io: CommandIo): void {
       "what a training may take of the memory; all of it unless told",
       positiveInteger,
     )
+    .option(
+      "--label <name=value>",
+      "jobs may ask for it, as room=a; may be repeated (env RINGFOLD_LABELS, with commas)",
+      label,
+    )
     .option("--join-timeout <seconds>", "how long the first joining may take", positiveInteger, 30)
     .action((_options: unknown, command: Command) =>
       runCommand<AgentOptions>(command, io, async ({ common, signal, note }, options) => {
@@ -72,6 +80,7 @@ export function register(program: Command, io: CommandIo): void {
           engine: validate(options.engine, engineNameSchema, "--engine"),
           python: options.allowTorch ? options.python : undefined,
           ...(options.memoryLimitMb === undefined ? {} : { memoryLimitBytes: 1e6 * options.memoryLimitMb }),
+          labels: { ...labelsOf(io.env.RINGFOLD_LABELS), ...options.label },
           logLevel,
           joinTimeoutMs: 1_000 * options.joinTimeout,
         };
@@ -93,4 +102,17 @@ export function register(program: Command, io: CommandIo): void {
         return undefined;
       }),
     );
+}
+
+/** `room=a,rack=3` @throws RingfoldError CONFIG_INVALID */
+function labelsOf(text = ""): Labels {
+  try {
+    return text
+      .split(",")
+      .filter(Boolean)
+      .reduce<Labels>((labels, one) => label(one.trim(), labels), {});
+  } catch (cause) {
+    const message = `RINGFOLD_LABELS=${text}: ${cause instanceof Error ? cause.message : cause}`;
+    throw new RingfoldError("CONFIG_INVALID", message, { remedy: "Write it as room=a,rack=3." }, { cause });
+  }
 }

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "commander";
 import { limits } from "../../protocol/limits.ts";
+import { type JobNeeds, type Labels, labelsSchema, needsSchema } from "../../protocol/needs.ts";
 
 /** Parsers of option and argument values; what they throw becomes exit code 64 with commander's message. */
 
@@ -28,6 +29,37 @@ export function wholeNumber(text: string): number {
 export function priority(text: string): number {
   if (!/^[0-9]$/.test(text)) throw new InvalidArgumentError("Give a whole number from 0 to 9.");
   return Number(text);
+}
+
+/** `room=a`; one more of them each time. */
+export function label(text: string, before: Labels = {}): Labels {
+  const [name, value] = keyAndValue(text, "room=a");
+  const labels = labelsSchema.safeParse({ ...before, [name]: value });
+  if (labels.success) return labels.data;
+  throw new InvalidArgumentError(`${labels.error.issues[0]?.message}.`);
+}
+
+/** `gpuMemory=8GB`, `cores=4`, `labels.room=a`: keys of `needs` in a job file; one more of them each time. */
+export function need(text: string, before: JobNeeds = {}): JobNeeds {
+  const [key, value] = keyAndValue(text, "gpuMemory=8GB");
+  const labelName = /^labels\.(.+)$/.exec(key)?.[1];
+  const more =
+    labelName === undefined
+      ? { [key]: key === "cores" ? positiveInteger(value) : value }
+      : { labels: { ...before.labels, [labelName]: value } };
+  const needs = needsSchema.safeParse({ ...before, ...more });
+  if (needs.success) return needs.data;
+  const [issue] = needs.error.issues;
+  const known = "gpuMemory, memory, cores and labels.NAME";
+  throw new InvalidArgumentError(
+    issue?.code === "unrecognized_keys" ? `There are ${known}.` : `${issue?.message}.`,
+  );
+}
+
+function keyAndValue(text: string, example: string): readonly [string, string] {
+  const at = text.indexOf("=");
+  if (at < 1) throw new InvalidArgumentError(`Give KEY=VALUE, for example ${example}.`);
+  return [text.slice(0, at), text.slice(at + 1)];
 }
 
 export interface VersionReference {

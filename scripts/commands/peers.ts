@@ -2,6 +2,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Command } from "commander";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { PeerView } from "../../protocol/messages/api.ts";
+import { type Capabilities, largestGpu } from "../../protocol/messages/membership.ts";
+import { labelText } from "../../protocol/needs.ts";
+import { sizeText } from "../../protocol/size.ts";
 import type { ApiClient } from "./api-client.ts";
 import { positiveInteger } from "./arguments.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
@@ -114,18 +117,45 @@ async function peerTable(peers: readonly PeerView[]): Promise<string> {
   const { formatBytes, formatPercent } = await import("./present/quantity.ts");
   const { shortPeer } = await import("../../protocol/ids.ts");
   return formatTable(
-    ["peer", "name", "state", "roles", "engine", "gpu", "gflops", "cpu", "memory", "gateway"],
+    [
+      "peer",
+      "name",
+      "state",
+      "roles",
+      "engine",
+      "gpu",
+      "gpu memory",
+      "gflops",
+      "cpu",
+      "memory",
+      "labels",
+      "gateway",
+    ],
     peers.map(({ peerId, name, state, flapping, roles, capabilities, load, gatewayUrl }) => [
       shortPeer(peerId),
       name,
       flapping ? `${state}, flapping` : state,
       roles.join(","),
       capabilities.engine,
-      capabilities.gpu ?? "-",
+      gpuText(capabilities),
+      gpuMemoryText(capabilities),
       capabilities.gflops.toFixed(1),
       formatPercent(load.cpu, 0),
       formatBytes(load.residentBytes),
+      labelText(capabilities.labels) || "-",
       gatewayUrl ?? "-",
     ]),
   );
 }
+
+/** Its own names for them, where it has such; an engine may know less. */
+const gpuText = ({ gpus, gpu }: Capabilities): string => {
+  const counts = Map.groupBy(gpus, ({ name }) => name);
+  const names = [...counts].map(([name, { length }]) => (length === 1 ? name : `${length} x ${name}`));
+  return names.join(", ") || (gpu ?? "-");
+};
+
+const gpuMemoryText = ({ gpus }: Capabilities): string => {
+  const bytes = largestGpu(gpus)?.memoryBytes ?? null;
+  return bytes === null ? "-" : sizeText(bytes);
+};

@@ -1,7 +1,8 @@
 import { basename } from "node:path";
 import { type Command, Option } from "commander";
 import { wireSchema } from "../../protocol/job-spec.ts";
-import { plainName, positiveInteger, priority } from "./arguments.ts";
+import type { JobNeeds } from "../../protocol/needs.ts";
+import { need, plainName, positiveInteger, priority } from "./arguments.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
 
 interface RunOptions {
@@ -15,6 +16,7 @@ interface RunOptions {
   readonly plaintext: boolean;
   readonly priority?: number;
   readonly project?: string;
+  readonly need?: JobNeeds;
   readonly detach: boolean;
   readonly follow: boolean;
 }
@@ -41,6 +43,7 @@ export function register(program: Command, io: CommandIo): void {
     .option("--plaintext", "do not encrypt gradients; for a trusted LAN", false)
     .option("--priority <0-9>", "in the queue: higher goes first, 5 unless told", priority)
     .option("--project <name>", "whose it is; quotas are by project", plainName)
+    .option("--need <key=value>", "of each agent, as gpuMemory=8GB or labels.room=a; may be repeated", need)
     .option("--follow", "also show what the script prints, each line with its rank", false)
     .option("--detach", "return as soon as the job is submitted", false)
     .action((script: string, args: readonly string[], _options: unknown, command: Command) =>
@@ -70,6 +73,7 @@ async function run(
       wire: options.wire,
       ...(options.priority === undefined ? {} : { priority: options.priority }),
       ...(options.project === undefined ? {} : { project: options.project }),
+      ...(options.need === undefined ? {} : { needs: options.need }),
       ...(options.plaintext ? { transport: "plaintext" } : {}),
       ...(options.checkpointEvery ? { checkpoint: { everySteps: options.checkpointEvery } } : {}),
     },

@@ -2,8 +2,9 @@ import type { Command } from "commander";
 import { type ErrorCode, isErrorCode, RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { JobView } from "../../protocol/messages/api.ts";
+import type { JobNeeds } from "../../protocol/needs.ts";
 import type { ApiClient } from "./api-client.ts";
-import { plainName, priority } from "./arguments.ts";
+import { need, plainName, priority } from "./arguments.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
 import type { ScriptLine } from "./follow/script-output.ts";
 
@@ -12,6 +13,7 @@ interface TrainOptions {
   readonly engine?: string;
   readonly priority?: number;
   readonly project?: string;
+  readonly need?: JobNeeds;
 }
 
 export function register(program: Command, io: CommandIo): void {
@@ -23,6 +25,7 @@ export function register(program: Command, io: CommandIo): void {
     .option("--engine <name>", "overrides the job file's compute engine")
     .option("--priority <0-9>", "overrides the job file's; higher goes first in the queue", priority)
     .option("--project <name>", "overrides the job file's; quotas are by project", plainName)
+    .option("--need <key=value>", "adds to the job file's needs, as gpuMemory=8GB or labels.room=a", need)
     .action((path: string, _options: unknown, command: Command) =>
       runCommand<TrainOptions>(command, io, (context, options) => train(path, context, options)),
     );
@@ -32,9 +35,17 @@ async function train(path: string, context: CommandContext, options: TrainOption
   const { readJobFile } = await import("../job-file.ts");
   const { priority, project } = options;
   const spec = await withEngine(await readJobFile(path), options.engine);
+  const needs = options.need && { needs: withNeeds(spec.needs, options.need) };
   const queued = { ...(priority === undefined ? {} : { priority }), ...(project && { project }) };
-  return submitAndFollow({ ...spec, ...queued }, context, options);
+  return submitAndFollow({ ...spec, ...queued, ...needs }, context, options);
 }
+
+/** Key by key, and label by label. */
+const withNeeds = (before: JobNeeds = {}, more: JobNeeds): NonNullable<JobSpec["needs"]> => ({
+  ...before,
+  ...more,
+  ...(more.labels && { labels: { ...before.labels, ...more.labels } }),
+});
 
 /** Submits a job and shows it until it ends. @throws RingfoldError as `followToEnd` */
 export async function submitAndFollow(

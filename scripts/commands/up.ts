@@ -1,8 +1,9 @@
 import { join } from "node:path";
 import type { Command } from "commander";
 import { toRingfoldError } from "../../protocol/errors.ts";
+import type { Labels } from "../../protocol/needs.ts";
 import { systemClock } from "../../protocol/ports.ts";
-import { type Endpoint, hostAndPort } from "./arguments.ts";
+import { type Endpoint, hostAndPort, label } from "./arguments.ts";
 import { type CommandContext, type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 import { formatDuration } from "./present/quantity.ts";
 
@@ -14,6 +15,7 @@ interface UpOptions {
   readonly engine: string;
   readonly allowTorch: boolean;
   readonly python: string;
+  readonly label?: Labels;
 }
 
 export function register(program: Command, io: CommandIo): void {
@@ -34,6 +36,7 @@ export function register(program: Command, io: CommandIo): void {
       false,
     )
     .option("--python <path>", "the Python that has torch", "python3")
+    .option("--label <name=value>", "jobs may ask for it, as room=a; may be repeated", label)
     .action((_options: unknown, command: Command) => runCommand<UpOptions>(command, io, up));
 }
 
@@ -63,6 +66,7 @@ async function up({ io, common, signal, note }: CommandContext, options: UpOptio
         parameters: [
           ...["--data", join(home, "agent"), "--engine", options.engine],
           ...(options.allowTorch ? ["--allow-torch", "--python", options.python] : []),
+          ...Object.entries(options.label ?? {}).flatMap(([name, value]) => ["--label", `${name}=${value}`]),
           ...["--listen", `${options.listen.host}:0`],
           ...["--gateway", `${options.gateway.host}:${options.gateway.port}`],
         ],

@@ -3,9 +3,12 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { probeEngine } from "../../agent/engine/probe.ts";
+import { findGpus, machineSources, queryNvidia } from "../../agent/membership/gpus.ts";
 import { readChosenPython } from "../../agent/torch/chosen-python.ts";
 import { toRingfoldError } from "../../protocol/errors.ts";
+import type { Gpu } from "../../protocol/messages/membership.ts";
 import { systemClock } from "../../protocol/ports.ts";
+import { sizeText } from "../../protocol/size.ts";
 import { type Check, type Finding, fail, info, ok, warn } from "./finding.ts";
 
 const run = promisify(execFile);
@@ -25,6 +28,7 @@ export interface ComputeOptions {
 export function computeChecks(options: ComputeOptions): Check[] {
   return [
     { name: "nvidia driver", look: lookAtNvidia },
+    { name: "gpu memory", look: lookAtGpus },
     { name: "cuda", look: (signal) => lookAtLibraries(cudaLibraries, signal) },
     { name: "vulkan", look: (signal) => lookAtVulkan(signal) },
     ...engines.map(
@@ -42,8 +46,7 @@ async function lookAtNvidia(signal: AbortSignal): Promise<Finding> {
   const driver =
     /Kernel Module\s+(\S+)/.exec(readFileSync("/proc/driver/nvidia/version", "utf8"))?.[1] ?? "unknown";
   try {
-    const { stdout } = await run("nvidia-smi", ["-L"], { signal, timeout: programTimeoutMs });
-    return ok(`driver ${driver}: ${stdout.trim().split("\n").join("; ")}`);
+    return ok(`driver ${driver}: ${gpuNames(await queryNvidia(machineSources(), signal))}`);
   } catch (cause) {
     const reason =
       (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no nvidia-smi" : "nvidia-smi fails";
@@ -53,6 +56,21 @@ async function lookAtNvidia(signal: AbortSignal): Promise<Finding> {
     );
   }
 }
+
+/** What the agent here will say of its GPUs. */
+async function lookAtGpus(signal: AbortSignal): Promise<Finding> {
+  const gpus = await findGpus(machineSources(), { clock: systemClock, signal });
+  if (gpus.length > 0) return ok(gpuNames(gpus));
+  const remedy = "Only jobs that need GPU memory pass by: nvidia-smi or the amdgpu driver tells of it.";
+  return info("no driver tells of a GPU", remedy);
+}
+
+const gpuNames = (gpus: readonly Gpu[]): string =>
+  gpus.map(({ name, memoryBytes }) => `${name} (${memoryText(memoryBytes)})`).join("; ") ||
+  "no GPU is visible";
+
+const memoryText = (bytes: number | null): string =>
+  bytes === null ? "tells no memory of its own" : sizeText(bytes);
 
 async function loadableLibraries(signal: AbortSignal): Promise<ReadonlySet<string> | undefined> {
   for (const ldconfig of ["/sbin/ldconfig", "/usr/sbin/ldconfig"]) {

@@ -1,6 +1,6 @@
 import { mkdtemp, open, rm, stat, statfs } from "node:fs/promises";
-import { totalmem } from "node:os";
 import { dirname, join } from "node:path";
+import { usableMemory } from "../../agent/usable-memory.ts";
 import packageJson from "../../package.json" with { type: "json" };
 import { formatBytes } from "../commands/present/quantity.ts";
 import { type Check, type Finding, fail, ok, warn } from "./finding.ts";
@@ -44,7 +44,7 @@ export function machineChecks(dataPath: string): Check[] {
     { name: "node", look: async () => judgeNode(process.version) },
     {
       name: "memory",
-      look: async () => judgeMemory(Math.min(totalmem(), process.constrainedMemory() || Infinity)),
+      look: async () => judgeMemory(usableMemory().memoryBytes),
     },
     { name: "disk", look: () => lookAtDisk(dataPath) },
   ];

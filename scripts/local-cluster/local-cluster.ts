@@ -68,14 +68,18 @@ export class LocalCluster {
     return this.#coordinator;
   }
 
-  /** Starts an agent, or starts it again with the identity that it had. */
-  async startAgent(name: string): Promise<AgentProcess> {
+  /**
+   * Starts an agent, or starts it again with the identity that it had.
+   * @param label as `room=a`
+   */
+  async startAgent(name: string, label?: string): Promise<AgentProcess> {
     const { engine = "auto", python, memoryLimitMb } = this.#options;
     const scripts = python === undefined ? [] : ["--allow-torch", "--python", python];
     const memory = memoryLimitMb === undefined ? [] : ["--memory-limit-mb", `${memoryLimitMb}`];
+    const labels = label === undefined ? [] : ["--label", label];
     const ports = ["--listen", "127.0.0.1:0", "--gateway", "127.0.0.1:0"];
     const agent = await this.#start(
-      ["agent", "--name", name, "--engine", engine, ...scripts, ...memory, ...ports],
+      ["agent", "--name", name, "--engine", engine, ...scripts, ...memory, ...labels, ...ports],
       name,
       agentReadySchema,
     );

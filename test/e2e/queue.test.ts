@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
 import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
-const cluster = useTestCluster(["agent-1", "agent-2"]);
+const first = ["agent-1", "agent-2"];
+const cluster = useTestCluster([...first, "agent-3"], { first });
 
 const succeeded = ({ state }: JobView) => state === "succeeded";
 const running = ({ progress, state }: JobView) => state === "running" && (progress?.step ?? 0) > 0;
@@ -50,4 +51,14 @@ test("a quota holds a job back while the project runs another, and says so", asy
   expect(ends[1]!.startedAtMs).toBeGreaterThanOrEqual(ends[0]!.endedAtMs!);
   await cluster.api().removeQuota("vision");
   expect(await cluster.api().quotas()).toEqual([]);
+}, 120_000);
+
+test("what a job needs: it says that nobody has it, and begins on the agent that comes with it", async () => {
+  const id = await submit({ min: 1, max: 3 }, { needs: { memory: "1MB", labels: { room: "a" } } });
+  expect((await cluster.api().job(id)).reason).toBe(
+    "waits: no agent has label room=a; `ringfold agent --label room=a` gives it",
+  );
+  const { peerId } = (await cluster.processes.startAgent("agent-3", "room=a")).ready;
+  const job = await cluster.untilJob(id, succeeded);
+  expect(job.generations.map(({ ranks }) => ranks)).toEqual([[peerId]]);
 }, 120_000);

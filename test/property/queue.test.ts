@@ -2,23 +2,47 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { QueueDecision } from "../../coordinator/decide/queue.ts";
 import type { QueueAgent, QueueJob, QuotaRecord } from "../../coordinator/decide/queue-facts.ts";
-import { agentId, queueAgent, queued, queueJob } from "../fixtures/queue-facts.ts";
+import { agentId, queueAgent, queued, queueJob, workingJob } from "../fixtures/queue-facts.ts";
 
 const agentCount = 6;
 
+/** Few values of each, so that agents and jobs often match, and often do not. */
+const room = fc.constantFrom("a", "b");
+const offer = fc.record({
+  ...{ scripts: fc.boolean(), flapping: fc.boolean(), usesGpu: fc.boolean() },
+  engines: fc.subarray(["tensorflow", "webgpu"]),
+  gpuMemoryBytes: fc.constantFrom(0, 8e9, 24e9),
+  memoryBytes: fc.constantFrom(8e9, 16e9),
+  cores: fc.constantFrom(2, 8),
+  labels: fc.record({ room }, { requiredKeys: [] }),
+});
 const agents = fc
-  .array(fc.record({ scripts: fc.boolean(), flapping: fc.boolean() }), {
-    minLength: 1,
-    maxLength: agentCount,
-  })
+  .array(
+    offer.map((facts) => ({ ...facts, gpuEngines: facts.engines })),
+    { minLength: 1, maxLength: agentCount },
+  )
   .map((all) => all.map((facts, i) => queueAgent(i + 1, facts)));
+
+const asked = fc.record(
+  {
+    ...{ scripts: fc.constant(false), engine: fc.constantFrom("tensorflow", "webgpu") },
+    gpuMemory: fc.constantFrom(8e9, 24e9),
+    memory: fc.constant(16e9),
+    cores: fc.constant(8),
+    labels: fc.record({ room }),
+  },
+  { requiredKeys: ["scripts"] },
+);
 
 const wish = fc.record({
   gang: fc.integer({ min: 1, max: agentCount }),
   more: fc.nat(3),
   priority: fc.integer({ min: 4, max: 6 }),
   project: fc.constantFrom("vision", "text"),
-  needs: fc.record({ scripts: fc.boolean() }),
+  needs: fc.oneof(
+    { weight: 1, arbitrary: fc.record({ scripts: fc.boolean() }) },
+    { weight: 1, arbitrary: asked },
+  ),
   barred: fc.uniqueArray(fc.integer({ min: 1, max: agentCount }), { maxLength: 1 }),
 });
 const wishesMax = 7;
@@ -34,8 +58,19 @@ const quotas = fc
   .record({ agents: bound, jobs: bound })
   .map((of): QuotaRecord[] => [{ project: "vision", ...of }]);
 
-const suits = ({ needs, barred }: QueueJob, { scripts, peerId }: QueueAgent) =>
-  (scripts || !needs.scripts) && !barred.includes(peerId);
+/** Said anew, need by need: what the queue compares with is what is to be checked. */
+function suits({ needs, barred }: QueueJob, agent: QueueAgent): boolean {
+  const lacks = [
+    needs.scripts && !agent.scripts,
+    needs.engine !== undefined && !agent.engines.includes(needs.engine),
+    needs.gpuMemory !== undefined && agent.gpuMemoryBytes < needs.gpuMemory,
+    needs.gpuMemory !== undefined && needs.engine === undefined && !needs.scripts && !agent.usesGpu,
+    needs.memory !== undefined && agent.memoryBytes < needs.memory,
+    needs.cores !== undefined && agent.cores < needs.cores,
+    needs.labels?.room !== undefined && agent.labels.room !== needs.labels.room,
+  ];
+  return !lacks.includes(true) && !barred.includes(agent.peerId);
+}
 
 const inOrder = (a: QueueJob, b: QueueJob) => b.priority - a.priority || a.number - b.number;
 
@@ -94,6 +129,11 @@ class Cluster {
       );
     });
     expect(wrong).toEqual([]);
+    for (const { to, peerIds } of returns.values()) {
+      const taker = this.jobs.find(({ id }) => id === to);
+      const given = this.agents.filter(({ peerId }) => peerIds.includes(peerId));
+      if (taker) expect(given.filter((agent) => !suits(taker, agent))).toEqual([]);
+    }
     for (const { project, agents, jobs } of this.quotas) {
       const theirs = this.jobs.filter((job) => job.project === project);
       const sizes = theirs.map(({ id, members }) => members.length + (grants.get(id)?.length ?? 0));
@@ -124,8 +164,27 @@ function play({
   return cluster;
 }
 
-test("no agent twice, no gang in part, no quota exceeded, whatever begins and ends", () => {
+test("no agent twice or without what is needed, no gang in part, no quota exceeded, whatever begins and ends", () => {
   fc.assert(fc.property(day, (story) => void play(story).turn()));
+});
+
+test("what a job gives back for another, that one can use: as many as let it begin, or none", () => {
+  const gangs = fc.integer({ min: 1, max: agentCount });
+  fc.assert(
+    fc.property(agents, asked, gangs, (machines, needs, gang) => {
+      const everybody = machines.map((_, i) => i + 1);
+      const elastic = workingJob(1, everybody, { gang: 1 });
+      const urgent = queueJob(2, { gang, needs, priority: 6 });
+      const back = queued([elastic, urgent], machines).returns.get(elastic.id)?.peerIds ?? [];
+      const usable = machines.filter(
+        (agent) => suits(urgent, agent) && elastic.surplus.includes(agent.peerId),
+      );
+      expect(
+        machines.filter(({ peerId }) => back.includes(peerId)).every((agent) => suits(urgent, agent)),
+      ).toBe(true);
+      expect(back).toHaveLength(usable.length < gang ? 0 : gang);
+    }),
+  );
 });
 
 test("the same facts in any order give the same decision", () => {

@@ -145,6 +145,17 @@ engine: gpu
     ]);
   });
 
+  test("needs: sizes without a unit, and keys that there are not", async () => {
+    const text = `${minimal}needs:\n  gpuMemory: 8\n  memory: 16G\n  labels: { room: [a] }\n  gpu_memory: 8GB\n`;
+    const size = "give a size with its unit, such as 8GB (10^9 bytes each) or 8GiB (2^30)";
+    expect(await mistakesOf(text)).toEqual([
+      `job.yaml:7:3 needs.gpuMemory: 8: ${size}, and no less than 1MB`,
+      `job.yaml:8:3 needs.memory: "16G": ${size}`,
+      'job.yaml:9:13 needs.labels.room: must be of type string, and is ["a"]',
+      "job.yaml:10:3 needs.gpu_memory: unknown key (did you mean gpuMemory?)",
+    ]);
+  });
+
   test("a rule over two keys", async () => {
     expect(await mistakesOf(`${minimal}workers:\n  max: 2\n  min: 4\n`)).toEqual([
       "job.yaml:8:3 workers.min: workers.min is more than workers.max",

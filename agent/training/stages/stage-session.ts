@@ -11,6 +11,7 @@ import type { Dataset } from "../../data/dataset.ts";
 import { openEngine } from "../../engine/engine.ts";
 import type { Engine, OpenStageOptions, StageModel } from "../../engine/port.ts";
 import { type DataPlane, openDataPlane } from "../../network/data-plane/data-plane.ts";
+import { usableMemory } from "../../usable-memory.ts";
 import type { AgentFetch } from "../agent-fetch.ts";
 import { Bound } from "../bound.ts";
 import { layWeights, trainedStage } from "../fine-tuning.ts";
@@ -25,7 +26,7 @@ import type { DigestState } from "../healing/state-source.ts";
 import { checkMemory } from "../memory-forecast.ts";
 import type { StepReport } from "../trainee.ts";
 import type { TrainerSetup } from "../trainer-messages.ts";
-import { memoryOf, openData } from "../trainer-session.ts";
+import { openData } from "../trainer-session.ts";
 import { StageCheckpointer } from "./stage-checkpointer.ts";
 import { cutIntoStages, forecastStage } from "./stage-cut.ts";
 import { StageHost } from "./stage-host.ts";
@@ -140,7 +141,10 @@ function openStage(
   const staged = { ...spec, stages };
   const place = (description: ModelDescription) => {
     const range = cutIntoStages(staged, description)[stage]!;
-    checkMemory(forecastStage(staged, description, range), { ...memoryOf(setup), engine: engine.name });
+    checkMemory(forecastStage(staged, description, range), {
+      ...usableMemory(setup.memoryLimitBytes),
+      engine: engine.name,
+    });
     return range;
   };
   // Read anew whenever it is asked for, rarely: it is as large as the whole model.

@@ -1,5 +1,6 @@
 import { shortPeer } from "../../../protocol/ids.ts";
 import type { JobView } from "../../../protocol/messages/api.ts";
+import { needWords } from "../../../protocol/needs.ts";
 import { formatBytes, formatDuration, formatLoss, formatMetric, formatPercent } from "./quantity.ts";
 import { formatFacts, formatTable } from "./table.ts";
 
@@ -47,6 +48,8 @@ export function jobText(job: JobView, nowMs: number): string {
   facts.push(["ring", ringText(job)]);
   const { min, max, spares } = spec.workers;
   facts.push(["workers", `${min} to ${max}${spares > 0 ? `, and ${spares} in reserve` : ""}`]);
+  const needs = needWords(spec.needs ?? {});
+  if (needs.length > 0) facts.push(["needs", needs.join(", ")]);
   if (progress) {
     const { step, totalSteps, loss, accuracy, sentBytes } = progress;
     facts.push(["step", `${step}/${totalSteps}`]);

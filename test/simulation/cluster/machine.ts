@@ -182,7 +182,7 @@ export class Machine {
         capabilities: {
           ...{ hostname: this.name, platform: "simulated", cpuModel: "simulated", cpuCount: 1 },
           ...{ memoryBytes: 0, gpu: null, engine: "cpu", engineReason: "simulated" },
-          ...{ gflops: 1, scripts: false },
+          ...{ gflops: 1, scripts: false, usableMemoryBytes: null, gpus: [], engines: [], labels: {} },
         },
       }),
       holdings: () => disk.open(life).holdings(),

@@ -193,12 +193,17 @@ describe("lists and details", () => {
   });
 
   test("peers, models and one version", async () => {
-    server.routes.set("GET /api/peers", () => ({ body: [peerView()] }));
+    const gpus = [6e9, 25_757_220_864].map((memoryBytes) => ({ name: "NVIDIA RTX", memoryBytes }));
+    const { capabilities } = peerView();
+    const withGpus = { ...capabilities, gpus, labels: { room: "a", rack: "3" } };
+    server.routes.set("GET /api/peers", () => ({
+      body: [peerView(), peerView({ name: "lab-2", capabilities: withGpus })],
+    }));
     server.routes.set("GET /api/models", () => ({ body: [versionView] }));
     server.routes.set("GET /api/models/digits/versions/1", () => ({ body: { ...versionView, manifest } }));
-    expect((await run("peers")).stdout).toMatch(
-      /^AAAAAA +lab-1 +alive +worker,server +wasm +- +12\.3 +50% +250MB/m,
-    );
+    const peers = (await run("peers")).stdout;
+    expect(peers).toMatch(/^AAAAAA +lab-1 +alive +worker,server +wasm +- +- +12\.3 +50% +250MB +- +-$/m);
+    expect(peers).toMatch(/^AAAAAA +lab-2 .* +2 x NVIDIA RTX +25\.8 GB +12\.3 .* room=a, rack=3 +-$/m);
     expect((await run("models")).stdout).toMatch(
       /^digits@1 +champion +98\.21% +0\.0543 +54\.4k +4 +220kB +2 +job-1/m,
     );

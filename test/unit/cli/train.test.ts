@@ -141,6 +141,32 @@ test("--detach returns at once; --engine goes before the file", async () => {
   expect(server.requests[0]?.body).toMatchObject({ engine: "cpu" });
 });
 
+test("--need goes before the file's, need by need, and what it waits for is shown", async () => {
+  const needy = join(folder, "needy.yaml");
+  await writeFile(
+    needy,
+    "name: digits\nmodel: { architecture: cnn }\ndata: { source: mnist }\nneeds: { memory: 8GB, cores: 2, labels: { room: a, rack: 3 } }\n",
+  );
+  const flags = ["gpuMemory=24GB", "cores=8", "labels.room=b"].flatMap((each) => ["--need", each]);
+  const { exitCode } = await runRingfold(["train", needy, "--detach", ...flags], { env: env() });
+  expect(exitCode).toBe(0);
+  expect(server.requests[0]?.body).toMatchObject({
+    needs: { gpuMemory: 24e9, memory: 8e9, cores: 8, labels: { room: "b", rack: "3" } },
+  });
+});
+
+test.each([
+  ["gpuMemory", "Give KEY=VALUE, for example gpuMemory=8GB."],
+  ["gpuMemory=8G", '"8G": give a size with its unit, such as 8GB (10^9 bytes each) or 8GiB (2^30)'],
+  ["cores=many", "Give a whole number from 1."],
+  ["gpu=8GB", "There are gpuMemory, memory, cores and labels.NAME."],
+])("--need %s is refused with 64", async (text, message) => {
+  const { exitCode, stderr } = await runRingfold(["train", jobFile, "--need", text], { env: env() });
+  expect(exitCode).toBe(64);
+  expect(stderr).toContain(message);
+  expect(server.requests).toEqual([]);
+});
+
 test("a wrong job file or engine reaches no coordinator", async () => {
   const wrong = join(folder, "wrong.yaml");
   await writeFile(

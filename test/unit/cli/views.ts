@@ -103,6 +103,7 @@ export const peerView = (changes: Partial<PeerView> = {}): PeerView => ({
     engineReason: "no GPU",
     gflops: 12.34,
     scripts: false,
+    ...{ usableMemoryBytes: null, gpus: [], engines: [], labels: {} },
   },
   load: { cpu: 0.5, residentBytes: 250e6 },
   links: [],

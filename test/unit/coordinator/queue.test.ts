@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import {
   agentIds,
+  gpuOffer,
   granted,
   queueAgent,
   queued,
@@ -104,6 +105,54 @@ describe("what it needs", () => {
       "job-2": "waits for 1 agent to become free: 1 of 2 is reserved for it",
       "job-4": "waits behind job-2 (priority 5), which has reserved 1 agent",
     });
+  });
+
+  const large = { needs: { scripts: false, gpuMemory: 8e9 } } as const;
+  const withGpu = (...indexes: number[]) => indexes.map((index) => queueAgent(index, gpuOffer(8.5e9)));
+
+  test("GPU memory: it waits for agents that have it, whoever else is idle", () => {
+    const agents = [queueAgent(1), ...withGpu(2, 3)];
+    const decision = queued([queueJob(1, { gang: 3, ...large }), queueJob(2, { gang: 2, ...large })], agents);
+    expect(granted(decision)).toEqual({ "job-2": agentIds(2, 3) });
+    expect(reasons(decision)).toEqual({
+      "job-1": "waits for 1 more worker with 8 GB GPU memory: 2 of 3 present",
+    });
+  });
+
+  test("it grows, is filled up and gets surplus back with such agents only", () => {
+    const agents = [queueAgent(1), ...withGpu(2, 3, 4)];
+    const grown = queued([workingJob(1, [2], { gang: 1, most: 4, ...large })], agents);
+    expect(granted(grown)).toEqual({ "job-1": agentIds(3, 4) });
+    const torn = queued([workingJob(1, [2], { gang: 2, surplus: [], ...large })], agents);
+    expect(granted(torn)).toEqual({ "job-1": agentIds(3) });
+    const elastic = workingJob(1, [2, 1], { gang: 1 });
+    expect(elastic.surplus).toEqual(agentIds(1));
+    const urgent = queueJob(2, { priority: 6, ...large });
+    expect(queued([elastic, urgent], agents.slice(0, 2)).returns.size).toBe(0);
+    const returns = queued([{ ...elastic, surplus: agentIds(2) }, urgent], agents.slice(0, 2)).returns;
+    expect(Object.fromEntries(returns)).toEqual({ "job-1": { peerIds: agentIds(2), to: "job-2" } });
+  });
+
+  test("where those that have it work, it says what it waits for, and reserves no others", () => {
+    const agents = [queueAgent(1), ...withGpu(2, 3)];
+    const decision = queued([workingJob(1, [2]), queueJob(2, { gang: 2, ...large }), queueJob(3)], agents);
+    expect(granted(decision)).toEqual({ "job-3": agentIds(1) });
+    expect(reasons(decision)).toEqual({
+      "job-2": "waits for 1 agent with 8 GB GPU memory to become free: 1 of 2 is reserved for it",
+    });
+  });
+
+  test("where nobody ever could, it says so; one that is away may come back", () => {
+    const nobody = "waits: no agent tells of any GPU memory; `ringfold doctor` on its machine says why";
+    expect(reasons(queued([queueJob(1, large)], 2))).toEqual({ "job-1": nobody });
+    const awaited = { "job-1": "waits for 1 more worker with 8 GB GPU memory: 0 of 1 present" };
+    expect(reasons(queued([queueJob(1, large)], 2, { away: [gpuOffer(8e9)] }))).toEqual(awaited);
+    expect(reasons(queued([queueJob(1, large)], 2, { gathering: true }))).toEqual(awaited);
+  });
+
+  test("a sweep is told of agents that its trials can use", () => {
+    const decision = queued([], [queueAgent(1), ...withGpu(2, 3)]);
+    expect(decision.free({ ...large, project: "default", priority: 5, most: 1 })).toBe(2);
   });
 
   test("agents on which its trainer failed too often do not count", () => {
