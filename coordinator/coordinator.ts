@@ -130,6 +130,10 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     await apart.run("jobs", () => jobs.lookAround());
     await apart.run("sweeps", () => sweeps.lookAround()); // after the jobs: trials take what no other job wants
     await apart.run("deployments", () => deployments.lookAround());
+  };
+  /** What nobody waits for: a storm of joins or losses need not look through all artefacts each time. */
+  const tidy = async () => {
+    const { apart } = context;
     await apart.run("checkpoints", () => garbage.lookAround(clock.nowMs()));
     await apart.run("replication", async () => replication.lookAround());
   };
@@ -186,9 +190,11 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     inTurn(async () => {
       await membership.judge();
       const forgotten = context.peers.sweep();
-      for (const peerId of forgotten) context.holders.forget(peerId);
+      for (const peerId of forgotten)
+        for (const each of [context.holders, membership, reports]) each.forget(peerId);
       if (forgotten.length > 0) context.changed();
       await lookAround();
+      await tidy();
     }),
   );
 
@@ -208,7 +214,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       coordinator: { peerId: network.peerId, term, startedAtMs: time.startedAtMs },
       peers: membership.views(),
       jobs: jobs.views(),
-      versions: versions.views(),
+      versions: [...versions.views()],
       deployments: deployments.views(),
       sweeps: sweeps.summaries(),
       events: context.decisions.news().slice(-100),

@@ -32,6 +32,8 @@ export class DeploymentDesk {
   /** The table revision that each peer has confirmed, in this life of it. */
   readonly #confirmed = new Map<string, { readonly incarnation: string; readonly revision: number }>();
   readonly #sending = new Set<string>();
+  /** Which connections and which table those were that everybody had confirmed. */
+  #allConfirmed = "";
 
   constructor(context: CoordinatorContext) {
     this.#context = context;
@@ -103,10 +105,12 @@ export class DeploymentDesk {
 
   /** Membership may have changed: replaces lost replicas and brings the tables of all agents up to date. */
   async lookAround(): Promise<void> {
+    let world: DeploymentWorld | undefined;
     for (const deployment of this.#deployments.keys()) {
+      world ??= this.#world(); // of a thousand agents, once for all deployments
       const event = { kind: "deployment-looked-at", deployment } as const;
       const told = { who: { kind: "coordinator" }, event } as const;
-      const look = () => this.#handle({ kind: "tick", deployment }, told);
+      const look = () => this.#handle({ kind: "tick", deployment }, told, undefined, world);
       await this.#context.apart.run(`deployment ${deployment}`, look);
     }
     this.#sendTables();
@@ -128,8 +132,9 @@ export class DeploymentDesk {
     event: DeploymentEvent,
     told: Pick<Decision, "who" | "event">,
     extra: (decision: DeploymentDecision) => readonly StoreWrite[] = () => [],
+    world = this.#world(),
   ): Promise<void> {
-    const decision = decideDeployment(this.#deployments, event, this.#world());
+    const decision = decideDeployment(this.#deployments, event, world);
     if (!decision) return;
     const { put, removed, subject, reason } = decision;
     await this.#context.decisions.commit({ ...told, subject, reason, isNews: true }, [
@@ -173,13 +178,18 @@ export class DeploymentDesk {
 
   #sendTables(): void {
     const { peers } = this.#context;
+    const seen = `${peers.connections} ${this.#tableRevision}`;
+    if (seen === this.#allConfirmed) return;
+    let lacking = 0;
     for (const { hello, connected, left } of peers.all()) {
       const confirmed = this.#confirmed.get(hello.peerId);
       const current =
         confirmed?.incarnation === hello.incarnation && confirmed.revision === this.#tableRevision;
-      if (connected && !left && !current && !this.#sending.has(hello.peerId))
-        void this.#sendTable(hello.peerId, hello.incarnation);
+      if (!connected || left || current) continue;
+      lacking++;
+      if (!this.#sending.has(hello.peerId)) void this.#sendTable(hello.peerId, hello.incarnation);
     }
+    if (lacking === 0) this.#allConfirmed = seen;
   }
 
   async #sendTable(peerId: string, incarnation: string): Promise<void> {

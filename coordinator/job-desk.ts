@@ -19,6 +19,7 @@ import { commandOfEffect } from "./job-commands.ts";
 import { manifestOf } from "./job-manifest.ts";
 import { JobProgress } from "./job-progress.ts";
 import { JobQueue } from "./job-queue.ts";
+import { JobTable, workersOf } from "./job-table.ts";
 import { toldOf } from "./job-told.ts";
 import { jobView } from "./job-view.ts";
 import { JobWorld } from "./job-world.ts";
@@ -31,7 +32,7 @@ const queueRoundsMax = 4;
 /** The shell around `decideJob`: event in, pure decision, durable, then act. One event at a time. */
 export class JobDesk {
   readonly #context: CoordinatorContext;
-  readonly #jobs: Map<string, JobRecord>;
+  readonly #jobs: JobTable;
   readonly #progress = new JobProgress();
   readonly #commands: CommandOutbox;
   readonly #world: JobWorld;
@@ -43,16 +44,15 @@ export class JobDesk {
     this.#commands = new CommandOutbox(context);
     const { startedAtMs } = context.time;
     const stored = collections.jobs.readAll(context.store);
-    this.#jobs = new Map(stored.map((job) => [job.id, isOver(job) ? job : takenOver(job, startedAtMs)]));
-    this.#world = new JobWorld(context, () => new Set([...this.#jobs.values()].flatMap(workersOf)));
+    this.#jobs = new JobTable(stored.map((job) => (isOver(job) ? job : takenOver(job, startedAtMs))));
+    this.#world = new JobWorld(context, (peerId) => this.#jobs.isEmployed(peerId));
     const modules = { jobs: this.#jobs, world: this.#world, quotas, changed: context.changed };
     this.#queue = new JobQueue({ ...modules, gathering: () => this.#isGathering() });
   }
 
   /** After a restart: what was decided before it may not have been told. */
   resume(): void {
-    for (const job of this.#jobs.values())
-      for (const effect of effectsInForce(job)) this.#act(job.id, effect);
+    for (const job of this.#jobs.open()) for (const effect of effectsInForce(job)) this.#act(job.id, effect);
   }
 
   close(): void {
@@ -60,7 +60,7 @@ export class JobDesk {
   }
 
   views(): JobView[] {
-    return [...this.#jobs.values()].map((job) => this.#view(job));
+    return [...this.#jobs.all()].map((job) => this.#view(job));
   }
 
   /** @throws RingfoldError NOT_FOUND */
@@ -119,7 +119,7 @@ export class JobDesk {
 
   /** The jobs of a sweep's trials. */
   trialsOf(sweepId: string): JobRecord[] {
-    return [...this.#jobs.values()].filter(({ trial }) => trial?.sweep === sweepId);
+    return this.#jobs.trialsOf(sweepId);
   }
 
   /** What a sweep wants of one of its trials; nothing happens where it makes no sense any more. */
@@ -134,7 +134,7 @@ export class JobDesk {
 
   async report(from: string, report: JobReport): Promise<void> {
     if (report.kind === "progress") this.#recordProgress(report);
-    else if (this.#jobs.has(report.jobId)) {
+    else if (this.#jobs.get(report.jobId)) {
       const vouched = await vouchedReport(from, report, this.#jobs.get(report.jobId), this.#context);
       await this.#happen(report.jobId, { kind: "report", from, report: vouched });
     } else this.#act(report.jobId, { kind: "stop", peerIds: [from], reason: "no such job" });
@@ -143,7 +143,7 @@ export class JobDesk {
   /** Time, membership or quotas have moved on: each job that is not over looks around, then all in the queue. */
   async lookAround(): Promise<void> {
     await this.#world.shared(async () => {
-      for (const job of this.#jobs.values()) if (!isOver(job)) await this.#attend(job.id, { kind: "tick" });
+      for (const job of [...this.#jobs.open()]) await this.#attend(job.id, { kind: "tick" });
       this.#queue.factsChanged();
       await this.#serveQueue();
     });
@@ -156,21 +156,21 @@ export class JobDesk {
 
   /** Whether any job still counts on this peer. */
   involves(peerId: string): boolean {
-    return [...this.#jobs.values()].some((job) => !isOver(job) && job.members[peerId] !== undefined);
+    return this.#jobs.isEmployed(peerId);
   }
 
   /** Whether a job that is not over trains on this data set. */
   trainsOn(digest: string): boolean {
-    return [...this.#jobs.values()].some(
-      (job) => !isOver(job) && job.spec.data.source === "dataset" && job.spec.data.digest === digest,
+    return [...this.#jobs.open()].some(
+      ({ spec: { data } }) => data.source === "dataset" && data.digest === digest,
     );
   }
 
   /** Jobs that are not over and begin with a version of this name, by its number. */
   beginningWith(name: string): Map<number, string> {
     return new Map(
-      [...this.#jobs.values()]
-        .filter((job) => !isOver(job) && job.spec.from?.split("@")[0] === name)
+      [...this.#jobs.open()]
+        .filter(({ spec }) => spec.from?.split("@")[0] === name)
         .map(({ id, spec }) => [Number(spec.from!.split("@")[1]), id]),
     );
   }
@@ -180,7 +180,12 @@ export class JobDesk {
   }
 
   records(): Iterable<JobRecord> {
-    return this.#jobs.values();
+    return this.#jobs.all();
+  }
+
+  /** Grows when a job ends, and with each change of one that has. */
+  get endings(): number {
+    return this.#jobs.endings;
   }
 
   /** Nobody goes on from them any more. @throws RingfoldError NOT_FOUND */
@@ -220,7 +225,8 @@ export class JobDesk {
     const { clock, time, peers: table } = this.#context;
     const [nowMs, wallMs] = [time.nowMs(), clock.nowMs()];
     const peers = this.#world.peers();
-    const world = { peers, nowMs, wallMs, gathering: this.#isGathering(), links: table.link };
+    const agents = () => this.#world.agents();
+    const world = { peers, agents, nowMs, wallMs, gathering: this.#isGathering(), links: table.link };
     const { record, effects } = decideJob(before, event, world);
     const { release } = this.#context;
     const registered = effects.some(({ kind }) => kind === "register");
@@ -243,6 +249,7 @@ export class JobDesk {
     told: Pick<Decision, "who" | "event">,
     extra: readonly StoreWrite[] = [],
   ): Promise<void> {
+    if (before === record) return; // as most looks leave it
     if (before && extra.length === 0 && JSON.stringify(before) === JSON.stringify(record)) return;
     const { decisions, changed } = this.#context;
     const writes = [collections.jobs.put(record.id, record), ...extra];
@@ -251,9 +258,9 @@ export class JobDesk {
     const reason = news.join("; ") || record.reason;
     const subject = `${record.id} ${record.spec.name}`;
     await decisions.commit({ ...told, subject, reason, isNews: news.length > 0 }, writes);
-    this.#jobs.set(record.id, record);
+    this.#jobs.put(record);
     this.#queue.heardOf(before, record);
-    if (!before || workersOf(before).join() !== workersOf(record).join()) this.#world.membersChanged();
+    if (workersOf(before).join() !== workersOf(record).join()) this.#world.membersChanged();
     changed();
   }
 
@@ -298,6 +305,3 @@ export class JobDesk {
     return job;
   }
 }
-
-/** Whom a job keeps from other jobs. */
-const workersOf = (job: JobRecord): string[] => (isOver(job) ? [] : Object.keys(job.members));

@@ -3,11 +3,12 @@ import type { JobSpec } from "../protocol/job-spec.ts";
 import { isOver, type JobRecord } from "./decide/job-record.ts";
 import { needsOf } from "./decide/needs.ts";
 import { decideQueue, type QueueDecision, type Wait } from "./decide/queue.ts";
-import { type QuotaRecord, queueJobOf } from "./decide/queue-facts.ts";
+import { type QueueJob, type QuotaRecord, queueJobOf } from "./decide/queue-facts.ts";
+import type { JobTable } from "./job-table.ts";
 import type { JobWorld } from "./job-world.ts";
 
 interface QueueModules {
-  readonly jobs: ReadonlyMap<string, JobRecord>;
+  readonly jobs: Pick<JobTable, "open">;
   readonly world: JobWorld;
   readonly quotas: () => ReadonlyMap<string, QuotaRecord>;
   /** Agents of an earlier coordinator may be on their way. */
@@ -24,6 +25,7 @@ export class JobQueue {
   readonly #modules: QueueModules;
   #waits: QueueDecision["waits"] = new Map();
   #isStale = true;
+  readonly #facts = new WeakMap<JobRecord, QueueJob>();
 
   constructor(modules: QueueModules) {
     this.#modules = modules;
@@ -38,9 +40,9 @@ export class JobQueue {
   decide(): QueueDecision {
     this.#isStale = false;
     const decision = this.#ask();
-    const isNews = !isDeepStrictEqual(this.#waits, decision.waits);
+    if (isDeepStrictEqual(this.#waits, decision.waits)) return decision;
     this.#waits = decision.waits;
-    if (isNews) this.#modules.changed();
+    this.#modules.changed();
     return decision;
   }
 
@@ -69,14 +71,24 @@ export class JobQueue {
 
   #ask(): QueueDecision {
     const { jobs, world, quotas, gathering } = this.#modules;
-    const open = [...jobs.values()].flatMap((job) => queueJobOf(job) ?? []);
     return decideQueue({
-      jobs: open,
-      agents: world.agents(),
-      known: world.offers(),
-      quotas: quotas(),
-      gathering: gathering(),
+      jobs: Array.from(jobs.open(), (job) => this.#factsOf(job)),
+      // Looked for only where a job wants some.
+      get agents() {
+        return world.agents();
+      },
+      get known() {
+        return world.offers();
+      },
+      ...{ quotas: quotas(), gathering: gathering() },
     });
+  }
+
+  /** A record never changes: of a thousand jobs few have another one than at the last decision. */
+  #factsOf(job: JobRecord): QueueJob {
+    const facts = this.#facts.get(job) ?? queueJobOf(job);
+    this.#facts.set(job, facts);
+    return facts;
   }
 }
 

@@ -1,38 +1,37 @@
 import { limits } from "../protocol/limits.ts";
 import type { CoordinatorContext } from "./context.ts";
-import type { PeerFact } from "./decide/job.ts";
+import type { PeerFact, JobWorld as SeenByJob } from "./decide/job.ts";
 import { type AgentOffer, offerOf } from "./decide/needs.ts";
 import type { QueueAgent } from "./decide/queue-facts.ts";
-import { isDraining } from "./peers.ts";
+import { isDraining, type Peer } from "./peers.ts";
 
-type Peers = ReadonlyMap<string, PeerFact>;
+type Peers = SeenByJob["peers"];
 
-/** What one look sees. */
+/** What one look sees: of a peer when somebody asks for it. */
 interface Sight {
   readonly peers: Peers;
-  readonly agents: readonly QueueAgent[];
-  readonly offers: readonly AgentOffer[];
+  agents: readonly QueueAgent[] | undefined;
 }
 
 /**
  * What jobs are decided from: every peer, and whether it may work for one more job. An agent works for one job at a time: a
  * trainer takes all of its cores and most of its memory.
  *
- * With a thousand peers and a hundred jobs a look around would see a hundred thousand; the jobs of one look share what was seen, until one of
- * them takes an agent or lets one go.
+ * A job asks for its members, and the queue, where somebody wants agents, for all. So what one event costs does not grow with the
+ * peers that have nothing to do with it. Who asks twice in one look is told the same, until a job takes an agent or lets one go.
  */
 export class JobWorld {
   readonly #context: Pick<CoordinatorContext, "peers">;
-  readonly #busy: () => ReadonlySet<string>;
+  readonly #isEmployed: (peerId: string) => boolean;
   /** Of every worker that has joined since this coordinator began, as it was last seen. */
   readonly #offers = new Map<string, AgentOffer>();
   #isShared = false;
   #seen: Sight | undefined;
 
-  /** @param busy who works for a job */
-  constructor(context: Pick<CoordinatorContext, "peers">, busy: () => ReadonlySet<string>) {
+  /** @param isEmployed whether it works for a job */
+  constructor(context: Pick<CoordinatorContext, "peers">, isEmployed: (peerId: string) => boolean) {
     this.#context = context;
-    this.#busy = busy;
+    this.#isEmployed = isEmployed;
   }
 
   /** Does `look`, in which nothing is heard of peers. */
@@ -58,12 +57,15 @@ export class JobWorld {
 
   /** Who works, or could. */
   agents(): readonly QueueAgent[] {
-    return this.#sight().agents;
+    const sight = this.#sight();
+    sight.agents ??= this.#lookAtAll();
+    return sight.agents;
   }
 
   /** What workers have for jobs, those that are away too. */
   offers(): readonly AgentOffer[] {
-    return this.#sight().offers;
+    this.agents(); // who has come since the last look is among them
+    return [...this.#offers.values()];
   }
 
   #sight(): Sight {
@@ -74,25 +76,45 @@ export class JobWorld {
 
   #look(): Sight {
     const { peers } = this.#context;
-    const busy = this.#busy();
     const facts = new Map<string, PeerFact>();
+    const get = (peerId: string): PeerFact | undefined => {
+      const known = facts.get(peerId);
+      const peer = known ? undefined : peers.get(peerId);
+      if (!peer) return known;
+      const fact = this.#factOf(peer);
+      facts.set(peerId, fact);
+      return fact;
+    };
+    return { peers: { get, has: (peerId) => peers.get(peerId) !== undefined }, agents: undefined };
+  }
+
+  #factOf(peer: Peer): PeerFact {
+    const { peers } = this.#context;
+    const { peerId, name, incarnation } = peer.hello;
+    const state = peers.state(peer);
+    return {
+      ...{ peerId, name, incarnation, connected: isPresent(state), leaving: isDraining(peer) },
+      ...{ eligible: this.#isIdle(peer, state), flapping: peers.isFlapping(peerId) },
+      silentMs: peers.silentMs(peer),
+    };
+  }
+
+  #lookAtAll(): QueueAgent[] {
+    const { peers } = this.#context;
     const agents: QueueAgent[] = [];
     for (const peer of peers.all()) {
-      const { peerId, name, incarnation, capabilities } = peer.hello;
-      const state = peers.state(peer);
-      const isWorker = peer.roles.includes("worker");
-      const eligible = isWorker && state === "alive" && !busy.has(peerId);
-      const connected = state !== "left" && state !== "dead";
-      const silentMs = peers.silentMs(peer);
-      const flapping = peers.isFlapping(peerId);
-      const leaving = isDraining(peer);
-      facts.set(peerId, { peerId, name, incarnation, connected, silentMs, leaving, eligible, flapping });
-      if (!isWorker) continue;
+      if (!isWorker(peer)) continue;
+      const { peerId, capabilities } = peer.hello;
       const offer = offerOf(capabilities);
       this.#remember(peerId, offer);
-      if (connected && !leaving) agents.push({ peerId, idle: eligible, flapping, ...offer });
+      const state = peers.state(peer);
+      if (!isPresent(state) || isDraining(peer)) continue;
+      agents.push({
+        ...{ peerId, idle: this.#isIdle(peer, state), flapping: peers.isFlapping(peerId) },
+        ...offer,
+      });
     }
-    return { peers: facts, agents, offers: [...this.#offers.values()] };
+    return agents;
   }
 
   #remember(peerId: string, offer: AgentOffer): void {
@@ -101,4 +123,13 @@ export class JobWorld {
     const [first] = this.#offers.keys();
     this.#offers.delete(first!);
   }
+
+  #isIdle(peer: Peer, state: PeerState): boolean {
+    return isWorker(peer) && state === "alive" && !this.#isEmployed(peer.hello.peerId);
+  }
 }
+
+type PeerState = ReturnType<CoordinatorContext["peers"]["state"]>;
+
+const isWorker = ({ roles }: Peer): boolean => roles.includes("worker");
+const isPresent = (state: PeerState): boolean => state !== "left" && state !== "dead";

@@ -21,6 +21,8 @@ export class MembershipDesk {
   readonly #credentials: ClusterCredentials;
   readonly #notary: Notary;
   readonly #members: Map<string, MemberRecord>;
+  /** By peer: what it last showed, and was found to be signed. */
+  readonly #shown = new Map<string, { readonly certificate: string; readonly roles: readonly Role[] }>();
 
   constructor(context: CoordinatorContext, credentials: ClusterCredentials, notary: Notary) {
     this.#context = context;
@@ -71,12 +73,11 @@ export class MembershipDesk {
   }
 
   async hear(presence: Presence, from: string): Promise<void> {
-    const { peers, holders, clock, network, changed } = this.#context;
+    const { peers, holders, network, changed } = this.#context;
     const { hello, membership } = presence;
     const isKnown = peers.get(from) !== undefined;
     if (from !== hello.peerId || (!isKnown && !network.connectedPeers().includes(from))) return;
-    const { publicJwk } = this.#credentials.authority;
-    const { roles } = await this.#notary.verifyMembership(publicJwk, membership, from, clock.nowMs());
+    const roles = await this.#rolesOf(from, membership);
     if (!isKnown) {
       // A member of an earlier coordinator that has not noticed the change: its socket was replaced, never closed.
       await this.#decide(from, { kind: "heard", hello, from, roles, certificate: membership });
@@ -86,6 +87,11 @@ export class MembershipDesk {
     if (!peers.hear(presence)) return;
     holders.hear(from, presence.holdings);
     changed();
+  }
+
+  /** It is gone from the peer table. */
+  forget(peerId: string): void {
+    this.#shown.delete(peerId);
   }
 
   async socketChanged(peerId: string, connected: boolean): Promise<void> {
@@ -170,6 +176,20 @@ export class MembershipDesk {
         isAlive: ["alive", "draining"].includes(peers.state(peer)),
       },
     };
+  }
+
+  /**
+   * Every beat shows the same certificate, which has no end, and nothing else is decided while one is verified: it is once.
+   * @throws RingfoldError TOKEN_INVALID | NOT_A_MEMBER
+   */
+  async #rolesOf(from: string, certificate: string): Promise<readonly Role[]> {
+    const shown = this.#shown.get(from);
+    if (shown?.certificate === certificate) return shown.roles;
+    const { publicJwk } = this.#credentials.authority;
+    const nowMs = this.#context.clock.nowMs();
+    const { roles } = await this.#notary.verifyMembership(publicJwk, certificate, from, nowMs);
+    if (this.#context.peers.get(from)) this.#shown.set(from, { certificate, roles });
+    return roles;
   }
 
   /** A certificate that this authority signed is believed even if the store was restored from before the join. */

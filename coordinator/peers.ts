@@ -55,6 +55,7 @@ export class PeerTable {
   /** They outlive the lives of a peer: a restart makes it no steadier, and its link no better. */
   readonly #steadiness = new Map<string, Steadiness>();
   readonly #rhythms = new Map<string, Rhythm>();
+  #connections = 0;
 
   constructor(clock: Pick<Clock, "nowMs" | "monotonicMs">) {
     this.#clock = clock;
@@ -69,6 +70,11 @@ export class PeerTable {
     return [...this.#peers.values()];
   }
 
+  /** Grows whenever a peer may be connected that was not, or the other way round. */
+  get connections(): number {
+    return this.#connections;
+  }
+
   isConnected(peerId: string): boolean {
     return this.#peers.get(peerId)?.connected ?? false;
   }
@@ -77,6 +83,7 @@ export class PeerTable {
   admit(hello: Hello, roles: readonly Role[], drained = false): void {
     const known = this.#peers.get(hello.peerId);
     const sameLife = known?.hello.incarnation === hello.incarnation;
+    this.#connections++;
     if (!this.#rhythms.has(hello.peerId)) this.#rhythms.set(hello.peerId, new Rhythm());
     this.#peers.set(hello.peerId, {
       hello,
@@ -130,6 +137,7 @@ export class PeerTable {
     const isUnheard = () => isSilent({ silentMs: this.silentMs(peer) }) && this.#isDeaf();
     const isOurs = !connected && (this.#attention.wasPaused || isUnheard());
     Object.assign(peer, { connected, givenUp: isOurs });
+    this.#connections++;
     if (connected) {
       Object.assign(peer, this.#now());
       return true;
@@ -203,7 +211,7 @@ export class PeerTable {
 
   /** Whether it has come and gone too often lately to be the first choice. */
   isFlapping(peerId: string): boolean {
-    return this.#steadinessOf(peerId, this.#attention.nowMs()).isFlapping;
+    return this.#steadiness.has(peerId) && this.#steadinessOf(peerId, this.#attention.nowMs()).isFlapping;
   }
 
   #steadinessOf(peerId: string, nowMs: number): Steadiness {

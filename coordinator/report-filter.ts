@@ -23,7 +23,11 @@ export class ReportFilter {
 
   /** It was decided on, and the decision is durable: from now on it is a repetition. */
   took(from: string, origin: ReportOrigin): void {
-    this.#taken.set(from, origin);
-    for (const peerId of this.#taken.keys()) if (!this.#peers.get(peerId)) this.#taken.delete(peerId);
+    if (this.#peers.get(from)) this.#taken.set(from, origin);
+  }
+
+  /** It is gone from the peer table. */
+  forget(peerId: string): void {
+    this.#taken.delete(peerId);
   }
 }

@@ -1,6 +1,7 @@
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import { computeQuorum, type LinkLookup, type Quorum } from "./generation.ts";
 import type { JobRecord, Member } from "./job-record.ts";
+import type { QueueAgent } from "./queue-facts.ts";
 
 export interface PeerFact {
   readonly peerId: string;
@@ -18,7 +19,9 @@ export interface PeerFact {
 }
 
 export interface JobWorld {
-  readonly peers: ReadonlyMap<string, PeerFact>;
+  readonly peers: Pick<ReadonlyMap<string, PeerFact>, "get" | "has">;
+  /** Who works, or could. */
+  readonly agents?: () => readonly QueueAgent[];
   /** For waits: it runs evenly. */
   readonly nowMs: number;
   /** For people: what clocks show; as `nowMs` unless told. */

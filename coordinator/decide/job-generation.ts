@@ -4,6 +4,7 @@ import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { JobDraft, JobEffect } from "./job-draft.ts";
 import { finishGraceMs, reformGraceMs, releaseLeavers } from "./job-members.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
+import { queuedReason } from "./job-rest.ts";
 import { replicaCount } from "./stages.ts";
 
 /** So many generations may start at one step without a pause between them. */
@@ -76,7 +77,7 @@ function form(draft: JobDraft): void {
   const members = Object.values(job.members);
   if (members.length === 0) {
     job.state = job.plan ? "reforming" : "waiting";
-    job.reason = "waits in the queue"; // which tells people why
+    job.reason = queuedReason;
     return;
   }
   const preparing = members.filter(({ phase }) => phase === "preparing").length;

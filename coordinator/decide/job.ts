@@ -6,6 +6,7 @@ import { advance } from "./job-generation.ts";
 import { arrange, dropLost, giveBack, recruit } from "./job-members.ts";
 import { isOver, type JobRecord, type Member } from "./job-record.ts";
 import { applyReport, isStopped } from "./job-reports.ts";
+import { isAtRest } from "./job-rest.ts";
 import { refusalOf, settleHold, steer } from "./job-steering.ts";
 import { continueTrial, forgetLostState, holdAtBound } from "./job-trial.ts";
 import { settleStageCount } from "./stage-count.ts";
@@ -35,6 +36,7 @@ export function decideJob(
   event: JobEvent,
   world: JobWorld,
 ): { record: JobRecord; effects: JobEffect[] } {
+  if (event.kind === "tick" && isAtRest(record, world)) return { record, effects: [] };
   if (event.kind === "steer" && refusalOf(record, event.action)) return { record, effects: [] };
   if (event.kind === "stop" && isOver(record)) return { record, effects: [] };
   if (event.kind === "continue" && (record.state !== "paused" || !record.reached))

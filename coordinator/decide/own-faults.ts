@@ -45,9 +45,6 @@ function canSpare(draft: JobDraft, { peerId }: Member): boolean {
   const { job, world } = draft;
   const others = Object.keys(job.members).filter((other) => other !== peerId);
   const barred = new Set(barredFrom(job));
-  const idle = [...world.peers.values()].filter(
-    ({ eligible, connected, leaving, peerId: other }) =>
-      eligible && connected && !leaving && !barred.has(other) && job.members[other] === undefined,
-  );
+  const idle = (world.agents?.() ?? []).filter((agent) => agent.idle && !barred.has(agent.peerId));
   return others.some((other) => draft.planned(other)) && others.length + idle.length >= job.spec.workers.min;
 }

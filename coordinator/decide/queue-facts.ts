@@ -2,7 +2,7 @@ import { z } from "zod";
 import { nameSchema } from "../../protocol/ids.ts";
 import { type JobSpec, stageCountOf } from "../../protocol/job-spec.ts";
 import { barredFrom, leftOutText } from "./job-failures.ts";
-import { isOver, type JobRecord } from "./job-record.ts";
+import type { JobRecord } from "./job-record.ts";
 import { stateToFetch } from "./job-trial.ts";
 import { type AgentNeeds, type AgentOffer, needsOf } from "./needs.ts";
 import { canFetchStages } from "./stages.ts";
@@ -56,9 +56,8 @@ export const quotaRecordSchema = z.object({
 });
 export type QuotaRecord = z.infer<typeof quotaRecordSchema>;
 
-/** What the queue sees of a job; undefined of one that is over. */
-export function queueJobOf(job: JobRecord): QueueJob | undefined {
-  if (isOver(job)) return undefined;
+/** What the queue sees of a job that is not over. */
+export function queueJobOf(job: JobRecord): QueueJob {
   const { spec, resumeFrom } = job;
   const members = Object.keys(job.members);
   const canFetch = stateToFetch(job) !== undefined || canFetchStages(job, resumeFrom?.step ?? 0);

@@ -15,10 +15,11 @@ import { type Obstacle, obstacleText } from "./queue-reasons.ts";
  * 4. A job that waits gets back what running ones of lower priority have beyond their gang, if that is enough to begin.
  *
  * A job that does not fit reserves nothing: there are too few agents for it, idle or not, or its quota is too small. Else it would
- * stop the cluster for ever. Cost: O((jobs + agents) log) and a look at each agent for each kind of need.
+ * stop the cluster for ever. Cost: O(jobs log); where a job wants agents also O(agents log), and a look at each for each kind of need.
  */
 interface QueueWorld {
   readonly jobs: readonly QueueJob[];
+  /** Read only where a job wants some. */
   readonly agents: readonly QueueAgent[];
   /** What they have, and those that were here and may come back. */
   readonly known: readonly AgentOffer[];
@@ -78,7 +79,7 @@ const nothing: Usage = { agents: 0, jobs: 0 };
 /** A decision about the queue while it is made. */
 class QueueDraft {
   readonly #world: QueueWorld;
-  readonly #pool: AgentPool;
+  #agents: AgentPool | undefined;
   /** By project: what its jobs have. */
   readonly #usage = new Map<string, Usage>();
   /** By project: what those of its jobs that wait are to have; later ones must not take it. */
@@ -91,13 +92,16 @@ class QueueDraft {
 
   constructor(world: QueueWorld) {
     this.#world = world;
-    this.#pool = new AgentPool(
-      world.agents,
-      world.known,
-      new Set(world.jobs.flatMap(({ members }) => members)),
-    );
     for (const { members, project } of world.jobs)
-      if (members.length > 0) add(this.#usage, project, { agents: members.length, jobs: 1 });
+      if (members.length > 0 && world.quotas.has(project))
+        add(this.#usage, project, { agents: members.length, jobs: 1 });
+  }
+
+  /** Looked for when a job wants one: where every job has what it can use, a thousand agents cost nothing. */
+  get #pool(): AgentPool {
+    const { jobs, agents, known } = this.#world;
+    this.#agents ??= new AgentPool(agents, known, new Set(jobs.flatMap(({ members }) => members)));
+    return this.#agents;
   }
 
   /** All that there is, even where it is not enough: their trainers start meanwhile. */

@@ -17,6 +17,7 @@ export function decideReplicas(
   agents: readonly Holder[],
   replicaCount: number,
 ): Map<string, string[]> {
+  if (digests.length === 0) return new Map();
   const holderCounts = new Map(digests.map((digest) => [digest, 0]));
   const given = new Set<string>();
   const staying = agents.filter(({ isLeaving }) => !isLeaving);

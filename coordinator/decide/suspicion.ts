@@ -46,6 +46,7 @@ export class Rhythm {
    * still on its way. Cost: a term for each beat that is due.
    */
   phi(silentMs: number): number {
+    if (silentMs <= limits.heartbeatIntervalMs) return 0; // nearly every peer, at every look
     const heard = this.#window.length;
     const lossShare = (this.#lostCount + prior.lost) / (heard + this.#lostCount + prior.beats);
     const deviationMs = Math.max(deviationMsMin, Math.sqrt(this.#lateSquares / Math.max(1, heard)));

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { JobEffect } from "../../coordinator/decide/job.ts";
+import { decideJob, type JobEffect } from "../../coordinator/decide/job.ts";
 import { isOver } from "../../coordinator/decide/job-record.ts";
+import { isAtRest } from "../../coordinator/decide/job-rest.ts";
 import { JobBench, pointAt } from "../fixtures/job-bench.ts";
 
 const peerCount = 5;
@@ -199,4 +200,22 @@ test("time alone decides nothing twice", () => {
     }),
     { numRuns: 50 },
   );
+});
+
+test("a job that is at rest is one that a look around leaves as it is, however late it comes", () => {
+  let rested = 0;
+  fc.assert(
+    fc.property(history, fc.nat(1_000_000), (story, laterMs) => {
+      play(story, ({ job, peers, nowMs }) => {
+        const world = { peers, nowMs: nowMs + laterMs };
+        if (!isAtRest(job, world)) return;
+        if (job.state === "running") rested++;
+        // A grant of nobody is a look that does not ask whether the job rests.
+        const { record, effects } = decideJob(job, { kind: "granted", peerIds: [] }, world);
+        expect(effects).toEqual([]);
+        expect(record).toEqual(job);
+      });
+    }),
+  );
+  expect(rested).toBeGreaterThan(0);
 });

@@ -93,6 +93,7 @@ describe("joining", () => {
     await impostor.beat({ hello: exampleHello(1) });
     await impostor.beat({ membership: "forged", load: { cpu: 9, residentBytes: 9 } });
     await worker.beat({ load: { cpu: 2, residentBytes: 7 } });
+    await worker.beat({ membership: "forged", load: { cpu: 8, residentBytes: 8 } }); // after one that was believed
     expect(bench.coordinator.view().peers.map(({ load }) => load.cpu)).toEqual([2, 0]);
   });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { decideQueue } from "../../../coordinator/decide/queue.ts";
 import {
   agentIds,
   gpuOffer,
@@ -24,6 +25,17 @@ describe("order", () => {
     const resumed = queueJob(1, { gang: 2, holders: agentIds(1), fromStep: 10 });
     expect(granted(queued([resumed], agents))).toEqual({ "job-1": agentIds(1, 2) });
   });
+});
+
+test("where every job has what it can use, no agent is looked at", () => {
+  const world = {
+    jobs: [workingJob(1, [1, 2]), workingJob(2, [3], { isOpen: false })],
+    get agents(): never {
+      throw new Error("somebody asks for agents");
+    },
+    ...{ known: [], quotas: new Map(), gathering: false },
+  };
+  expect(granted(decideQueue(world))).toEqual({});
 });
 
 describe("a gang", () => {

@@ -31,3 +31,12 @@ test("before a peer has joined a new coordinator it is believed", () => {
   const filter = new ReportFilter(new PeerTable(systemClock));
   expect(filter.isNews(peerId, { life, sequence: 7 })).toBe(true);
 });
+
+test("of a peer that is gone nothing is kept", () => {
+  const peers = new PeerTable(systemClock);
+  peers.admit(exampleHello(1), ["worker"]);
+  const filter = new ReportFilter(peers);
+  filter.took(peerId, { life, sequence: 7 });
+  filter.forget(peerId);
+  expect(filter.isNews(peerId, { life, sequence: 7 })).toBe(true);
+});
