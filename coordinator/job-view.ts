@@ -2,11 +2,24 @@ import type { JobView } from "../protocol/messages/api.ts";
 import { generationCount, type JobRecord } from "./decide/job-record.ts";
 import type { Wait } from "./decide/queue.ts";
 
-/** A job as people see it. */
-export function jobView(
-  job: JobRecord,
-  { progress, wait }: { readonly progress: JobView["progress"]; readonly wait: Wait | undefined },
-): JobView {
+/** What is known of a job beside its record. */
+interface JobNow {
+  readonly progress: JobView["progress"];
+  readonly wait: Wait | undefined;
+}
+
+const known = new WeakMap<JobRecord, JobNow & { readonly view: JobView }>();
+
+/** A job as people see it: the same object as long as it shows the same. */
+export function jobView(job: JobRecord, now: JobNow): JobView {
+  const before = known.get(job);
+  if (before && before.progress === now.progress && before.wait === now.wait) return before.view;
+  const view = viewOf(job, now);
+  known.set(job, { ...now, view });
+  return view;
+}
+
+function viewOf(job: JobRecord, { progress, wait }: JobNow): JobView {
   const { id, state, priority, submittedAtMs, startedAtMs, endedAtMs, version, failure, trial } = job;
   const generations = { generations: job.generations, generationCount: generationCount(job) };
   const checkpoints = job.checkpoints.map(({ step, hash, peers }) => ({ step, hash, ranks: peers.length }));

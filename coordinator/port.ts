@@ -41,7 +41,7 @@ export interface Coordinator {
   /** For good: its identity is refused from then on. */
   removePeer(peerId: string, reason: string): Promise<void>;
   jobs(): JobView[];
-  versions(): VersionView[];
+  versions(): readonly VersionView[];
   deployments(): DeploymentView[];
   /** Calls back after changes, not more often than people can see. Returns the way to stop. */
   onChange(listener: () => void): () => void;

@@ -35,14 +35,19 @@ const operator = { kind: "operator" } as const;
 export class VersionDesk {
   readonly #context: CoordinatorContext;
   readonly #users: VersionUsers;
+  #views: { readonly seen: string; readonly all: readonly VersionView[] } = { seen: "", all: [] };
 
   constructor(context: CoordinatorContext, users: VersionUsers) {
     this.#context = context;
     this.#users = users;
   }
 
-  views(): VersionView[] {
-    return this.#context.versions.views(this.#holdersOf);
+  /** The same array as long as nothing in it has changed: long lists are read page after page. */
+  views(): readonly VersionView[] {
+    const { versions, holders, peers } = this.#context;
+    const seen = `${versions.revision} ${holders.revision} ${peers.connections}`;
+    if (seen !== this.#views.seen) this.#views = { seen, all: versions.views(this.#holdersOf) };
+    return this.#views.all;
   }
 
   registered(): Registered {

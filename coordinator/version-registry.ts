@@ -22,10 +22,16 @@ export class VersionRegistry {
   readonly #views = new WeakMap<VersionRecord, VersionView>();
   /** Until a version comes or goes. */
   #weights: Registered | undefined;
+  #revision = 0;
 
   constructor(store: Store) {
     for (const record of collections.versions.readAll(store)) this.#list(record.manifest.name).push(record);
     for (const record of collections.aliases.readAll(store)) this.setAlias(record);
+  }
+
+  /** Grows with every change of a version or an alias. */
+  get revision(): number {
+    return this.#revision;
   }
 
   /** Numbers a new version. Call `commit` once the returned write is durable. */
@@ -43,6 +49,7 @@ export class VersionRegistry {
   commit(record: VersionRecord): void {
     this.#list(record.manifest.name)[record.version - 1] = record;
     this.#weights = undefined;
+    this.#revision++;
   }
 
   alias(name: string, alias: string): AliasRecord | undefined {
@@ -56,10 +63,12 @@ export class VersionRegistry {
   setAlias(record: AliasRecord): void {
     const known = this.#aliases.get(record.name) ?? new Map<string, AliasRecord>();
     this.#aliases.set(record.name, known.set(record.alias, record));
+    this.#revision++;
   }
 
   removeAlias({ name, alias }: Pick<AliasRecord, "name" | "alias">): void {
     this.#aliases.get(name)?.delete(alias);
+    this.#revision++;
   }
 
   /** @throws RingfoldError NOT_FOUND */

@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
 import type { Context } from "hono";
 import type { Route } from "../../protocol/api/route.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
+import { digestOf, Page, type Shown } from "./shown.ts";
 
 /**
  * Entity tags, RFC 9110 section 8.8.3, all strong. That of a job has two parts, `"decided.shown"`: what was decided about
@@ -20,10 +20,8 @@ export class Revised {
 
 /** 200 with its tag, or 304 for who has it already. */
 export function answerGet(c: Context, answer: unknown): Response {
-  const body = answer instanceof Revised ? answer.body : answer;
-  const text = JSON.stringify(body);
-  const shown = createHash("sha256").update(text).digest("base64url").slice(0, 22);
-  const tag = answer instanceof Revised ? `"${answer.revision}.${shown}"` : `"${shown}"`;
+  const { text, digest } = answer instanceof Page ? answer.shown : whole(answer);
+  const tag = answer instanceof Revised ? `"${answer.revision}.${digest}"` : `"${digest}"`;
   c.header("etag", tag);
   // May be kept, and is to be asked about before it is used again.
   c.header("cache-control", "no-cache");
@@ -31,6 +29,11 @@ export function answerGet(c: Context, answer: unknown): Response {
   if (known?.some((one) => one === "*" || one.replace(/^W\//, "") === tag)) return c.body(null, 304);
   c.header("content-type", "application/json");
   return c.body(text);
+}
+
+function whole(answer: unknown): Shown {
+  const text = JSON.stringify(answer instanceof Revised ? answer.body : answer);
+  return { text, digest: digestOf(text) };
 }
 
 /**

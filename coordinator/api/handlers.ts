@@ -42,7 +42,7 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
       coordinator.steerJob(parameters.id, action, { ...body, ...(ifMatch && { ifMatch }) });
   const streams = new EventStreams(coordinator, log);
   /** A page, or what is watched from now on. */
-  const list = <Item>(list: List<Item>) => {
+  const list = <Item extends object>(list: List<Item>) => {
     const watched = new WatchedList(list, coordinator, streams);
     return ({ query }: { readonly query: ListQuery }, c: Context) => {
       const { limit: _, cursor: __, ...wanted } = query;

@@ -5,11 +5,12 @@ import type { DatasetView } from "../../protocol/messages/dataset.ts";
 import type { QuotaView } from "../../protocol/messages/quota.ts";
 import type { SweepSummary } from "../../protocol/messages/sweep.ts";
 import type { Coordinator } from "../port.ts";
+import { Page } from "./shown.ts";
 
 /** Where an item stands in its list, compared from the front. Two items never stand at one place. */
 type Place = readonly (string | number)[];
 
-export interface List<Item> {
+export interface List<Item extends object> {
   all(coordinator: Coordinator): readonly Item[];
   /** Its name among the items of the list. */
   key(item: Item): string;
@@ -79,24 +80,37 @@ export interface ListQuery {
 
 /**
  * One page, in order.
- * @returns `next`: the cursor of the following page; null after the last item
  * @throws RingfoldError REQUEST_INVALID for a cursor that is none of ours
- * Cost: O(n log n) for n items.
+ * Cost: O(n log n) for n items; for a list that is the same array as before, or is asked for with the same items, the page alone.
  */
-export function pageOf<Item>(
+export function pageOf<Item extends object>(
   list: List<Item>,
   coordinator: Coordinator,
   { limit, cursor, ...wanted }: ListQuery,
-): { items: Item[]; next: string | null } {
+): Page<Item> {
   const after = cursor === undefined ? undefined : readCursor(cursor);
   const all = placed(list, withFacts(list, list.all(coordinator), wanted));
-  const begin = after === undefined ? 0 : all.findIndex(({ place }) => compare(place, after) > 0);
-  const page = begin < 0 ? [] : all.slice(begin, begin + limit);
-  const isLast = begin < 0 || begin + limit >= all.length;
-  return { items: page.map(({ item }) => item), next: isLast ? null : writeCursor(page.at(-1)!.place) };
+  const begin = after === undefined ? 0 : countUpTo(all, after);
+  const page = all.slice(begin, begin + limit);
+  const isLast = begin + limit >= all.length;
+  return new Page(
+    page.map(({ item }) => item),
+    isLast ? null : writeCursor(page.at(-1)!.place),
+  );
 }
 
-export const inOrder = <Item>(list: List<Item>, items: readonly Item[]): Item[] =>
+/** How many stand at this place or before it. @param all in order */
+function countUpTo(all: readonly Placed<unknown>[], place: Place): number {
+  let [low, high] = [0, all.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (compare(all[middle]!.place, place) > 0) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+export const inOrder = <Item extends object>(list: List<Item>, items: readonly Item[]): Item[] =>
   placed(list, items).map(({ item }) => item);
 
 interface Placed<Item> {
@@ -107,9 +121,9 @@ interface Placed<Item> {
 /** What was put in order last, by list: ten thousand versions are read page after page, and are the same each time. */
 const placedLast = new WeakMap<object, { readonly items: readonly unknown[]; readonly placed: unknown }>();
 
-function placed<Item>(list: List<Item>, items: readonly Item[]): readonly Placed<Item>[] {
+function placed<Item extends object>(list: List<Item>, items: readonly Item[]): readonly Placed<Item>[] {
   const last = placedLast.get(list);
-  if (last?.items.length === items.length && items.every((item, i) => item === last.items[i]))
+  if (last && (last.items === items || isSame(last.items, items)))
     return last.placed as readonly Placed<Item>[];
   const ordered = items
     .map((item) => ({ item, place: list.place(item) }))
@@ -118,12 +132,19 @@ function placed<Item>(list: List<Item>, items: readonly Item[]): readonly Placed
   return ordered;
 }
 
+const isSame = (one: readonly unknown[], other: readonly unknown[]): boolean =>
+  one.length === other.length && one.every((item, i) => item === other[i]);
+
 type Wanted = Readonly<Record<string, string | number | undefined>>;
 
-export const hasFacts = <Item>(list: List<Item>, item: Item, wanted: Wanted): boolean =>
+export const hasFacts = <Item extends object>(list: List<Item>, item: Item, wanted: Wanted): boolean =>
   withFacts(list, [item], wanted).length > 0;
 
-function withFacts<Item>(list: List<Item>, items: readonly Item[], wanted: Wanted): readonly Item[] {
+function withFacts<Item extends object>(
+  list: List<Item>,
+  items: readonly Item[],
+  wanted: Wanted,
+): readonly Item[] {
   const demands = Object.entries(wanted).filter(([, value]) => value !== undefined);
   if (demands.length === 0) return items;
   return items.filter((item) => {

@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
 import type { Coordinator } from "../port.ts";
 import type { EventSource, EventStreams, ServerEvent } from "./event-streams.ts";
 import { hasFacts, inOrder, type List, type ListQuery } from "./lists.ts";
+import { shownOf } from "./shown.ts";
 
 /** Removed items that are remembered: who comes back after more than these gets a snapshot. */
 const removedMax = 1_000;
@@ -20,7 +20,7 @@ interface Known<Item> {
  * snapshot if that is too long ago or was another coordinator. What is kept is when each item changed last, not the changes: a
  * watcher that was away for long costs no more than one that was not.
  */
-export class WatchedList<Item> {
+export class WatchedList<Item extends object> {
   readonly #list: List<Item>;
   readonly #coordinator: Coordinator;
   readonly #streams: EventStreams;
@@ -96,7 +96,7 @@ export class WatchedList<Item> {
         known.set(key, before);
         continue;
       }
-      const shown = createHash("sha256").update(JSON.stringify(item)).digest("base64");
+      const shown = shownOf(item).digest;
       known.set(key, { item, shown, revision: before?.shown === shown ? before.revision : revision });
       if (before?.shown !== shown) this.#revision = revision;
     }
