@@ -13,11 +13,12 @@ import { silentLog } from "../../fixtures/silent-log.ts";
 import { memoryPeerId } from "../memory-network.ts";
 import { ScaleAgent } from "./agent.ts";
 import { Star } from "./star.ts";
+import { type Messages, messagesText, sumOf } from "./traffic.ts";
 
 /**
  * What a large cluster costs its coordinator: `npm run scale -- --agents 100,300,1000 [--artefacts 10000] [--json]`. The coordinator is the real
  * one, with its real store (each decision is on disk before it is answered) and clock; agents are a few lines each, and the
- * network between them passes bytes on. Processor time is of both, so the coordinator's own is less.
+ * network between them passes bytes on and counts them by kind. Processor time is of both, so the coordinator's own is less.
  */
 const { values } = parseArgs({
   options: {
@@ -33,8 +34,8 @@ interface Row {
   readonly seconds: number;
   readonly cpuSeconds: number;
   readonly decisions: number;
-  readonly requests: number;
-  readonly facts: number;
+  /** That were answered or, of facts, heard; by protocol or topic. */
+  readonly messages: Messages;
   readonly heapMB: number;
 }
 
@@ -62,7 +63,7 @@ async function measure(count: number): Promise<Row[]> {
   const beating = setInterval(() => void Promise.all(agents.map((agent) => agent.beat())), 1_000);
   const measured: Row[] = [];
   const phase = async (name: string, work: () => Promise<unknown>) => {
-    const before = { ...star.traffic, decisions: lastDecision(coordinator) };
+    const before = { messages: star.traffic.all(), decisions: lastDecision(coordinator) };
     const cpu = process.cpuUsage();
     const startedAtMs = performance.now();
     await work();
@@ -71,11 +72,10 @@ async function measure(count: number): Promise<Row[]> {
     measured.push({
       ...{ agents: count, phase: name, seconds, cpuSeconds: (user + system) / 1e6 },
       decisions: lastDecision(coordinator) - before.decisions,
-      requests: star.traffic.requests - before.requests,
-      facts: star.traffic.facts - before.facts,
+      messages: star.traffic.since(before.messages),
       heapMB: process.memoryUsage().heapUsed / 1e6,
     });
-    if (!values.json) console.log(lineOf(measured.at(-1)!));
+    if (!values.json) console.log(textOf(measured.at(-1)!));
   };
   const jobCount = Math.ceil(count / 10);
   await phase("join storm", () => Promise.all(agents.map((agent) => agent.join())));
@@ -126,9 +126,11 @@ async function until(condition: () => boolean): Promise<void> {
   }
 }
 
-function lineOf({ agents, phase, seconds, cpuSeconds, decisions, requests, facts, heapMB }: Row): string {
+function textOf({ agents, phase, seconds, cpuSeconds, decisions, messages, heapMB }: Row): string {
   const rate = decisions === 0 ? "" : `  ${(decisions / seconds).toFixed(0)} decisions/s`;
-  const messages = `${requests} requests, ${facts} facts`;
+  const { count, bytes } = sumOf(messages);
+  const carried = `${count} messages, ${(bytes / 1e6).toFixed(1)} MB`;
   const cost = `${seconds.toFixed(2)} s, cpu ${cpuSeconds.toFixed(2)} s, heap ${heapMB.toFixed(0)} MB`;
-  return `${String(agents).padStart(5)} agents  ${phase.padEnd(24)} ${cost}, ${decisions} decisions, ${messages}${rate}`;
+  const head = `${String(agents).padStart(5)} agents  ${phase.padEnd(24)} ${cost}`;
+  return `${head}, ${decisions} decisions, ${carried}${rate}\n${" ".repeat(14)}${messagesText(messages)}`;
 }

@@ -1,19 +1,13 @@
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { NodeBase, type OutgoingRequest } from "../node-base.ts";
-
-/** Messages that have passed, either way. */
-export interface Traffic {
-  requests: number;
-  facts: number;
-  bytes: number;
-}
+import { Traffic } from "./traffic.ts";
 
 /**
  * A network of one coordinator and many agents that speak with it alone: what a cluster of a thousand looks like to the
  * coordinator, without the cost of all that its members have to say to each other.
  */
 export class Star {
-  readonly traffic: Traffic = { requests: 0, facts: 0, bytes: 0 };
+  readonly traffic = new Traffic();
   readonly hub: StarNode;
   readonly #tips = new Map<string, StarNode>();
 
@@ -41,18 +35,15 @@ export class Star {
   async carry(from: string, { to, protocol, bytes, ...options }: OutgoingRequest): Promise<Uint8Array> {
     const node = to === this.hub.peerId ? this.hub : this.#tips.get(to);
     if (!node) throw new RingfoldError("PEER_UNREACHABLE", `${to} cannot be reached`, { peer: to });
-    this.traffic.requests++;
-    this.traffic.bytes += bytes.length;
     const signal = options.signal ?? AbortSignal.timeout(options.timeoutMs);
     const answer = await node.receive(protocol, bytes, { from, signal });
-    this.traffic.bytes += answer.length;
+    this.traffic.add(protocol, bytes.length + answer.length);
     return answer;
   }
 
   spread(from: string, topic: string, bytes: Uint8Array): void {
     if (from === this.hub.peerId) return;
-    this.traffic.facts++;
-    this.traffic.bytes += bytes.length;
+    this.traffic.add(topic, bytes.length);
     queueMicrotask(() => this.hub.hearFact(topic, bytes, from));
   }
 }
