@@ -39,7 +39,7 @@ export interface Mutation {
   readonly changePlan?: (plan: GenerationPlan, trainer: Pick<Trainer, "state">) => GenerationPlan;
 }
 
-const badWeather: Weather = {
+export const badWeather: Weather = {
   latencyMs: { min: 0.1, max: 20 },
   requestLoss: 0.5,
   gossipLoss: 0,
@@ -62,7 +62,7 @@ export function replacing<Class extends object, Name extends keyof Class>(
 }
 
 /** Believes that a request has arrived when it has not. */
-const believes =
+export const believes =
   (protocolPart: string, who: "coordinator" | "agent"): NonNullable<Mutation["wrapRequest"]> =>
   (request, from) =>
     from !== who

@@ -1,11 +1,13 @@
 import { parseArgs } from "node:util";
 import { describeElection, runElection } from "./election/election.ts";
+import { describeQueueStory, runQueueStory } from "./queue/queue-story.ts";
 import { describeOutcome, runScenario, type ScenarioOptions } from "./scenario.ts";
 
 /**
  * Long runs of the simulator: `npm run simulate -- --seeds 10000`, `npm run simulate -- --seed 42 --trace`; with `--what stages` of
  * models that are trained by layers, with `--what restarts` of a coordinator that dies again and again while nothing else happens, with
- * `--what cuts` of one that is cut off from all others, with `--what election` of several coordinators. Exits with 1 when a property did not hold.
+ * `--what cuts` of one that is cut off from all others, with `--what queue` of several jobs that share a cluster, with `--what election`
+ * of several coordinators. Exits with 1 when a property did not hold.
  */
 const { values } = parseArgs({
   options: {
@@ -43,6 +45,13 @@ const runs: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
   stages: runOfCluster({ isStaged: true }),
   restarts: runOfCluster({ only: "restarts" }),
   cuts: runOfCluster({ only: "cuts" }),
+  queue: async (seed) => {
+    const outcome = await runQueueStory({ seed, keepsLines: values.trace });
+    const { gangs, reclaimed, commits, events, durationMs } = outcome;
+    const figures = { gangs, "agents given back": reclaimed, commits, events };
+    const description = describeQueueStory(outcome);
+    return { ...outcome, description, figures: { ...figures, "s of virtual time": durationMs / 1_000 } };
+  },
   election: async (seed) => {
     const outcome = await runElection({ seed, keepsLines: values.trace });
     const { turns, acknowledged, leaderlessMs } = outcome;
