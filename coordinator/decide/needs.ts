@@ -43,7 +43,7 @@ export function needsOf({ engine, needs = {} }: Pick<JobSpec, "engine" | "needs"
 export function offerOf(capabilities: Capabilities): AgentOffer {
   const { engine, gpu, gpus, labels, scripts } = capabilities;
   const usesGpu = gpu !== null;
-  // It has not opened the others, which refuse GPUs that are software.
+  // An agent tells of others only where they opened on a GPU.
   const others = capabilities.engines.filter((name) => name !== engine);
   return {
     ...{ scripts, labels, usesGpu },
@@ -64,7 +64,8 @@ export const meets = (offer: AgentOffer, needs: AgentNeeds): boolean =>
   (needs.gpuMemory === undefined || (offer.gpuMemoryBytes >= needs.gpuMemory && isOnGpu(offer, needs))) &&
   offer.memoryBytes >= (needs.memory ?? 0) &&
   offer.cores >= (needs.cores ?? 0) &&
-  Object.entries(needs.labels ?? {}).every(([name, value]) => offer.labels[name] === value);
+  (needs.labels === undefined ||
+    Object.entries(needs.labels).every(([name, value]) => offer.labels[name] === value));
 
 /** A script may use whatever GPU the machine has. */
 const isOnGpu = ({ gpuEngines, usesGpu }: AgentOffer, { scripts, engine }: AgentNeeds): boolean =>

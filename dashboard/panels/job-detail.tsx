@@ -1,3 +1,4 @@
+import { needWords } from "../../protocol/needs.ts";
 import type { Client } from "../client.ts";
 import { formatAge, formatBytes, formatCount, formatDuration, formatLoss, formatPercent } from "../format.ts";
 import type { Job, Peer } from "../views.ts";
@@ -93,6 +94,7 @@ const Recipe = ({ job, nowMs }: { job: Job; nowMs: number }) => {
         ? String(spec.workers.min)
         : `${spec.workers.min}–${spec.workers.max}`,
     ],
+    ...(spec.needs ? [["Needs", needWords(spec.needs).join(", ")] satisfies [string, string]] : []),
     ["Project", spec.project],
     ["Priority", String(job.priority)],
     ["Engine", spec.engine],

@@ -37,6 +37,7 @@ describe("the command line", () => {
     ["a wrong argument", ["deploy", "digits"], "Give NAME@N or NAME@ALIAS, for example digits@1."],
     ["a wrong option value", ["token", "--expires", "soon"], "Give a time such as 90s, 15m, 12h or 7d."],
     ["an unknown role", ["token", "--role", "king"], "choose one of worker, server, coordinator, operator"],
+    ["a label without a value", ["agent", "--label", "room"], "Give KEY=VALUE, for example room=a."],
     ["no address", ["peers", "--coordinator", "here"], "here is not an HTTP address"],
   ])("%s is refused with 64, for people and for programs", async (_what, userArguments, message) => {
     const spoken = await run(...userArguments);
@@ -71,6 +72,14 @@ describe("the command line", () => {
 });
 
 describe("errors", () => {
+  test("labels in the environment that are none: 78, with how to write them", async () => {
+    const env = { RINGFOLD_HOME: home, RINGFOLD_LABELS: "room=a,rack" };
+    const { exitCode, stderr } = await runRingfold(["agent"], { env });
+    expect(exitCode).toBe(78);
+    expect(stderr).toContain("RINGFOLD_LABELS=room=a,rack: Give KEY=VALUE, for example room=a.");
+    expect(stderr).toContain("Write it as room=a,rack=3.");
+  });
+
   test("nobody listens: 69, naming the address, without a stack", async () => {
     const { url } = server;
     await server[Symbol.asyncDispose]();
