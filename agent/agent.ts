@@ -127,6 +127,7 @@ export async function openAgent(
       incarnation,
       fence,
       coordinatorPeerId: claims.coordinator,
+      store,
       setup: {
         peerId: network.peerId,
         certificate: await certifyIdentity(privateKey),

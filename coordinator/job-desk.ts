@@ -137,7 +137,8 @@ export class JobDesk {
     else if (this.#jobs.get(report.jobId)) {
       const vouched = await vouchedReport(from, report, this.#jobs.get(report.jobId), this.#context);
       await this.#happen(report.jobId, { kind: "report", from, report: vouched });
-    } else this.#act(report.jobId, { kind: "stop", peerIds: [from], reason: "no such job" });
+    } else if (report.kind !== "held")
+      this.#act(report.jobId, { kind: "stop", peerIds: [from], reason: "no such job" });
   }
 
   /** Time, membership or quotas have moved on: each job that is not over looks around, then all in the queue. */

@@ -170,6 +170,9 @@ export const limits = {
   worldSizeMax: 256,
   /** Of a model that is trained by layers: more would wait for each other longer than they compute. */
   stagesMax: 64,
+  /** Checkpoints of one job that an agent tells of, the newest; and jobs that it tells of when it comes. */
+  heldCheckpointsMax: 24,
+  heldJobsMax: 64,
   concurrentInboundRequestsMax: 64,
   knownPeersMax: 4_096,
   lossCurvePointsMax: 2_000,

@@ -43,7 +43,12 @@ export interface ArtefactStore {
   close(): Promise<void>;
 }
 
-const namedReferenceSchema = z.object({ digest: z.string(), step: z.number().int().nonnegative() });
+const namedReferenceSchema = z.object({
+  digest: z.string(),
+  step: z.number().int().nonnegative(),
+  /** Of a checkpoint: in which generation it was written, and of what; none of an earlier release, or one that was fetched. */
+  written: z.object({ generation: z.number().int().positive(), hash: z.string() }).optional(),
+});
 export type NamedReference = z.infer<typeof namedReferenceSchema>;
 
 const headSchema = z.object({ bytes: z.number(), chunks: z.number() });

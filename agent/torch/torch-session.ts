@@ -4,6 +4,7 @@ import { limits } from "../../protocol/limits.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
 import { type Log, systemClock } from "../../protocol/ports.ts";
 import { openArtefactStore } from "../artefact/store.ts";
+import type { AgentFetch } from "../training/agent-fetch.ts";
 import { Checkpointer } from "../training/checkpointer.ts";
 import { GenerationRunner, type TrainerSession } from "../training/generation-runner.ts";
 import { openStateThread } from "../training/healing/state-thread.ts";
@@ -13,13 +14,19 @@ import type { TrainerSetup } from "../training/trainer-messages.ts";
 import { ScriptProcess } from "./script-process.ts";
 import { TorchTrainer } from "./torch-trainer.ts";
 
+interface TorchSurroundings {
+  readonly send: (report: JobReport) => void;
+  readonly log: Log;
+  readonly agent: AgentFetch;
+}
+
 /**
  * Starts a job's script and everything around it on this machine, then says `ready`.
  * @throws RingfoldError SCRIPT_REFUSED | SCRIPT_FAILED | SCRIPT_SILENT | ENGINE_UNAVAILABLE | STORE_FAILED
  */
 export async function openTorchSession(
   setup: TrainerSetup,
-  { send, log }: { readonly send: (report: JobReport) => void; readonly log: Log },
+  { send, log, agent }: TorchSurroundings,
   signal: AbortSignal,
 ): Promise<TrainerSession> {
   const { spec, jobId } = setup;
@@ -53,6 +60,7 @@ export async function openTorchSession(
     const runner = new GenerationRunner({
       ...{ setup, send, log, clock: systemClock, nowMs, host, store, trainer, checkpointer },
       ...(stateThread ? { stateThread } : {}),
+      fetchArtefact: (digest, abort) => agent.fetch(digest, digest, abort),
       engineName: `torch (${trainer.device})`.slice(0, 64),
       facts: {
         // What all ranks must have in common; the script looks after its data itself.

@@ -1,4 +1,5 @@
 import { RingfoldError } from "../../protocol/errors.ts";
+import type { TrainingPoint } from "../../protocol/messages/job.ts";
 import type { ArtefactStore, NamedReference } from "../artefact/store.ts";
 import type { Trainee } from "./trainee.ts";
 
@@ -19,17 +20,10 @@ export class Checkpointer {
     return Math.floor(step / everySteps) > Math.floor((step - stepCount) / everySteps);
   }
 
-  /** Durable when it resolves; only then is the one whose place it takes removed. Returns the digest. */
-  async save(trainee: Pick<Trainee, "encodeState">, step: number): Promise<string> {
-    const { store } = this.#options;
-    const kept = this.#kept();
-    const digest = await store.put(await trainee.encodeState());
-    // Those of this step or later are of a life that the job has gone back from: they go first.
-    const name = (kept.find((one) => one.step >= step) ?? this.#freeOrOldest(kept)).name;
-    await store.setName(name, { digest, step });
-    const named = new Set(this.#kept().map((one) => one.digest));
-    for (const one of kept) if (!named.has(one.digest)) await store.remove(one.digest);
-    return digest;
+  /** Durable when it resolves; only then are those removed whose place it takes. Returns the digest. */
+  async save(trainee: Pick<Trainee, "encodeState">, { generation, point }: Moment): Promise<string> {
+    const { step, hash } = point;
+    return this.#put(await trainee.encodeState(), { step, written: { generation, hash } });
   }
 
   /** Whether the newest checkpoint that can be read has replaced the state: one before a damaged one is better than none. */
@@ -55,16 +49,33 @@ export class Checkpointer {
   ): Promise<void> {
     if (trainee.point().step >= step) return;
     await trainee.restoreState(this.#options.store.get(digest));
-    await this.save(trainee, step); // the same bytes, and so the same artefact, under a name
+    await this.#put(await trainee.encodeState(), { step }); // the same bytes, and so the same artefact, under a name
   }
 
-  /** Newest first. */
+  async #put(state: Uint8Array, reference: Omit<NamedReference, "digest">): Promise<string> {
+    const { store } = this.#options;
+    const kept = this.#kept();
+    const digest = await store.put(state);
+    // Those of this step or later are of a life that the job has gone back from.
+    const past = kept.filter(({ step }) => step >= reference.step);
+    const { name } = past.shift() ?? this.#freeOrOldest(kept);
+    await store.setName(name, { digest, ...reference });
+    for (const one of past) await store.removeName(one.name);
+    const named = new Set(this.#kept().map((one) => one.digest));
+    for (const one of kept) if (!named.has(one.digest)) await store.remove(one.digest);
+    return digest;
+  }
+
+  /** Newest first: the job may have gone back, so what a later generation has written is newer, whatever its step. */
   #kept(): Kept[] {
     const found = this.#names().flatMap((name) => {
       const reference = this.#options.store.resolveName(name);
       return reference ? [{ name, ...reference }] : [];
     });
-    return found.sort((a, b) => b.step - a.step);
+    const newest = Math.max(...found.map(({ written }) => written?.generation ?? 0));
+    // One that says nothing was fetched to go on from, or is of an earlier release: its step decides.
+    const generationOf = ({ written }: Kept) => written?.generation ?? newest;
+    return found.sort((a, b) => generationOf(b) - generationOf(a) || b.step - a.step);
   }
 
   #freeOrOldest(kept: readonly Kept[]): { readonly name: string } {
@@ -76,6 +87,12 @@ export class Checkpointer {
     const { jobId, keepLast } = this.#options;
     return Array.from({ length: keepLast }, (_, i) => `checkpoint/${jobId}${i === 0 ? "" : `/${i}`}`);
   }
+}
+
+/** When a checkpoint is written, and of what. */
+export interface Moment {
+  readonly generation: number;
+  readonly point: TrainingPoint;
 }
 
 interface Kept extends NamedReference {

@@ -11,6 +11,7 @@ import { reportOfFailure } from "./failure-report.ts";
 import type { Entry } from "./healing/entry.ts";
 import type { StateThread } from "./healing/state-thread.ts";
 import { ProgressMeter } from "./progress-meter.ts";
+import type { CheckpointAccess } from "./read-checkpoint.ts";
 import { type Healing, joinGeneration } from "./rendezvous.ts";
 import type { RingHost } from "./ring-host/ring-host.ts";
 import type { BucketRule } from "./synchronization/buckets.ts";
@@ -45,6 +46,7 @@ export interface RunnerParts {
   readonly engineName: string;
   readonly host: RingHost;
   readonly store: ArtefactStore;
+  readonly fetchArtefact: CheckpointAccess["fetchArtefact"];
   /** Gives a large state away beside the training. */
   readonly stateThread?: StateThread;
   /** Ends what computes. */
@@ -72,6 +74,8 @@ export class GenerationRunner implements TrainerSession {
   /** Of the generation that trains: with stages, ranks of all of them. */
   #worldSize = 0;
   #stage: "idle" | "rendezvous" | "training" = "idle";
+  /** By whose plan the state came to be; undefined while it is what was found on the disk. */
+  #stateOf: number | undefined;
   /** It was asked to say that it is ready while it was not. */
   #announceWhenIdle = false;
 
@@ -119,6 +123,7 @@ export class GenerationRunner implements TrainerSession {
       ...facts,
       engine: engineName,
       totalSteps: trainer.totalSteps,
+      ...(this.#stateOf === undefined ? {} : { pointOf: this.#stateOf }),
     });
   }
 
@@ -176,10 +181,12 @@ export class GenerationRunner implements TrainerSession {
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
     try {
-      const onReady = ({ bytes, durationMs }: Healing) =>
+      const onReady = ({ bytes, durationMs }: Healing) => {
+        this.#stateOf = plan.generation;
         send({ kind: "started", ...at, healedBytes: bytes, healMs: durationMs });
+      };
       const self = {
-        ...{ peerId: setup.peerId, host, trainer, clock, nowMs, onReady },
+        ...{ peerId: setup.peerId, host, trainer, clock, nowMs, onReady, checkpoints: this.#parts },
         stateSource: this.#stateSource,
       };
       const { ring, entry } = await joinGeneration(plan, self, generation.signal);
@@ -252,7 +259,7 @@ export class GenerationRunner implements TrainerSession {
   async #saveCheckpoint(generation: number): Promise<void> {
     const { setup, send, trainer, checkpointer } = this.#parts;
     const point = trainer.point();
-    const artefact = await checkpointer.save(trainer, point.step);
+    const artefact = await checkpointer.save(trainer, { generation, point });
     send({ kind: "checkpoint", jobId: setup.jobId, generation, point, artefact });
   }
 

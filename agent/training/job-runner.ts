@@ -8,8 +8,10 @@ import {
   stopJob,
 } from "../../protocol/messages/job.ts";
 import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
+import type { ArtefactStore } from "../artefact/store.ts";
 import type { ChildProgram } from "../child-program.ts";
 import type { TermFence } from "../membership/term-fence.ts";
+import { heldCheckpoints, jobsHeld } from "./held-checkpoints.ts";
 import { ReportOutbox } from "./report-outbox.ts";
 import { ResultSigner } from "./result-signer.ts";
 import { type FetchPart, TrainerChild } from "./trainer-child.ts";
@@ -21,6 +23,8 @@ export interface JobRunnerModules {
   readonly coordinatorPeerId: string;
   /** Of this life of the agent. */
   readonly incarnation: string;
+  /** What lies on this agent's disk. */
+  readonly store: Pick<ArtefactStore, "names" | "stat">;
   /** What every trainer of this agent shares. */
   readonly setup: Omit<TrainerSetup, "jobId" | "spec" | "host">;
   /** The address of this machine that other trainers dial now. */
@@ -64,9 +68,10 @@ export class JobRunner {
     this.#listen();
   }
 
-  /** The coordinator is back: what waits for it goes now, and it hears of every idle trainer. */
+  /** The coordinator is back: what waits for it goes now, and it hears of every checkpoint here, then of every idle trainer. */
   coordinatorReturned(): void {
     this.#outbox.retryNow();
+    for (const jobId of jobsHeld(this.#modules.store)) this.#outbox.push(this.#held({ kind: "held", jobId }));
     for (const trainer of this.#trainers.values()) trainer.announce();
   }
 
@@ -90,29 +95,32 @@ export class JobRunner {
 
   #listen(): void {
     const { network, fence, log } = this.#modules;
-    network.handle(prepareJob, async ({ term, jobId, spec, base, bound, stage, state, generation }, { from }) => {
-      fence.check(term, from);
-      const present = this.#trainers.get(jobId);
-      if (present?.isFor({ spec, stage })) present.announce(generation);
-      else {
-        await this.#end(jobId); // it trained another part of the model
-        log.info({ jobId, name: spec.name }, "Starting a trainer");
-        this.#trainers.set(
-          jobId,
-          this.#startTrainer(
-            {
-              ...{ ...this.#modules.setup, host: this.#modules.host(), jobId, spec },
-              ...(base ? { base } : {}),
-              ...(bound === undefined ? {} : { bound }),
-              ...(stage === undefined ? {} : { stage }),
-              ...(state ? { state } : {}),
-            },
-            state?.holders,
-          ),
-        );
-      }
-      return { ok: true };
-    });
+    network.handle(
+      prepareJob,
+      async ({ term, jobId, spec, base, bound, stage, state, generation }, { from }) => {
+        fence.check(term, from);
+        const present = this.#trainers.get(jobId);
+        if (present?.isFor({ spec, stage })) present.announce(generation);
+        else {
+          await this.#end(jobId); // it trained another part of the model
+          log.info({ jobId, name: spec.name }, "Starting a trainer");
+          this.#trainers.set(
+            jobId,
+            this.#startTrainer(
+              {
+                ...{ ...this.#modules.setup, host: this.#modules.host(), jobId, spec },
+                ...(base ? { base } : {}),
+                ...(bound === undefined ? {} : { bound }),
+                ...(stage === undefined ? {} : { stage }),
+                ...(state ? { state } : {}),
+              },
+              state?.holders,
+            ),
+          );
+        }
+        return { ok: true };
+      },
+    );
     network.handle(startGeneration, async ({ term, plan }, { from }) => {
       fence.check(term, from);
       this.#trainers.get(plan.jobId)?.start(plan);
@@ -157,7 +165,13 @@ export class JobRunner {
     if (this.#trainers.get(report.jobId) !== trainer) return; // the last words of a trainer that was replaced
     if (report.kind === "failed") void this.#end(report.jobId);
     if (report.kind === "ready") results.hear(report);
-    this.#outbox.push(report.kind === "finished" ? await results.signed(report) : report);
+    if (report.kind === "finished") this.#outbox.push(await results.signed(report));
+    else this.#outbox.push(changesDisk.has(report.kind) ? this.#held(report) : report);
+  }
+
+  /** With all that lies here of that job: what the coordinator has not heard of must not be lost with whoever has written it. */
+  #held<Report extends Partial<JobReport> & { readonly jobId: string }>(report: Report) {
+    return { ...report, held: heldCheckpoints(this.#modules.store, report.jobId) };
   }
 
   async #end(jobId: string): Promise<void> {
@@ -166,3 +180,6 @@ export class JobRunner {
     await trainer?.close();
   }
 }
+
+/** Before these a trainer may have written checkpoints, its own or a neighbour's. */
+const changesDisk: ReadonlySet<JobReport["kind"]> = new Set(["ready", "checkpoint", "ended"]);

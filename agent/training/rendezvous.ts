@@ -7,6 +7,7 @@ import type { RingPort } from "../ring/port.ts";
 import { CatchUp } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { sourcesOf } from "./healing/healing.ts";
+import { type CheckpointAccess, readCheckpoint } from "./read-checkpoint.ts";
 import { admissionOf, type RingHost } from "./ring-host/ring-host.ts";
 import type { Trainee } from "./trainee.ts";
 
@@ -20,6 +21,8 @@ export interface Healing {
 export interface Rendezvous {
   readonly peerId: string;
   readonly host: RingHost;
+  /** Where a plan names one that all begin from. */
+  readonly checkpoints: CheckpointAccess;
   readonly trainer: Pick<Trainee, "memory" | "point" | "encodeState" | "restoreState">;
   /** Gives this rank's state away: the host, or a thread of its own where the state is large. */
   readonly stateSource: Pick<RingHost, "offer" | "withdraw">;
@@ -106,7 +109,10 @@ function entryOf(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): {
 /** Before the first step, for which the others wait. @throws RingfoldError as the copying, and HASH_DIVERGED */
 async function healNow(plan: GenerationPlan, self: Rendezvous, signal: AbortSignal): Promise<void> {
   const startedAtMs = self.nowMs();
-  const state = await self.host.fetchStart(plan, signal);
+  const state =
+    plan.checkpoint === undefined
+      ? await self.host.fetchStart(plan, signal)
+      : await readCheckpoint(plan.checkpoint, self.checkpoints, signal);
   await restoreStart(plan, self, state);
   self.onReady({ bytes: state.byteLength, durationMs: self.nowMs() - startedAtMs });
 }

@@ -111,6 +111,7 @@ const informativeKinds: ReadonlySet<JobReport["kind"]> = new Set([
   "progress",
   "loading",
   "checkpoint",
+  "held",
   "evaluated",
   "skipped",
   "resumed",

@@ -34,6 +34,7 @@ export async function openTrainerSession(
   const opened = await openParts(setup, { ...from, store }, signal);
   const { session } = await assembleSession({
     ...{ setup, send, log, store, ...opened },
+    fetchArtefact: (digest, abort) => from.agent.fetch(digest, digest, abort),
     clock: systemClock,
     nowMs: () => performance.now(),
     nextTurn: () => nextTurn(),

@@ -18,7 +18,8 @@ export function compareCheckpoint(
   { point: { step, hash }, artefact }: { readonly point: TrainingPoint; readonly artefact: string },
 ): void {
   const { job } = draft;
-  const own = { step, hash, stage, artefact, peers: [peerId] };
+  const generation = job.plan!.generation;
+  const own = { step, hash, stage, artefact, generation, peers: [peerId] };
   const known = job.checkpoints.find(isOf(own));
   if (!known) {
     job.checkpoints = [...job.checkpoints, own].slice(-checkpointsKept);

@@ -3,12 +3,21 @@ import { limits } from "../../protocol/limits.ts";
 import type { LinkCost } from "../../protocol/link-model.ts";
 import type { GenerationPlan, TrainingPoint } from "../../protocol/messages/job.ts";
 import { type Way, wayOf } from "./exchange.ts";
+import { newestHeld } from "./held.ts";
 import { leftOutText } from "./job-failures.ts";
-import type { JobRecord, Member } from "./job-record.ts";
+import type { HeldRecord, JobRecord, Member } from "./job-record.ts";
 import { canFetchStages, planStages } from "./stages.ts";
 
 /** What was measured of the link between two peers, if anything. */
 export type LinkLookup = (from: string, to: string) => LinkCost | undefined;
+
+/** What is known of peers beside what they have told the job. */
+export interface QuorumFacts {
+  /** With one of them unknown the order is not touched. */
+  readonly links?: LinkLookup | undefined;
+  /** Whether others can read what lies on its disk. */
+  readonly isInReach?: (peerId: string) => boolean;
+}
 
 export interface Quorum {
   /** Null when there is none. */
@@ -23,14 +32,13 @@ export interface Quorum {
  * A new generation needs `workers.min` members and more than half of the previous generation's members that are not
  * known to be dead: a silent one may be training on the other side of a partition.
  *
- * @param links measured links; with one of them unknown the order is not touched
  * @param silent members of the previous generation of whom nothing is known: neither dead nor reporting
  */
 export function computeQuorum(
   job: JobRecord,
   candidates: readonly Member[],
   silent: readonly string[],
-  links: LinkLookup = () => undefined,
+  facts: QuorumFacts = {},
 ): Quorum {
   const { min, max } = job.spec.workers;
   if (candidates.length < min) {
@@ -41,8 +49,11 @@ export function computeQuorum(
     };
   }
   const { resumeFrom } = job;
+  const onDisk = stageCountOf(job.spec) === undefined ? wholeOnDisk(job, facts) : undefined;
   const isHeld = (step: number) =>
-    canFetchStages(job, step) || candidates.some(({ point }) => point!.step >= step);
+    canFetchStages(job, step) ||
+    candidates.some(({ point }) => point!.step >= step) ||
+    (onDisk !== undefined && onDisk.point.step >= step);
   if (resumeFrom && !isHeld(resumeFrom.step)) {
     const reason = `waits for a worker that holds the checkpoint of step ${resumeFrom.step}`;
     return { plan: null, reason };
@@ -83,13 +94,14 @@ export function computeQuorum(
     return { reason, plan: plan && { ...common, ...plan, ...way, reason } };
   }
   const chosen = inRingOrder(candidates, previous).slice(0, Math.min(max, limits.worldSizeMax));
-  const { order, ...way } = byLinks(chosen, links, job);
+  const { order, ...way } = byLinks(chosen, facts.links, job);
   const byId = new Map(chosen.map((member) => [member.peerId, member]));
   const members = order.map((peerId) => byId.get(peerId)!);
-  const { start, source } = startingPoint(members);
+  const { start, source, checkpoint } = startingPoint(members, onDisk);
   const heals = ({ point }: Member) => point!.step !== start.step || point!.hash !== start.hash;
-  const isTotalLoss = previous.length > 0 && survivors.length === 0;
-  const reason = `${changes}; ${members.length} worker${members.length === 1 ? "" : "s"} from step ${start.step}`;
+  const isTotalLoss = checkpoint !== undefined || (previous.length > 0 && survivors.length === 0);
+  const who = `${members.length} worker${members.length === 1 ? "" : "s"} from step ${start.step}`;
+  const reason = `${changes}; ${who}${checkpoint === undefined ? "" : ", which another agent has on its disk"}`;
   return {
     reason,
     plan: {
@@ -98,13 +110,22 @@ export function computeQuorum(
         const { peerId, host, port, statePort } = member;
         return { rank, peerId, host, port, statePort, heals: heals(member) };
       }),
-      start,
-      source,
+      ...{ start, source },
       ...(isTotalLoss && members.some(heals) ? { healsFirst: true } : {}),
+      ...(checkpoint === undefined ? {} : { checkpoint }),
       ...way,
       reason,
     },
   };
+}
+
+/** The newest checkpoint of a job without stages that can be read now. One that is out of reach is not waited for. */
+function wholeOnDisk(
+  { held, checkpoints }: JobRecord,
+  { isInReach = () => true }: QuorumFacts,
+): HeldRecord | undefined {
+  const readable = held.filter(({ peers }) => peers.some(isInReach));
+  return newestHeld({ held: readable, checkpoints }, [null])?.parts[0];
 }
 
 /** Survivors keep their order, and so their neighbours; newcomers follow by peer id, so that the order is a function of the set. */
@@ -117,7 +138,11 @@ function inRingOrder(candidates: readonly Member[], previous: readonly string[])
 }
 
 /** Takes another order, and another way of summing, when the measured links say that it is worth it. */
-function byLinks(members: readonly Member[], links: LinkLookup, { spec, model }: JobRecord): Way {
+function byLinks(
+  members: readonly Member[],
+  links: LinkLookup = () => undefined,
+  { spec, model }: JobRecord,
+): Way {
   const ids = members.map(({ peerId }) => peerId);
   const known = (from: string, to: string): LinkCost => links(from, to)!;
   const areKnown = ids.every((from) => ids.every((to) => from === to || links(from, to)));
@@ -128,10 +153,18 @@ function byLinks(members: readonly Member[], links: LinkLookup, { spec, model }:
   });
 }
 
-/** The most advanced point; among different states at one step the one that most members have, then the lowest rank's. */
-function startingPoint(members: readonly Member[]): { start: TrainingPoint; source: string } {
+/**
+ * The most advanced point; among different states at one step the one that most members have, then the lowest rank's. Where the disk
+ * of somebody else has a later one, that.
+ */
+function startingPoint(
+  members: readonly Member[],
+  onDisk: HeldRecord | undefined,
+): { readonly start: TrainingPoint; readonly source: string; readonly checkpoint?: string } {
   const points = members.map(({ point }) => point!);
   const step = Math.max(...points.map((point) => point.step));
+  if (onDisk && onDisk.point.step > step)
+    return { start: onDisk.point, source: members[0]!.peerId, checkpoint: onDisk.artefact };
   const advanced = members.filter(({ point }) => point!.step === step);
   const votes = (hash: string) => advanced.filter(({ point }) => point!.hash === hash).length;
   const best = advanced.reduce((leader, member) =>

@@ -69,7 +69,11 @@ export class JobDraft {
     const silent = [...this.job.silent, ...running.map(({ peerId }) => peerId)].filter(
       (peerId) => !answered.has(peerId) && this.mayLive(peerId),
     );
-    return computeQuorum({ ...this.job, changes: this.changes() }, candidates, silent, this.world.links);
+    const facts = {
+      links: this.world.links,
+      isInReach: (peerId: string) => this.world.peers.get(peerId)?.connected ?? false,
+    };
+    return computeQuorum({ ...this.job, changes: this.changes() }, candidates, silent, facts);
   }
 
   /** What changed since the last plan, with those who wait to join now: one of them may go again before it ever does. */

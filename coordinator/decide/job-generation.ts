@@ -3,7 +3,7 @@ import type { GenerationView } from "../../protocol/messages/api.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { JobDraft, JobEffect } from "./job-draft.ts";
 import { finishGraceMs, reformGraceMs, releaseLeavers } from "./job-members.ts";
-import { isOver, type JobRecord, type Member } from "./job-record.ts";
+import { type CheckpointRecord, isOver, type JobRecord, type Member } from "./job-record.ts";
 import { queuedReason } from "./job-rest.ts";
 import { replicaCount } from "./stages.ts";
 
@@ -141,7 +141,7 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   job.recoveringSinceMs ??= job.interruptedAtMs; // a ring that breaks before its first step: still the same outage
   job.interruptedAtMs = null;
   // Later ones died with their owners; trained again in another world, those steps have other bits.
-  job.checkpoints = job.checkpoints.filter(({ step }) => step <= plan.start.step);
+  job.checkpoints = job.checkpoints.filter((each) => isBefore(plan, each));
   job.evaluations = job.evaluations.filter(({ step }) => step < plan.start.step); // known one step later
   job.generations = withNewest(job.generations, {
     generation: plan.generation,
@@ -162,6 +162,11 @@ function adopt(draft: JobDraft, plan: GenerationPlan): void {
   }
   draft.effects.push({ kind: "start", plan });
 }
+
+/** Whether a plan goes on from this checkpoint, or from a later one. */
+const isBefore = ({ start, stages }: GenerationPlan, { step, hash, stage }: CheckpointRecord): boolean =>
+  step < start.step ||
+  (step === start.step && hash === (stage === null ? start.hash : stages?.[stage]?.hash));
 
 /** The first one tells how it began; of a long life the last ones are enough. */
 const withNewest = (

@@ -120,6 +120,7 @@ export function recruit(draft: JobDraft, peerIds: readonly string[]): void {
       port: 0,
       statePort: 0,
       point: null,
+      pointOf: null,
       healing: false,
       engine: "",
       stage: stageFor(job, peerId),

@@ -11,6 +11,7 @@ import { envelopeSchema } from "../../protocol/messages/attestation.ts";
 import {
   evaluationSchema,
   generationPlanSchema,
+  heldCheckpointSchema,
   jobIdSchema,
   rankSchema,
   stageSizesSchema,
@@ -36,6 +37,8 @@ export const memberSchema = z.object({
   port: z.number(),
   statePort: z.number().default(0),
   point: trainingPointSchema.nullable(),
+  /** By whose plan it came to this point; null where it was found on its disk, of whichever history. */
+  pointOf: z.number().int().nullable().default(null),
   /** It was given the current plan without having its state, and has not said yet that it has healed. */
   healing: z.boolean().default(false),
   /** The neighbour that had sent it nothing for too long when it ended the current generation. */
@@ -69,8 +72,16 @@ const checkpointRecordSchema = z.object({
   stage: z.number().int().nullable().default(null),
   /** By which others find it. */
   artefact: digestSchema.nullable().default(null),
+  generation: z.number().int().nullable().default(null),
 });
 export type CheckpointRecord = z.infer<typeof checkpointRecordSchema>;
+
+const heldRecordSchema = heldCheckpointSchema.extend({
+  peers: z.array(z.string()),
+  /** Nobody could get it when it was to be begun from; until somebody comes who has it. */
+  lost: z.boolean(),
+});
+export type HeldRecord = z.infer<typeof heldRecordSchema>;
 
 export const jobRecordSchema = z.object({
   id: jobIdSchema,
@@ -119,6 +130,8 @@ export const jobRecordSchema = z.object({
   changes: z.array(z.string()),
   /** `peers`: who wrote it; a report that is told twice counts once. */
   checkpoints: z.array(checkpointRecordSchema),
+  /** On whose disks which lie, the newest last: of any history of this job, and also such as nobody has reported. */
+  held: z.array(heldRecordSchema).default([]),
   /** Of a job with stages: the hash of each before the first step. */
   beginnings: z.array(digestSchema).default([]),
   /** The step that all stages were to begin from while members could not get its checkpoints, and in how many generations so far. */
@@ -196,6 +209,7 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
     yielding: {},
     changes: [],
     checkpoints: [],
+    held: [],
     beginnings: [],
     missing: null,
     stagesAsked: spec.stages === "auto" ? "auto" : null,

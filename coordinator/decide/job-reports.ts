@@ -78,6 +78,8 @@ export function applyReport(draft: JobDraft, member: Member, report: JobReport):
       return;
     case "started":
       return current ? applyStarted(draft, member, report) : undefined;
+    case "held":
+      return; // noted, whoever tells it
     case "sized":
       if (job.spec.stages !== "auto" || member.phase !== "preparing") return;
       member.sizes = report.sizes;
@@ -111,6 +113,7 @@ function applyReady(draft: JobDraft, member: Member, report: Extract<JobReport, 
     port: report.port,
     statePort: report.statePort,
     point: report.point,
+    pointOf: report.pointOf ?? null,
     engine: report.engine,
   });
   if (!job.engines.includes(report.engine)) job.engines.push(report.engine);
@@ -133,6 +136,7 @@ function applyStarted(
   { healedBytes, healMs }: Extract<JobReport, { kind: "started" }>,
 ): void {
   member.healing = false;
+  member.pointOf = job.plan!.generation;
   const { healed } = job.generations.at(-1)!;
   if (healedBytes === 0 || healed.some(({ peerId }) => peerId === member.peerId)) return;
   healed.push({ peerId: member.peerId, bytes: healedBytes, ms: healMs });

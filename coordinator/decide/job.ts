@@ -1,5 +1,6 @@
 import type { SteerAction } from "../../protocol/messages/api.ts";
 import type { JobReport } from "../../protocol/messages/job.ts";
+import { noteHeld } from "./held.ts";
 import { JobDraft, type JobEffect, type JobWorld } from "./job-draft.ts";
 import { forgive } from "./job-failures.ts";
 import { advance } from "./job-generation.ts";
@@ -83,6 +84,12 @@ function restingDecision(record: JobRecord, event: JobEvent): { record: JobRecor
   if (event.kind === "prioritised" && !isOver(record))
     return { record: { ...record, priority: event.priority }, effects: [] };
   if (event.kind !== "report" || event.report.kind === "failed") return { record, effects: [] };
+  if (event.report.kind === "held") {
+    const told = { ...record };
+    const { held } = event.report;
+    if (!isOver(record)) noteHeld(told, { from: event.from, held, comes: true });
+    return { record: told, effects: [] };
+  }
   return { record, effects: [{ kind: "stop", peerIds: [event.from], reason: record.reason }] };
 }
 
@@ -93,6 +100,11 @@ function apply(draft: JobDraft, event: JobEvent): void {
   if (event.kind === "reduced") giveBack(draft, event.peerIds, event.to);
   if (event.kind === "prioritised") draft.job.priority = event.priority;
   if (event.kind !== "report") return;
+  if ("held" in event.report && event.report.held) {
+    const { kind, held } = event.report;
+    noteHeld(draft.job, { from: event.from, held, comes: kind === "held" });
+    if (kind === "held") return;
+  }
   if (isStopped(event.report)) draft.job.silent = draft.job.silent.filter((peerId) => peerId !== event.from);
   const member = draft.job.members[event.from];
   if (member) applyReport(draft, member, event.report);

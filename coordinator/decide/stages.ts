@@ -1,6 +1,7 @@
 import { stageCountOf } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import { newestHeld } from "./held.ts";
 import type { JobRecord, Member } from "./job-record.ts";
 
 /**
@@ -20,7 +21,7 @@ export function stageFor(job: JobRecord, peerId: string): number | null {
   if (stages === undefined) return null;
   const counts = countByStage(stages, Object.values(job.members));
   const fewest = Math.min(...counts);
-  const saved = job.checkpoints.findLast(
+  const saved = [...job.checkpoints, ...job.held].findLast(
     ({ stage, peers }) => stage !== null && counts[stage] === fewest && peers.includes(peerId),
   );
   return saved?.stage ?? counts.indexOf(fewest);
@@ -68,22 +69,24 @@ export function canFetchStages({ spec, checkpoints }: JobRecord, step: number): 
 }
 
 /**
- * A checkpoint that nobody has had for this many tries, which are made ever more slowly, is given up after about half a minute. The
- * agents that had it are gone for ever, or have newer ones in its place, of which the coordinator never heard: either is as true of
- * those before it.
+ * A checkpoint that nobody has had for this many tries, which are made ever more slowly, is given up after about half a minute: the
+ * agents that had it are gone, perhaps for ever. So may be those before it, of which nobody has said that they are still there.
  */
 const triesMax = 10;
 
+/** A rank of the current plan could not get the checkpoint that it was to begin from. */
 export function noteMissing(job: JobRecord, artefact: string): void {
-  const lost = job.checkpoints.find((checkpoint) => checkpoint.artefact === artefact);
-  const generation = job.plan?.generation ?? 0;
-  const before = job.missing?.step === lost?.step ? job.missing : null;
-  if (!lost || before?.generation === generation) return; // several ranks say it of one try
-  job.missing = { step: lost.step, generation, tries: (before?.tries ?? 0) + 1 };
+  const { generation, start, stages } = job.plan!;
+  const before = job.missing?.step === start.step ? job.missing : null;
+  if (before?.generation === generation) return; // several ranks say it of one try
+  job.missing = { step: start.step, generation, tries: (before?.tries ?? 0) + 1 };
   if (job.missing.tries < triesMax) return;
   job.missing = null;
-  job.checkpoints = job.checkpoints.filter(({ step }) => step > lost.step);
-  job.changes.push(`nobody has the checkpoint of step ${lost.step} of stage ${lost.stage}`);
+  job.checkpoints = job.checkpoints.filter(({ step }) => step > start.step);
+  job.held = job.held.map((each) => (each.artefact === artefact ? { ...each, lost: true } : each));
+  const stage = stages?.findIndex(({ checkpoint }) => checkpoint === artefact) ?? -1;
+  const of = stage === -1 ? "" : ` of stage ${stage}`;
+  job.changes.push(`nobody has the checkpoint of step ${start.step}${of}`);
 }
 
 /** How many copies of the model these members can hold. */
@@ -142,8 +145,36 @@ export function planStages(
   return { reason, plan: { ranks, start: { step, hash: starts[0]!.hash }, source, stages: starts } };
 }
 
-/** The newest step at which every stage can be had: from an idle member, from a checkpoint, or from the beginning. */
+/**
+ * The newest step at which every stage can be had: from an idle member, from a checkpoint that was reported, or from the beginning;
+ * where a newer state lies whole on disks, that one.
+ */
 function commonStart(
+  job: JobRecord,
+  byStage: readonly (readonly Member[])[],
+): { readonly step: number; readonly starts: StageStart[] } {
+  const current = currentStart(
+    job,
+    byStage.map((of) => of.filter((member) => isOfCurrentHistory(job, member))),
+  );
+  const held = newestHeld(job, [...byStage.keys()]);
+  if (!held || held.step <= current.step) return current;
+  const starts = held.parts.map(({ point, artefact }) => ({ hash: point.hash, checkpoint: artefact }));
+  return { step: held.step, starts };
+}
+
+/**
+ * Whether a member's state is of the history that the job is in: what it found on its disk may be of one that was given up since, and
+ * stages of two histories are no model.
+ */
+function isOfCurrentHistory({ plan }: JobRecord, { point, pointOf, stage }: Member): boolean {
+  if (point!.step === 0) return true;
+  const start = { step: plan?.start.step, hash: plan?.stages?.[stage ?? 0]?.hash };
+  const isAtStart = point!.step === start.step && point!.hash === start.hash;
+  return isAtStart || (pointOf !== null && pointOf === plan?.generation);
+}
+
+function currentStart(
   job: JobRecord,
   byStage: readonly (readonly Member[])[],
 ): { readonly step: number; readonly starts: StageStart[] } {

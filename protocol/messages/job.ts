@@ -46,6 +46,8 @@ export const generationPlanSchema = z.object({
   source: peerIdSchema,
   /** Nobody has lived through the generation before: those that heal do so before the first step, so that all take part in it. */
   healsFirst: z.boolean().optional(),
+  /** No rank stands at the start: all read this checkpoint, from the disk of an agent that need be no rank. */
+  checkpoint: digestSchema.optional(),
   /**
    * Of a model that is trained by stages, one entry a stage. Ranks lie by stage: with R of each, rank s·R + r is replica r of
    * stage s. Those of a stage sum their gradients; those of a replica pass activations on.
@@ -187,6 +189,19 @@ export const stageSizesSchema = z.object({
 });
 export type StageSizes = z.infer<typeof stageSizesSchema>;
 
+/** A checkpoint on an agent's disk. Those of one generation and step are parts of one state. */
+export const heldCheckpointSchema = z.object({
+  /** In which it was written. */
+  generation: z.number().int().positive(),
+  /** Of a job with stages: of which one. */
+  stage: z.number().int().nonnegative().nullable(),
+  point: trainingPointSchema,
+  artefact: digestSchema,
+});
+export type HeldCheckpoint = z.infer<typeof heldCheckpointSchema>;
+/** All that an agent has of one job, its neighbours' copies too, the newest first. */
+const heldSchema = z.array(heldCheckpointSchema).max(limits.heldCheckpointsMax);
+
 const reportBase = { jobId: jobIdSchema };
 export const jobReportSchema = z.discriminatedUnion("kind", [
   /** The trainer is up and can take a plan. */
@@ -203,7 +218,12 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     model: modelDescriptionSchema,
     stage: z.number().int().nonnegative().optional(),
     totalSteps: z.number().int().nonnegative(),
+    /** By whose plan its state came to be, where that is not the newest checkpoint on this disk. */
+    pointOf: z.number().int().positive().optional(),
+    held: heldSchema.optional(),
   }),
+  /** What lies on an agent's disk, whether it works for that job or not: told when it comes, and when the coordinator does. */
+  z.object({ kind: z.literal("held"), ...reportBase, held: heldSchema }),
   /** Of a job with `stages: auto`: what each stage would take here. */
   z.object({ kind: z.literal("sized"), ...reportBase, sizes: stageSizesSchema }),
   /** A step waits for data that come from peers; with 1 all of them are there. Lossy. */
@@ -230,6 +250,7 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     generation: z.number().int(),
     point: trainingPointSchema,
     artefact: digestSchema,
+    held: heldSchema.optional(),
   }),
   /** Every rank, once the next step is applied; the held-out set with the state after `step` steps. */
   z.object({
@@ -272,6 +293,7 @@ export const jobReportSchema = z.discriminatedUnion("kind", [
     fault: z.string().max(64).optional(),
     /** The checkpoint that this rank was to begin from, where nobody in reach has it. */
     missing: digestSchema.optional(),
+    held: heldSchema.optional(),
     /** The held-out set, where the job has reached its bound; its checkpoint has been reported. */
     evaluation: evaluationSchema.optional(),
   }),

@@ -57,12 +57,15 @@ async function measure(megabytes: number, rounds: number): Promise<Row> {
     for (let round = 0; round < rounds; round++) {
       state.step++;
       state.parameters[0] = state.step; // another state, and so another artefact
-      const pointMs = timed(() => trainingPoint(state));
+      let point = trainingPoint(state);
+      const pointMs = timed(() => {
+        point = trainingPoint(state);
+      });
       let bytes: Uint8Array = new Uint8Array(0);
       const encodeMs = timed(() => {
         bytes = encodeState(state, layout);
       });
-      const saving = checkpointer.save({ encodeState: async () => bytes }, state.step);
+      const saving = checkpointer.save({ encodeState: async () => bytes }, { generation: 1, point });
       samples.push({ pointMs, encodeMs, ...(await watched(saving)) });
     }
     const medianOf = (key: keyof (typeof samples)[number]) =>

@@ -326,7 +326,8 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
       stopping.map(({ trainer }, i) => trainer.run(rings[i]!, never)),
     );
     const message = "the gradient of first is finite on each rank at step 2, but their sum is not";
-    for (const outcome of outcomes) expect(outcome).toMatchObject({ reason: { code: "NOT_FINITE", message } });
+    for (const outcome of outcomes)
+      expect(outcome).toMatchObject({ reason: { code: "NOT_FINITE", message } });
   });
 
   test.each([

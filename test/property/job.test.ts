@@ -59,6 +59,17 @@ const move: fc.Arbitrary<Move> = fc.oneof(
       (bench) =>
         bench.checkpoint(i, s),
   ),
+  fc.tuple(index, fc.array(fc.tuple(step, fc.integer({ min: 1, max: 4 })), { maxLength: 3 })).map(
+    ([i, held]): Move =>
+      (bench) =>
+        bench.held(
+          i,
+          held.map(([s, generation]) => {
+            const point = pointAt(s);
+            return { generation, stage: null, point, artefact: point.hash };
+          }),
+        ),
+  ),
   fc.tuple(index, step).map(
     ([i, s]): Move =>
       (bench) =>
@@ -138,15 +149,23 @@ test("a plan holds distinct members that have answered, between workers.min and 
   );
 });
 
-test("a plan starts at the most advanced point of its ranks, where its source is", () => {
+test("a plan starts at the most advanced point of its ranks, where its source is, or at a later one on a disk in reach", () => {
   fc.assert(
     fc.property(history, (story) => {
-      play(story, ({ job }, effects) => {
+      play(story, ({ job, peers }, effects) => {
         for (const effect of effects) {
           if (effect.kind !== "start") continue;
-          const { ranks, start, source } = effect.plan;
+          const { ranks, start, source, checkpoint } = effect.plan;
           const points = ranks.map(({ peerId }) => job.members[peerId]!.point!);
-          expect(start.step).toBe(Math.max(...points.map((point) => point.step)));
+          const most = Math.max(...points.map((point) => point.step));
+          const inReach = job.held.filter((each) => each.peers.some((id) => peers.get(id)?.connected));
+          expect(start.step).toBe(Math.max(most, ...inReach.map(({ point }) => point.step)));
+          expect(checkpoint !== undefined).toBe(start.step > most);
+          if (checkpoint !== undefined) {
+            expect(ranks.every(({ heals }) => heals)).toBe(true);
+            expect(inReach).toContainEqual(expect.objectContaining({ artefact: checkpoint, point: start }));
+            continue;
+          }
           expect(job.members[source]!.point).toEqual(start);
         }
       });

@@ -59,6 +59,29 @@ export function drawFaults(random: Randomness, machineCount: number): ScheduledF
   return schedule;
 }
 
+/**
+ * All who train die while the coordinator is away, so that it hears nothing of what they have written; they come back before it
+ * or after it, one in three times without one of them.
+ */
+export function drawUnseenDeaths(random: Randomness, machineCount: number): ScheduledFault[] {
+  const atMs = random.real(1_500, 4_000);
+  const forMs = random.real(2_000, 12_000);
+  const diedAtMs = atMs + random.real(300, forMs);
+  const lost = machineCount > 2 && random.chance(1 / 3) ? random.integer(0, machineCount - 1) : undefined;
+  const deaths = Array.from({ length: machineCount }, (_, machine): ScheduledFault => {
+    const fault: Fault =
+      machine === lost
+        ? { kind: "lose-machine", machine }
+        : { kind: "kill-agent", machine, withTrainers: true, forMs: random.skewed(50, 20_000) };
+    return { atMs: diedAtMs + random.skewed(0, 300), fault };
+  });
+  return [{ atMs, fault: { kind: "kill-coordinator", point: "at once", forMs } }, ...deaths];
+}
+
+/** Of a model in stages: a quarter of the stories is about what nobody hears of. */
+export const drawStagedFaults = (random: Randomness, machineCount: number): ScheduledFault[] =>
+  (random.chance(0.25) ? drawUnseenDeaths : drawFaults)(random, machineCount);
+
 /** Deaths and ends of the coordinator and nothing else, some of them before the agents of the one before have come back. */
 export function drawRestarts(random: Randomness): ScheduledFault[] {
   let atMs = random.skewed(0, 4_000);

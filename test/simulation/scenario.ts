@@ -3,7 +3,7 @@ import type { JobView } from "../../protocol/messages/api.ts";
 import { checkLeaks, checkLog, isClean, JobAudit } from "./checks/audit.ts";
 import { Cluster } from "./cluster/cluster.ts";
 import { Drive, guarded } from "./drive.ts";
-import { drawCuts, drawFaults, drawRestarts, type ScheduledFault } from "./faults.ts";
+import { drawCuts, drawFaults, drawRestarts, drawStagedFaults, type ScheduledFault } from "./faults.ts";
 import type { Mutation } from "./mutations.ts";
 import type { Randomness } from "./world/randomness.ts";
 import { World } from "./world/world.ts";
@@ -16,6 +16,9 @@ export interface ScenarioOptions {
   readonly isStaged?: boolean;
   /** Nothing happens but that the coordinator dies, or ends, and comes back; or that it is cut off from all others. */
   readonly only?: keyof typeof drawsOfCoordinator;
+  /** Instead of those that are drawn: what happens, and how many work for the job. */
+  readonly faults?: NonNullable<Mutation["faults"]>;
+  readonly workers?: JobSpec["workers"];
   /** A bug to plant. */
   readonly mutation?: Mutation;
 }
@@ -56,8 +59,9 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
     tolerates: options.mutation?.tolerates,
   });
   const machineCount = world.random.integer(2, 5);
-  const spec = (options.isStaged ? drawStagedSpec : drawSpec)(world.random, machineCount);
-  const draw = options.mutation?.faults ?? (options.only ? drawsOfCoordinator[options.only] : drawFaults);
+  const drawn = (options.isStaged ? drawStagedSpec : drawSpec)(world.random, machineCount);
+  const spec = options.workers ? { ...drawn, workers: options.workers } : drawn;
+  const draw = options.faults ?? options.mutation?.faults ?? drawOf(options);
   const faults = draw(world.random.fork(), machineCount);
   const cluster = new Cluster(world, {
     ...{ machineCount, mutation: options.mutation },
@@ -78,6 +82,9 @@ export async function runScenario(options: ScenarioOptions): Promise<Outcome> {
     };
   });
 }
+
+const drawOf = ({ isStaged, only }: ScenarioOptions) =>
+  only ? drawsOfCoordinator[only] : isStaged ? drawStagedFaults : drawFaults;
 
 const whatOf = ({ isStaged, only }: ScenarioOptions): string => (isStaged ? "stages" : (only ?? "cluster"));
 

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
+import { ReportOutbox } from "../../agent/training/report-outbox.ts";
 import { Column } from "../../agent/training/stages/column.ts";
 import { StageCheckpointer } from "../../agent/training/stages/stage-checkpointer.ts";
 import { StageTrainer } from "../../agent/training/stages/stage-trainer.ts";
 import { trainingPoint } from "../../agent/training/training-state.ts";
+import { drawUnseenDeaths } from "./faults.ts";
 import { type Mutation, replacing } from "./mutations.ts";
 import { describeOutcome, runScenario } from "./scenario.ts";
 
@@ -24,6 +26,14 @@ test("whatever dies, and when: what must hold holds, and the job ends", { timeou
     expect.soft(outcome.violation, describeOutcome(outcome)).toBeUndefined();
   }
   expect(stageCounts).toEqual(new Set([2, 3]));
+});
+
+/** Of the checkpoints that lay on both disks the coordinator knew only one of step 4, which newer ones had replaced. */
+test("what was written while the coordinator was away is gone on from, though all who wrote it died", async () => {
+  const { violation, reasons } = await runScenario({ seed: 5, isStaged: true, faults: drawUnseenDeaths });
+  expect(violation).toBeUndefined();
+  expect(reasons).toHaveLength(2);
+  expect(reasons[1]).toMatch(/1 worker for each of 2 stages from step 60$/);
 });
 
 test("a seed replays to the last event", async () => {
@@ -61,8 +71,9 @@ const mutations: readonly Mutation[] = [
   },
   {
     name: "a checkpoint of a stage is found again one step too far",
+    // The coordinator knows better than a fresh trainer; what nobody else has of these steps then looks lost.
     shows:
-      /^(every state has an origin|every example once|replicas are equal|all ranks start alike|progress)/,
+      /^(every state has an origin|every example once|replicas are equal|all ranks start alike|no finished step is lost|progress)/,
     // It shows where all who have a stage die at once: in two of five of these stories, in one of fifteen of those that are drawn.
     faults: (random, machineCount) =>
       Array.from({ length: machineCount }, (_, machine) => ({
@@ -77,6 +88,20 @@ const mutations: readonly Mutation[] = [
           const restored = await original.call(this, trainer);
           if (restored) (trainer as StageTrainer).state.step++;
           return restored;
+        },
+    ),
+  },
+  {
+    name: "an agent says nothing of what lies on its disk",
+    shows: /^what lies on disks is not forgotten/,
+    faults: drawUnseenDeaths,
+    plant: replacing(
+      ReportOutbox.prototype,
+      "push",
+      (original) =>
+        function (this: ReportOutbox, report) {
+          if (report.kind === "held") return;
+          original.call(this, "held" in report ? { ...report, held: [] } : report);
         },
     ),
   },

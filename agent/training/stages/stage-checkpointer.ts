@@ -2,7 +2,7 @@ import assert from "node:assert";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { ArtefactStore } from "../../artefact/store.ts";
-import { Checkpointer } from "../checkpointer.ts";
+import { Checkpointer, type Moment } from "../checkpointer.ts";
 import type { Trainee } from "../trainee.ts";
 import type { Column } from "./column.ts";
 
@@ -36,11 +36,11 @@ export class StageCheckpointer implements Pick<Checkpointer, "isDue" | "save"> {
   }
 
   /** Durable here, and with the neighbour, when it resolves. Returns the digest. */
-  async save(trainee: Pick<Trainee, "encodeState">, step: number): Promise<string> {
+  async save(trainee: Pick<Trainee, "encodeState">, moment: Moment): Promise<string> {
     const bytes = await trainee.encodeState();
-    const digest = await this.#own.save({ encodeState: async () => bytes }, step);
+    const digest = await this.#own.save({ encodeState: async () => bytes }, moment);
     const column = this.#options.column();
-    if (column) await this.#exchange(column, bytes, step);
+    if (column) await this.#exchange(column, bytes, moment);
     return digest;
   }
 
@@ -49,20 +49,25 @@ export class StageCheckpointer implements Pick<Checkpointer, "isDue" | "save"> {
   }
 
   /** A stage's copy goes to the one after it; that of the last to the one before it. */
-  async #exchange(column: Column, bytes: Uint8Array, step: number): Promise<void> {
+  async #exchange(column: Column, bytes: Uint8Array, { generation, point }: Moment): Promise<void> {
     const never = new AbortController().signal; // bounded by the links, which end with the generation
     const length = Float64Array.of(bytes.length);
+    const hash = Buffer.from(point.hash, "hex");
     const give = (to: "before" | "after") => {
       column.send(to, "totals", length);
+      column.send(to, "bytes", hash);
       column.send(to, "bytes", bytes);
     };
     const take = async (from: "before" | "after", stage: number) => {
       const theirs = new Float64Array(1);
       await column.receive(from, "totals", theirs, never);
       assert(theirs[0]! > 0 && theirs[0]! <= limits.artefactBytes);
+      const theirHash = Buffer.alloc(hash.length);
+      await column.receive(from, "bytes", theirHash, never);
       const copy = new Uint8Array(theirs[0]!);
       await column.receive(from, "bytes", copy, never);
-      await this.#of(stage).save({ encodeState: async () => copy }, step);
+      const at = { step: point.step, hash: theirHash.toString("hex") };
+      await this.#of(stage).save({ encodeState: async () => copy }, { generation, point: at });
     };
     column.hopTimeoutMs = limits.firstStepTimeoutMs; // a neighbour may write to a slow disk
     give(column.isLast ? "before" : "after");

@@ -24,6 +24,7 @@ import {
 import { digestState } from "../healing/digest-state.ts";
 import type { DigestState } from "../healing/state-source.ts";
 import { checkMemory } from "../memory-forecast.ts";
+import { readCheckpoint } from "../read-checkpoint.ts";
 import type { StepReport } from "../trainee.ts";
 import type { TrainerSetup } from "../trainer-messages.ts";
 import { openData } from "../trainer-session.ts";
@@ -76,8 +77,6 @@ export interface StageSessionParts extends Omit<RunnerParts, "host"> {
   readonly model: StageModel;
   readonly plane: DataPlane;
   readonly digestState: DigestState;
-  /** Brings a checkpoint of another agent into the store. */
-  readonly fetchArtefact: (digest: string, signal: AbortSignal) => Promise<void>;
 }
 
 /** Puts a trainer of one stage together from its parts, restored from its newest checkpoint. */
@@ -100,9 +99,7 @@ export async function assembleStageSession(
   await checkpointer.restore(trainer);
   const stateOf = async (digest: string | null, signal: AbortSignal) => {
     if (digest === null) return trainer.encodeBeginning();
-    if (store.stat(digest) === undefined)
-      await parts.fetchArtefact(digest, signal).catch(asUnreachable({ stage, missing: digest }));
-    return store.get(digest);
+    return readCheckpoint(digest, parts, signal);
   };
   const host = new StageHost({ peerId, plane, digestState: parts.digestState, clock, nowMs, stateOf });
   const bound = new Bound(setup.bound, trainer, spec);
@@ -111,13 +108,6 @@ export async function assembleStageSession(
   observer.onStep = (report) => runner.onStep(report);
   return { session: inStages(runner, host), trainer };
 }
-
-/** Who has the checkpoint may be away for a moment: that says nothing against whoever asks for it. */
-const asUnreachable = (data: { readonly stage: number; readonly missing: string }) => (cause: unknown) => {
-  if (!(cause instanceof RingfoldError && cause.code === "ARTEFACT_MISSING")) throw cause;
-  const message = `nobody in reach has the checkpoint of stage ${data.stage} that all are to begin from`;
-  throw new RingfoldError("PEER_UNREACHABLE", message, data, { cause });
-};
 
 /** The runner is told of its stage alone. */
 function inStages(runner: GenerationRunner, host: StageHost): TrainerSession {

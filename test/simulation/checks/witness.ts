@@ -7,6 +7,7 @@ import { decode } from "../../../protocol/codec.ts";
 import { limits } from "../../../protocol/limits.ts";
 import {
   type GenerationPlan,
+  type HeldCheckpoint,
   type JobReport,
   startGeneration,
   type TrainingPoint,
@@ -59,6 +60,9 @@ export class Witness {
   readonly #begun = new Set<string>();
   /** Whether a peer was in reach all the time since then, and is not on its way out: what it has must not be lost. */
   isReachable: (peerId: string, sinceMs: number) => boolean = () => true;
+
+  /** What lies on the disk of a peer, past all messages. */
+  heldBy: (peerId: string, jobId: string) => readonly HeldCheckpoint[] = () => [];
 
   /** Nothing disturbs those who train: a ring that has begun is formed anew only for somebody who comes. */
   expectsSteadyRings = false;
@@ -170,12 +174,30 @@ export class Witness {
       );
     if (record.plan.generation > generationsMax)
       this.#world.violate("progress", `generation ${record.plan.generation}: ${record.plan.reason}`);
+    this.#checkDisks(record.plan);
     if (this.expectsSteadyRings) this.#checkSteady(record.plan, before?.plan ?? undefined);
     this.ledger.sawPlan(record.plan);
     const members = record.plan.ranks.map(({ peerId }) => peerId.slice(-2)).join();
     this.#world.trace(
       `plan ${record.plan.generation}: ${members} from ${record.plan.start.step}: ${record.plan.reason}`,
     );
+  }
+
+  /** Its ranks have told of what they have: nobody begins before the newest state that lies whole on their disks. */
+  #checkDisks({ jobId, generation, ranks, start, stages }: GenerationPlan): void {
+    const held = ranks.flatMap(({ peerId }) => this.heldBy(peerId, jobId));
+    const parts = stages ? [...stages.keys()] : [null];
+    for (const { generation: writtenIn, point } of held.filter((each) => each.point.step > start.step)) {
+      const isThere = (stage: number | null) =>
+        held.some(
+          (each) => each.generation === writtenIn && each.point.step === point.step && each.stage === stage,
+        );
+      if (!parts.every(isThere)) continue;
+      return this.#world.violate(
+        "what lies on disks is not forgotten",
+        `${jobId} g${generation} begins at step ${start.step}; step ${point.step} of g${writtenIn} is there`,
+      );
+    }
   }
 
   #checkSteady(plan: GenerationPlan, previous: GenerationPlan | undefined): void {

@@ -1,3 +1,4 @@
+import { heldCheckpoints } from "../../../agent/training/held-checkpoints.ts";
 import { Witness } from "../checks/witness.ts";
 import type { Fault, ScheduledFault } from "../faults.ts";
 import { memoryPeerId } from "../memory-network.ts";
@@ -61,6 +62,10 @@ export class Cluster {
           mutation,
         }),
     );
+    this.witness.heldBy = (peerId, jobId) =>
+      this.machines
+        .filter((machine) => machine.peerId === peerId)
+        .flatMap(({ surroundings }) => heldCheckpoints(surroundings.disk, jobId));
     this.witness.isReachable = (peerId, sinceMs) => {
       const machine = this.machines.find((candidate) => candidate.peerId === peerId);
       const lastCutMs = Math.max(this.#wire.lastCutMs(peerId), this.#wire.lastCutMs(coordinatorPeerId));

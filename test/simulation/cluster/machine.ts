@@ -73,6 +73,7 @@ export class Machine {
     const runner = new JobRunner({
       ...{ network: node, fence, log, clock: life, incarnation },
       coordinatorPeerId: this.surroundings.coordinatorPeerId,
+      store: this.surroundings.disk.open(life),
       setup: {
         peerId,
         certificate: { cert: "", key: "" },

@@ -28,7 +28,7 @@ import { LayeredStage } from "./layered-model.ts";
 import { linearModel, syntheticDataset } from "./linear-model.ts";
 import type { Surroundings } from "./surroundings.ts";
 
-type ProgramParts = Omit<SessionParts & StageSessionParts, "host" | "model" | "fetchArtefact">;
+type ProgramParts = Omit<SessionParts & StageSessionParts, "host" | "model">;
 
 const bootMs = { min: 100, max: 1_500 } as const;
 const ipcMs = { min: 0.05, max: 1 } as const;
@@ -114,6 +114,7 @@ export class TrainerProgram extends EventEmitter {
       data: syntheticDataset(data.source === "mnist" ? (data.trainExamples ?? 1) : 1),
       engineName: "cpu",
       store: disk.open(life),
+      fetchArtefact: (digest: string, signal: AbortSignal) => this.#agent.fetch(digest, digest, signal),
       closeModel: () => {},
       digestState: async (state: Uint8Array) => sha256(state),
     };
@@ -146,8 +147,7 @@ export class TrainerProgram extends EventEmitter {
       ...this.#hooks,
       onGradient: (step, examples) => this.#witness?.microBatch(step, examples),
     });
-    const fetchArtefact = (digest: string, signal: AbortSignal) => this.#agent.fetch(digest, digest, signal);
-    return { ...(await assembleStageSession({ ...parts, model, fetchArtefact })), layout: model.layout };
+    return { ...(await assembleStageSession({ ...parts, model })), layout: model.layout };
   }
 
   readonly #hooks = {

@@ -97,6 +97,14 @@ export class ArtefactDisk {
     return this.#artefacts.get(digest)?.slice();
   }
 
+  stat(digest: string): number | undefined {
+    return this.#artefacts.get(digest)?.byteLength;
+  }
+
+  names(): ReadonlyMap<string, NamedReference> {
+    return this.#names;
+  }
+
   open(life: Life): ArtefactStore {
     const flushed = () => life.pause(this.#world.random.skewed(0.2, 8));
     const get = (digest: string): Uint8Array => {
@@ -114,7 +122,7 @@ export class ArtefactDisk {
         return digest;
       },
       get,
-      stat: (digest) => this.#artefacts.get(digest)?.byteLength,
+      stat: (digest) => this.stat(digest),
       readChunk: (digest, chunkIndex) => {
         const start = chunkIndex * limits.artefactChunkBytes;
         return get(digest).subarray(start, start + limits.artefactChunkBytes);
@@ -139,7 +147,7 @@ export class ArtefactDisk {
         this.#names.set(name, reference);
       },
       resolveName: (name) => this.#names.get(name),
-      names: () => this.#names,
+      names: () => this.names(),
       removeName: async (name) => {
         await flushed();
         this.#names.delete(name);

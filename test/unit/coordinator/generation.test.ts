@@ -15,6 +15,7 @@ const member = (index: number, point = pointAt(0)): Member => ({
   stage: null,
   sizes: null,
   point,
+  pointOf: null,
   healing: false,
   statePort: 4_001,
   engine: "cpu",

@@ -15,8 +15,11 @@ const ready = (bench: JobBench, index: number, step = 0) => {
   const stage = stageOf(bench, index);
   return bench.ready(index, { stage, point: pointOf(stage, step) });
 };
-const ended = (bench: JobBench, index: number, step: number) =>
-  bench.ended(index, step, { point: pointOf(stageOf(bench, index), step) });
+/** It had begun before. */
+const ended = (bench: JobBench, index: number, step: number) => {
+  bench.started(index);
+  return bench.ended(index, step, { point: pointOf(stageOf(bench, index), step) });
+};
 const saved = (bench: JobBench, index: number, step: number) =>
   bench.checkpoint(index, step, { point: pointOf(stageOf(bench, index), step) });
 

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { computeQuorum } from "../../../coordinator/decide/generation.ts";
 import { type JobRecord, type Member, newJob } from "../../../coordinator/decide/job-record.ts";
 import { memberToMove, replicaCount, stageFor } from "../../../coordinator/decide/stages.ts";
-import { digestOf, exampleSpec } from "../../fixtures/messages.ts";
+import { digestOf, examplePlan, exampleSpec } from "../../fixtures/messages.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 
 const hashes = ["a", "b", "c"].map(digestOf);
@@ -12,16 +12,18 @@ const pointOf = (stage: number, step: number) => ({ step, hash: hashes[stage]!.s
 const member = (index: number, stage: number, step: number, changes: Partial<Member> = {}): Member => ({
   ...{ peerId: memoryPeerId(index), incarnation: "first", phase: "ended", sinceMs: 0 },
   ...{ host: "10.0.0.1", port: 4_000, statePort: 4_001, healing: false, engine: "cpu" },
-  ...{ stage, point: pointOf(stage, step), sizes: null },
+  ...{ stage, point: pointOf(stage, step), pointOf: 1, sizes: null },
   ...changes,
 });
 const checkpoint = (stage: number, step: number, ...peers: number[]) => ({
   ...pointOf(stage, step),
-  ...{ stage, artefact: digestOf("e"), peers: peers.map(memoryPeerId) },
+  ...{ stage, artefact: digestOf("e"), generation: 1, peers: peers.map(memoryPeerId) },
 });
+/** It has been trained once. */
 function jobOf(stages: number, changes: Partial<JobRecord> = {}): JobRecord {
   const spec = exampleSpec({ stages, workers: { min: 1, max: 8, spares: 0 } });
-  return { ...newJob("job-1", spec, 0), beginnings: hashes.slice(0, stages), ...changes };
+  const plan: JobRecord["plan"] = { ...examplePlan, generation: 1, ranks: [] };
+  return { ...newJob("job-1", spec, 0), plan, beginnings: hashes.slice(0, stages), ...changes };
 }
 const plan = (job: JobRecord, candidates: readonly Member[], silent: readonly string[] = []) =>
   computeQuorum(job, candidates, silent);
@@ -34,7 +36,7 @@ test("ranks lie by stage, as many of each as of the one with the fewest; others 
   );
   expect(made!.stages).toEqual([0, 1].map((stage) => ({ hash: pointOf(stage, 5).hash, checkpoint: null })));
   expect(made!.ranks.some(({ heals }) => heals)).toBe(false);
-  expect(reason).toBe("all workers are ready; 2 workers for each of 2 stages from step 5");
+  expect(reason).toBe("resumed; 2 workers for each of 2 stages from step 5");
 });
 
 test("without a worker for each stage there is no plan, and the reason names the stage", () => {
@@ -71,11 +73,8 @@ test("without a checkpoint all begin anew", () => {
 test("nobody goes back while somebody silent may have the step", () => {
   const first = [member(1, 0, 3), member(2, 1, 3), member(3, 1, 3), member(4, 0, 3)];
   const job = { ...jobOf(2), plan: plan(jobOf(2), first).plan };
-  const { plan: made, reason } = plan(
-    job,
-    [member(1, 0, 7), member(4, 0, 7), member(2, 1, 3)],
-    [memoryPeerId(3)],
-  );
+  const now = [member(1, 0, 7), member(4, 0, 7), member(2, 1, 3)].map((each) => ({ ...each, pointOf: 2 }));
+  const { plan: made, reason } = plan(job, now, [memoryPeerId(3)]);
   expect(made).toBeNull();
   expect(reason).toBe("waits for those that may have step 7 of every stage; else it goes back to step 0");
 });

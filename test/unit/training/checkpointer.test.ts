@@ -29,6 +29,7 @@ const holder = (state: TrainingState, of = layout) => ({
   restoreState: async (bytes: Uint8Array) => restoreState(state, bytes, of),
 });
 const at = (step: number) => holder(stateAt(step));
+const when = (step: number, generation = 1) => ({ generation, point: { step, hash: "" } });
 
 function open(path = join(temporaryFolder(), "artefacts")) {
   const store = openArtefactStore(path);
@@ -56,7 +57,7 @@ test("due at the first synchronization point from every so many steps on", () =>
 
 test("the newest checkpoint is found after a restart, and the ones before are gone", async () => {
   const { store, path, checkpointer } = open();
-  for (const step of [20, 40]) await checkpointer().save(at(step), step);
+  for (const step of [20, 40]) await checkpointer().save(at(step), when(step));
   expect(store.list()).toHaveLength(1);
   await store.close();
   const state = freshState();
@@ -67,7 +68,8 @@ test("the newest checkpoint is found after a restart, and the ones before are go
 test("the last three are kept, and no more", async () => {
   const { store, checkpointer } = open();
   const digests: string[] = [];
-  for (const step of [20, 40, 60, 80, 100]) digests.push(await checkpointer("job-1", 3).save(at(step), step));
+  for (const step of [20, 40, 60, 80, 100])
+    digests.push(await checkpointer("job-1", 3).save(at(step), when(step)));
   expect(new Set(store.list())).toEqual(new Set(digests.slice(2)));
   const state = freshState();
   expect(await checkpointer("job-1", 3).restore(holder(state))).toBe(true);
@@ -76,7 +78,7 @@ test("the last three are kept, and no more", async () => {
 
 test("a damaged one is passed over for the one before it", async () => {
   const { store, path, checkpointer } = open();
-  for (const step of [20, 40]) await checkpointer("job-1", 2).save(at(step), step);
+  for (const step of [20, 40]) await checkpointer("job-1", 2).save(at(step), when(step));
   await store.close();
   damageFile(join(path, "data.mdb"), new Uint8Array(stateAt(40).parameters.buffer));
   const state = freshState();
@@ -86,8 +88,8 @@ test("a damaged one is passed over for the one before it", async () => {
 
 test("one of a step that the job has gone back from is the first to go", async () => {
   const { checkpointer } = open();
-  for (const step of [20, 60]) await checkpointer("job-1", 2).save(at(step), step);
-  await checkpointer("job-1", 2).save(at(40), 40);
+  for (const step of [20, 60]) await checkpointer("job-1", 2).save(at(step), when(step));
+  await checkpointer("job-1", 2).save(at(40), when(40));
   const state = freshState();
   await checkpointer("job-1", 2).restore(holder(state));
   expect(state.step).toBe(40);
@@ -95,15 +97,15 @@ test("one of a step that the job has gone back from is the first to go", async (
 
 test("saving one state twice keeps it", async () => {
   const { store, checkpointer } = open();
-  const digests = [await checkpointer().save(at(20), 20), await checkpointer().save(at(20), 20)];
+  const digests = [await checkpointer().save(at(20), when(20)), await checkpointer().save(at(20), when(20))];
   expect(store.list()).toEqual([digests[1]]);
 });
 
 test("a job has its own checkpoints", async () => {
   const { checkpointer } = open();
-  await checkpointer("job-1").save(at(20), 20);
+  await checkpointer("job-1").save(at(20), when(20));
   expect(await checkpointer("job-2").restore(holder(freshState()))).toBe(false);
-  await checkpointer("job-2").save(at(60), 60);
+  await checkpointer("job-2").save(at(60), when(60));
   const state = freshState();
   await checkpointer("job-1").restore(holder(state));
   expect(state.step).toBe(20);
@@ -111,7 +113,7 @@ test("a job has its own checkpoints", async () => {
 
 test("a damaged checkpoint is passed over, and the state stays as it was", async () => {
   const { store, path, checkpointer } = open();
-  await checkpointer().save(at(20), 20);
+  await checkpointer().save(at(20), when(20));
   await store.close();
   damageFile(join(path, "data.mdb"), new Uint8Array(stateAt(20).parameters.buffer));
   const state = stateAt(3);
@@ -121,16 +123,16 @@ test("a damaged checkpoint is passed over, and the state stays as it was", async
 
 test("a checkpoint of another model is passed over", async () => {
   const { checkpointer } = open();
-  await checkpointer().save(at(20), 20);
+  await checkpointer().save(at(20), when(20));
   const other = [{ name: "other", shape: [4], offset: 0, elementCount: 4 }];
   expect(await checkpointer().restore(holder(freshState(), other))).toBe(false);
 });
 
 test("a fetched checkpoint replaces a state that is not as far, and is one of ours from then on", async () => {
   const theirs = open();
-  const digest = await theirs.checkpointer().save(at(40), 40);
+  const digest = await theirs.checkpointer().save(at(40), when(40));
   const { store, checkpointer } = open();
-  await checkpointer().save(at(20), 20);
+  await checkpointer().save(at(20), when(20));
   await store.put(theirs.store.get(digest));
   const state = stateAt(20);
   const trainee = { ...holder(state), point: () => ({ step: state.step, hash: "" }) };
@@ -138,6 +140,6 @@ test("a fetched checkpoint replaces a state that is not as far, and is one of ou
   expect(state).toEqual(stateAt(40));
   expect(store.list()).toEqual([digest]);
   await checkpointer().adopt(trainee, { digest: "0".repeat(64), step: 40 }); // not looked at
-  await checkpointer().save(at(60), 60);
+  await checkpointer().save(at(60), when(60));
   expect(store.list()).not.toContain(digest);
 });

@@ -6,6 +6,7 @@ import { OpenRings } from "../../../agent/training/ring-host/open-rings.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import type { GenerationPlan } from "../../../protocol/messages/job.ts";
 import { examplePlan } from "../../fixtures/messages.ts";
+import { noCheckpoints } from "../../fixtures/no-checkpoints.ts";
 import { FakeClock } from "../../simulation/fake-clock.ts";
 import { memoryRing } from "../../simulation/memory-links.ts";
 
@@ -36,6 +37,7 @@ describe("a rendezvous that fails after its links stand ends the ring for whoeve
   const [self] = examplePlan.ranks;
   const rendezvous = (ring: Ring, changes: Partial<Rendezvous["host"]> = {}): Rendezvous => ({
     ...{ peerId: self!.peerId, clock: new FakeClock(), nowMs: () => 0, onReady: () => {} },
+    checkpoints: noCheckpoints,
     stateSource: { offer: () => {}, withdraw: () => {} },
     trainer: {
       ...{ memory, point: () => examplePlan.start },
