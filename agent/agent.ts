@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { join as joinPath } from "node:path";
 import type { Hono } from "hono";
+import { keyIdOf } from "../protocol/attestation.ts";
 import type { EngineName } from "../protocol/job-spec.ts";
 import { protocolRange } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
@@ -156,6 +157,7 @@ export async function openAgent(
         log,
         clock,
         isCoordinator: (peerId) => peerId === claims.coordinator,
+        authority: keyIdOf(claims.authority),
         fetchArtefact: (digest, abort) => fetchFromPeers(digest, abort),
         report: async (report) => {
           await network.request(claims.coordinator, reportShard, { ...report, life: incarnation });

@@ -4,6 +4,7 @@ import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import type { Apart } from "./apart.ts";
 import type { DecisionLog } from "./decision-log.ts";
 import type { PeerTable } from "./peers.ts";
+import type { Registrar } from "./registrar.ts";
 import type { TermTime } from "./term-time.ts";
 import type { VersionRegistry } from "./version-registry.ts";
 
@@ -23,6 +24,7 @@ export interface CoordinatorContext {
   /** Who holds which artefacts. */
   readonly holders: Holders;
   readonly versions: VersionRegistry;
+  readonly registrar: Registrar;
   readonly decisions: DecisionLog;
   readonly isSignedBy: SignatureCheck;
   /** For what looks around: one part that fails holds up no other. */

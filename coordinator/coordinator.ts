@@ -22,6 +22,7 @@ import { coalesced, repeat, throttled } from "./pacing.ts";
 import { PeerTable } from "./peers.ts";
 import type { Coordinator } from "./port.ts";
 import { QuotaDesk } from "./quota-desk.ts";
+import { Registrar } from "./registrar.ts";
 import { ReplicationDesk } from "./replication-desk.ts";
 import { ReportFilter } from "./report-filter.ts";
 import { SerialQueue } from "./serial-queue.ts";
@@ -67,11 +68,16 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     for (const listener of listeners) listener();
   });
   const notary = modules.notary ?? signatureNotary;
+  const versionRegistry = new VersionRegistry(store);
+  const registrar = new Registrar({
+    ...{ versions: versionRegistry, clock, cluster: credentials.authority.clusterName },
+    authority: notary.authoritySigner(credentials.authority),
+  });
   const context: CoordinatorContext = {
-    ...{ network, store, clock, time, log, term, release },
+    ...{ network, store, clock, time, log, term, release, registrar },
     peers: new PeerTable(clock),
     holders: new Holders({ network, clock, log, changed: announceChange.call }),
-    versions: new VersionRegistry(store),
+    versions: versionRegistry,
     decisions: new DecisionLog({ store, clock, log, term, ...modules.decisionLog }),
     isSignedBy: notary.isSignedBy,
     apart: new Apart(log),

@@ -1,4 +1,4 @@
-import { isSignedByPeer, type SignatureCheck } from "../protocol/attestation.ts";
+import { isSignedByPeer, type SignatureCheck, type Signer, signerOfJwk } from "../protocol/attestation.ts";
 import {
   type ClusterAuthority,
   createAuthority,
@@ -21,10 +21,13 @@ export interface Notary {
   readonly verifyMembership: typeof verifyMembership;
   readonly issueMembership: typeof issueMembership;
   readonly isSignedBy: SignatureCheck;
+  /** What the authority says beside certificates: texts that begin otherwise, so none can be taken for one. */
+  readonly authoritySigner: (authority: ClusterAuthority) => Signer;
 }
 export const signatureNotary: Notary = {
   ...{ verifyToken, verifyMembership, issueMembership },
   isSignedBy: isSignedByPeer,
+  authoritySigner: ({ privateJwk }) => signerOfJwk(privateJwk),
 };
 
 /** The cluster's secrets: made at the first start of its first coordinator, durable, and never sent anywhere. */

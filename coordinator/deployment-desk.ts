@@ -17,7 +17,7 @@ import {
   findDeployment,
 } from "./decide/deployment.ts";
 import { type DeploymentRecord, deploymentState } from "./decide/placement.ts";
-import { servedBy } from "./decide/version.ts";
+import { servedBy, vouchedContent } from "./decide/version.ts";
 import { isDraining } from "./peers.ts";
 import { collections, padded } from "./state.ts";
 
@@ -235,9 +235,8 @@ export class DeploymentDesk {
 
   #placements(): Placement[] {
     return [...this.#deployments.values()].map(({ replicaCount: _, failures: __, ...placement }) => {
-      const { manifest, attestation } = this.#context.versions.get(placement.name, placement.version);
-      const shards = placement.shards.map(withoutLives);
-      return { ...placement, shards, manifest, ...(attestation && { attestation }) };
+      const record = this.#context.versions.get(placement.name, placement.version);
+      return { ...placement, shards: placement.shards.map(withoutLives), ...vouchedContent(record) };
     });
   }
 }

@@ -232,7 +232,7 @@ export class JobDesk {
     const { release } = this.#context;
     const registered = effects.some(({ kind }) => kind === "register");
     const version = registered
-      ? this.#context.versions.prepare(
+      ? await this.#context.registrar.prepare(
           manifestOf(record, { release, nowMs: wallMs }),
           record.result?.attestation,
         )

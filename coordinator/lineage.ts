@@ -70,7 +70,7 @@ const jobId = ({ manifest }: VersionRecord): string => `job:${manifest.lineage.j
 
 /** With the job that made it, and what that was trained on. */
 function addVersion(graph: Graph, record: VersionRecord, sources: LineageSources): string {
-  const { manifest, digest, attestation, removedAtMs } = record;
+  const { manifest, digest, attestation, registration, removedAtMs } = record;
   const { accuracy, loss } = manifest.metrics;
   const quality =
     accuracy === null ? `loss ${loss.toPrecision(4)}` : `accuracy ${(100 * accuracy).toFixed(2)}%`;
@@ -79,6 +79,7 @@ function addVersion(graph: Graph, record: VersionRecord, sources: LineageSources
     detail: removedAtMs === null ? quality : `${quality}, removed`,
     atMs: manifest.createdAtMs,
     signers: attestation?.signatures.map(({ keyid }) => keyid) ?? [],
+    authorities: registration?.signatures.map(({ keyid }) => keyid) ?? [],
   });
   addJob(graph, record, sources);
   graph.connect(jobId(record), id, "made");

@@ -110,7 +110,7 @@ export class SweepDesk {
     };
     const { record, effects, news } = decideSweep(before, event, world);
     const register = effects.find((effect) => effect.kind === "register");
-    const version = register && this.#versionOf(record, register.version);
+    const version = register && (await this.#versionOf(record, register.version));
     if (version) record.version = `${record.job.name}@${version.record.version}`;
     else if (register) record.reason += `; ${register.version} is not there any more to be registered`;
     const isChanged = JSON.stringify(before) !== JSON.stringify(record);
@@ -151,10 +151,10 @@ export class SweepDesk {
 
   /** The best trial's version once more, under the name that the sweep was given. */
   #versionOf({ job }: SweepRecord, reference: string) {
-    const { versions } = this.#context;
+    const { versions, registrar } = this.#context;
     const best = versions.find(reference);
     if (!best || best.removedAtMs !== null) return undefined;
-    return versions.prepare({ ...best.manifest, name: job.name }, best.attestation);
+    return registrar.prepare({ ...best.manifest, name: job.name }, best.attestation);
   }
 
   /** Durable before visible. */

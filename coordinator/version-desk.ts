@@ -16,6 +16,7 @@ import {
   decideRetention,
   type References,
   type VersionRecord,
+  vouchedContent,
 } from "./decide/version.ts";
 import { diffVersions } from "./decide/version-diff.ts";
 import { liveHolders, type Registered } from "./replication-desk.ts";
@@ -58,8 +59,7 @@ export class VersionDesk {
   view(name: string, selector: Selector): VersionDetail {
     const { versions } = this.#context;
     const record = versions.get(name, selector);
-    const { manifest, attestation } = record;
-    return { ...versions.view(record, this.#holdersOf), manifest, ...(attestation && { attestation }) };
+    return { ...versions.view(record, this.#holdersOf), ...vouchedContent(record) };
   }
 
   /** @param other `name@3` or `name@alias` @throws RingfoldError NOT_FOUND */

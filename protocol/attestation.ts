@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { peerIdFromString } from "@libp2p/peer-id";
+import { privateKeyFromRaw, publicKeyFromRaw } from "@libp2p/crypto/keys";
+import { peerIdFromPrivateKey, peerIdFromPublicKey, peerIdFromString } from "@libp2p/peer-id";
 import canonicalize from "canonicalize";
 import type { z } from "zod";
 import { RingfoldError } from "./errors.ts";
@@ -24,8 +25,26 @@ export const canonicalDigest = (value: unknown): string =>
   createHash("sha256").update(canonicalText(value)).digest("hex");
 
 export interface Signer {
+  /** Its key id, from which the public key can be read. */
   readonly peerId: string;
   sign(bytes: Uint8Array): Uint8Array | Promise<Uint8Array>;
+}
+
+/** The two numbers of an Ed25519 key in JWK form, of which the second is private. Source: RFC 8037, section 2. */
+interface Ed25519Jwk {
+  readonly x?: string | undefined;
+  readonly d?: string | undefined;
+}
+const raw = (number: string | undefined): Buffer => Buffer.from(number ?? "", "base64url");
+
+/** How a key that is kept as a JWK is named under what it has signed: as the peer that it would be, so that it says all. */
+export const keyIdOf = ({ x }: Ed25519Jwk): string =>
+  peerIdFromPublicKey(publicKeyFromRaw(raw(x))).toString();
+
+/** Signs with a key that is kept as a JWK. */
+export function signerOfJwk({ d, x }: Ed25519Jwk): Signer {
+  const key = privateKeyFromRaw(Buffer.concat([raw(d), raw(x)]));
+  return { peerId: peerIdFromPrivateKey(key).toString(), sign: (bytes) => key.sign(bytes) };
 }
 
 /** Whether `signature` is that of a peer over `bytes`. Never throws. */

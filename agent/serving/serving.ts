@@ -13,7 +13,7 @@ export interface ServingOptions {
   readonly release: string;
 }
 export interface ServingModules
-  extends Pick<ShardKeeperModules, "network" | "fetchArtefact" | "report" | "isCoordinator"> {
+  extends Pick<ShardKeeperModules, "network" | "fetchArtefact" | "report" | "isCoordinator" | "authority"> {
   readonly log: Log;
   readonly clock?: Clock;
 }

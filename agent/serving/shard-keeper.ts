@@ -1,3 +1,4 @@
+import { canonicalDigest } from "../../protocol/attestation.ts";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import {
@@ -8,6 +9,7 @@ import {
 } from "../../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, RequestContext } from "../../protocol/ports.ts";
 import { verifyVersion } from "../../protocol/provenance.ts";
+import { verifyRegistration } from "../../protocol/registration.ts";
 import type { ShardHost } from "./host/shard-host.ts";
 import type { InferResult } from "./host/shard-host-messages.ts";
 import {
@@ -33,6 +35,8 @@ export interface ShardKeeperModules {
   readonly report: (report: ShardReport) => Promise<void>;
   /** Only a coordinator places shards. */
   readonly isCoordinator: (peerId: string) => boolean;
+  /** Key id of the cluster's authority. */
+  readonly authority: string;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -120,10 +124,14 @@ export class ShardKeeper {
     const { signal } = kept.stop;
     kept.report = null;
     try {
-      const { manifest, attestation } = placement;
+      const { manifest, attestation, registration } = placement;
       // Altered on the way or in the coordinator's store: then its weights, whose digest it names, are not to be trusted either.
       if (attestation) await verifyVersion(manifest, attestation);
       else log.info({ shard: key }, "Nobody has signed this version; it is of an earlier release");
+      if (registration) {
+        const numbered = { version, digest: canonicalDigest(manifest), manifest: { ...manifest, name } };
+        await verifyRegistration(numbered, registration, { authority: this.#modules.authority });
+      }
       const weights = await this.#weights.get(manifest.weights.digest, signal);
       const { fromLayer, toLayer } = shard;
       await host.load(

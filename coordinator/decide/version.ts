@@ -12,12 +12,21 @@ export const versionRecordSchema = z.object({
   manifest: versionManifestSchema,
   /** By ranks of its job; none in records of earlier releases. */
   attestation: envelopeSchema.optional(),
+  /** By the cluster's authority, over what only the coordinator knows; none in records of earlier releases. */
+  registration: envelopeSchema.optional(),
   /** Its weights are free to go. The record stays: its number is not given again, and others tell that they come from it. */
   removedAtMs: z.number().nullable().default(null),
   /** By which it is or was served: the last of them. */
   deployments: z.array(z.object({ deployment: z.number().int(), atMs: z.number() })).default([]),
 });
 export type VersionRecord = z.infer<typeof versionRecordSchema>;
+
+/** What a version is, and who vouches for it, as others are told. */
+export const vouchedContent = ({ manifest, attestation, registration }: VersionRecord) => ({
+  manifest,
+  ...(attestation && { attestation }),
+  ...(registration && { registration }),
+});
 
 export const aliasRecordSchema = z.object({
   name: nameSchema,

@@ -154,6 +154,8 @@ export type VersionView = z.infer<typeof versionViewSchema>;
 export const versionDetailSchema = versionViewSchema.extend({
   manifest: versionManifestSchema,
   attestation: envelopeSchema.optional(),
+  /** By the cluster's authority; none of versions of earlier releases. */
+  registration: envelopeSchema.optional(),
 });
 export type VersionDetail = z.infer<typeof versionDetailSchema>;
 

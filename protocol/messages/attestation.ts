@@ -3,7 +3,7 @@ import { digestSchema, peerIdSchema } from "../ids.ts";
 import { limits } from "../limits.ts";
 import { metricsSchema } from "./model.ts";
 
-/** What agents sign: in-toto statements in DSSE envelopes, which tools of that world read too. protocol/attestation.ts seals and opens them. */
+/** What agents and the cluster's authority sign: in-toto statements in DSSE envelopes, which tools of that world read too. protocol/attestation.ts seals and opens them. */
 
 export const statementType = "https://in-toto.io/Statement/v1";
 export const statementMediaType = "application/vnd.in-toto+json";
@@ -88,3 +88,18 @@ export const datasetStatementSchema = statement(
   }),
 );
 export type DatasetStatement = z.infer<typeof datasetStatementSchema>;
+
+export const registrationPredicateType = "urn:ringfold:registration:1";
+/** The authority's word on what only the coordinator knows of a version. The subject is `name@N` and the manifest's digest. */
+export const registrationStatementSchema = statement(
+  registrationPredicateType,
+  z.object({
+    cluster: z.string().max(64),
+    job: z.string().max(64),
+    /** Everyone who ever was a rank of it. */
+    peers: z.array(peerIdSchema),
+    generations: z.number().int().positive(),
+    registeredAtMs: z.number(),
+  }),
+);
+export type RegistrationStatement = z.infer<typeof registrationStatementSchema>;

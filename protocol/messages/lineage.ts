@@ -16,6 +16,8 @@ export const lineageNodeSchema = z.object({
   atMs: z.number().nullable(),
   /** Agents whose signatures on it have been verified. */
   signers: z.array(peerIdSchema),
+  /** Of a version: key ids of the authorities that have signed its registration; none of an earlier release. */
+  authorities: z.array(peerIdSchema).optional(),
 });
 export type LineageNode = z.infer<typeof lineageNodeSchema>;
 

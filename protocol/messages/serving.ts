@@ -26,6 +26,8 @@ export const placementSchema = z.object({
   manifest: versionManifestSchema,
   /** Signatures under the manifest; none of versions of earlier releases. */
   attestation: envelopeSchema.optional(),
+  /** The authority's word on the version; none of versions of earlier releases. */
+  registration: envelopeSchema.optional(),
   shards: z.array(shardSchema).min(1).max(64),
   /** Requests go to the live deployment of a name; one that is not live yet only loads. */
   live: z.boolean(),

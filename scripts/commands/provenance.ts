@@ -14,6 +14,7 @@ interface ExportOptions {
 
 interface VerifyOptions {
   readonly from?: string;
+  readonly authority?: string;
 }
 
 /** Where versions come from, and whether they are what their makers have signed: commands below `models`. */
@@ -55,13 +56,16 @@ export function registerProvenance(models: Command, io: CommandIo): void {
     .command("verify")
     .argument("[name@n]", "a version of the cluster, for example digits@1", versionSelector)
     .option("--from <folder>", "an exported version instead: without a coordinator")
-    .description("check that a version is what the agents that trained it have signed")
+    .option("--authority <key id>", "the cluster authority that must have registered it")
+    .description("check that a version is what its agents, and the cluster's authority, have signed")
     .action((version: VersionSelector | undefined, _options: unknown, command: Command) =>
-      runCommand<VerifyOptions>(command, io, async (context, { from }) => {
+      runCommand<VerifyOptions>(command, io, async (context, { from, authority }) => {
         if ((version === undefined) === (from === undefined))
           throw new RingfoldError("USAGE", "give NAME@N, or --from FOLDER");
         const { verifyExported, verifyRegistered } = await import("./versions/verification.ts");
-        const verification = version ? verifyRegistered(version, context) : verifyExported(from!);
+        const verification = version
+          ? verifyRegistered(version, context, authority)
+          : verifyExported(from!, authority);
         const { text, ...json } = await verification;
         if (!json.verified) io.exitCode.value = 1; // nobody has signed it
         return { json, text };

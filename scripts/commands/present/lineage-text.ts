@@ -52,15 +52,16 @@ function treeText({ root, nodes, edges }: Lineage): string {
 const madeBy = (edges: Lineage["edges"], jobId: string): string | undefined =>
   edges.find(({ from, relation }) => from === jobId && relation === "made")?.to;
 
-function nodeText({ kind, name, digest, detail, signers }: LineageNode): string {
+function nodeText({ kind, name, digest, detail, signers, authorities = [] }: LineageNode): string {
   const signed =
     signers.length > 0
       ? `signed by ${signers.map(shortPeer).join(" ")}`
       : kind === "version"
         ? "unsigned"
         : "";
+  const registered = authorities.length > 0 ? `registered by ${authorities.map(shortPeer).join(" ")}` : "";
   const title = digest === null ? name : `${name} ${digest.slice(0, 12)}`;
-  return [title, detail, signed].filter((part) => part !== "").join("  ");
+  return [title, detail, signed, registered].filter((part) => part !== "").join("  ");
 }
 
 function dotText({ nodes, edges }: Lineage): string {

@@ -17,6 +17,8 @@ export const exportedFiles = {
   version: "version.json",
   /** A DSSE envelope around an in-toto statement; not there when nobody has signed the version. */
   attestation: "attestation.json",
+  /** Another, by the cluster's authority; not there of a version of an earlier release. */
+  registration: "registration.json",
 } as const;
 
 /** What stands in `version.json`. */
@@ -45,7 +47,7 @@ export async function exportVersion(
   const unfinished = `${folder}.${process.pid}.new`;
   try {
     await mkdir(unfinished, { recursive: true });
-    const { version, digest, manifest, attestation } = detail;
+    const { version, digest, manifest, attestation, registration } = detail;
     const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
     await writeFile(join(unfinished, exportedFiles.weights), weights);
     const described = { format: 1, version, digest, manifest } satisfies z.infer<
@@ -53,6 +55,7 @@ export async function exportVersion(
     >;
     await writeFile(join(unfinished, exportedFiles.version), json(described));
     if (attestation) await writeFile(join(unfinished, exportedFiles.attestation), json(attestation));
+    if (registration) await writeFile(join(unfinished, exportedFiles.registration), json(registration));
     await rename(unfinished, folder);
   } finally {
     await rm(unfinished, { recursive: true, force: true });

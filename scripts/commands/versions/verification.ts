@@ -11,6 +11,7 @@ import { shortPeer } from "../../../protocol/ids.ts";
 import { type Envelope, envelopeSchema } from "../../../protocol/messages/attestation.ts";
 import type { VersionManifest } from "../../../protocol/messages/model.ts";
 import { verifyVersion } from "../../../protocol/provenance.ts";
+import { type Registration, verifyRegistration } from "../../../protocol/registration.ts";
 import { connectApi } from "../api-client.ts";
 import type { VersionSelector } from "../arguments.ts";
 import type { CommandContext } from "../command.ts";
@@ -25,6 +26,8 @@ export interface Verification {
   readonly verified: boolean;
   /** Peer ids. */
   readonly signers: readonly string[];
+  /** What the cluster's authority says; null of a version of an earlier release. */
+  readonly registration: Registration | null;
   /** Whether the bytes of the weights were at hand and are those that the manifest names. */
   readonly weightsRead: boolean;
 }
@@ -36,51 +39,55 @@ interface Subject {
   readonly digest: string;
   readonly manifest: VersionManifest;
   readonly attestation: Envelope | undefined;
+  readonly registration: Envelope | undefined;
+  /** Key id of the authority whose word is asked for. */
+  readonly authority: string | undefined;
 }
 
 /** A version of the cluster, from what its coordinator says. @throws RingfoldError SIGNATURE_INVALID | NOT_FOUND */
 export async function verifyRegistered(
   { name, selector }: VersionSelector,
   context: CommandContext,
+  authority: string | undefined,
 ): Promise<Told> {
-  const { version, digest, manifest, attestation } = await (await connectApi(context)).version(
-    name,
-    selector,
-  );
-  return verify({ version, digest, manifest, attestation }, false);
+  const detail = await (await connectApi(context)).version(name, selector);
+  const { version, digest, manifest, attestation, registration } = detail;
+  return verify({ version, digest, manifest, attestation, registration, authority }, false);
 }
 
 /**
  * A version that was exported, with nothing but its folder.
  * @throws RingfoldError SIGNATURE_INVALID | ARTEFACT_CORRUPT | FILE_NOT_FOUND | DATA_INVALID
  */
-export async function verifyExported(from: string): Promise<Told> {
+export async function verifyExported(from: string, authority: string | undefined): Promise<Told> {
   const folder = resolve(from);
   const { version, digest, manifest } = await readJson(
     join(folder, exportedFiles.version),
     exportedVersionSchema,
   );
-  const path = join(folder, exportedFiles.attestation);
-  const attestation = existsSync(path) ? await readJson(path, envelopeSchema) : undefined;
+  const [attestation, registration] = await Promise.all([
+    readEnvelope(join(folder, exportedFiles.attestation)),
+    readEnvelope(join(folder, exportedFiles.registration)),
+  ]);
   const weights = await digestOfFile(join(folder, exportedFiles.weights));
   if (weights !== manifest.weights.digest) {
     const message = `${exportedFiles.weights} has other bytes than the manifest names`;
     throw new RingfoldError("ARTEFACT_CORRUPT", message, { path: folder, digest: weights });
   }
-  return verify({ version, digest, manifest, attestation }, true);
+  return verify({ version, digest, manifest, attestation, registration, authority }, true);
 }
 
-async function verify(
-  { version, digest, manifest, attestation }: Subject,
-  weightsRead: boolean,
-): Promise<Told> {
+async function verify(subject: Subject, weightsRead: boolean): Promise<Told> {
+  const { version, digest, manifest, attestation } = subject;
   const { name } = manifest;
-  const about = { name, version, digest, weightsRead };
+  const registration = await verifiedRegistration(subject);
+  const about = { name, version, digest, weightsRead, registration };
   const facts: [string, string][] = [
     ["version", `${name}@${version}`],
     ["manifest", digest],
     ["weights", `${manifest.weights.digest}${weightsRead ? ", as they are here" : ""}`],
     ["data", manifest.lineage.dataDigest],
+    ...registrationFacts(manifest, registration),
   ];
   if (!attestation) {
     const text = formatFacts([...facts, ["signed by", "nobody: it is of an earlier release"]]);
@@ -100,6 +107,39 @@ async function verify(
     ],
   ]);
   return { ...about, verified: true, signers, text };
+}
+
+/** Null of a version whose registration nobody has signed, unless somebody had to. @throws RingfoldError SIGNATURE_INVALID */
+async function verifiedRegistration({
+  registration,
+  authority,
+  ...version
+}: Subject): Promise<Registration | null> {
+  if (registration) return verifyRegistration(version, registration, { authority });
+  if (authority === undefined) return null;
+  const message = `no authority has signed that ${version.manifest.name}@${version.version} was registered`;
+  throw new RingfoldError("SIGNATURE_INVALID", message, { authority });
+}
+
+function registrationFacts(
+  { lineage: { peers, generations } }: VersionManifest,
+  registration: Registration | null,
+): [string, string][] {
+  if (!registration) return [["registered by", "no authority has signed it: it is of an earlier release"]];
+  const { authorities, cluster, registeredAtMs } = registration;
+  const workers = `${peers.length} agent${peers.length === 1 ? "" : "s"}`;
+  const over = `${generations} generation${generations === 1 ? "" : "s"}`;
+  return [
+    [
+      "registered",
+      `${new Date(registeredAtMs).toISOString()} in ${cluster}, trained by ${workers} over ${over}`,
+    ],
+    ["registered by", `authority ${authorities.join(", ")}`],
+  ];
+}
+
+async function readEnvelope(path: string): Promise<Envelope | undefined> {
+  return existsSync(path) ? await readJson(path, envelopeSchema) : undefined;
 }
 
 async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T> {

@@ -3,6 +3,7 @@ import type { Notary } from "../../../coordinator/credentials.ts";
 import type { Signer } from "../../../protocol/attestation.ts";
 import type { ClusterAuthority, TokenClaims } from "../../../protocol/credentials.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
+import { memoryPeerId } from "../memory-network.ts";
 
 /** Signatures are not what the simulation is about, and computing real ones leaves its thread: these only look like it. */
 const clusterName = "simulated";
@@ -27,6 +28,7 @@ const signatureOf = (peerId: string, bytes: Uint8Array): Uint8Array =>
 
 export const simulatedNotary: Notary = {
   isSignedBy: async (peerId, bytes, signature) => Buffer.from(signatureOf(peerId, bytes)).equals(signature),
+  authoritySigner: () => simulatedSigner(memoryPeerId(98)),
   verifyToken: async (_publicJwk, token) => {
     if (token !== simulatedToken) throw new RingfoldError("TOKEN_INVALID", "not signed by this cluster");
     return simulatedClaims("");

@@ -65,7 +65,7 @@ test("the tree for people, and the graph for programs that draw", async () => {
   await register("digits@1");
   const lineage = bench.coordinator.lineage("digits", 2);
   const lines = lineageText(lineage, "tree").split("\n");
-  expect(lines[0]).toMatch(/^digits@2 [0-9a-f]{12} {2}accuracy 90\.00% {2}unsigned$/);
+  expect(lines[0]).toMatch(/^digits@2 [0-9a-f]{12} {2}accuracy 90\.00% {2}unsigned {2}registered by \w{6}$/);
   expect(lines[1]).toMatch(/^└─ made by job-2/);
   expect(lines.join("\n")).toMatch(/began with digits@1/);
   const dot = lineageText(lineage, "dot");

@@ -3,11 +3,12 @@ import type { ShardToLoad } from "../../../agent/serving/host/shard-host.ts";
 import { PlacementTable } from "../../../agent/serving/placement-table.ts";
 import { ShardKeeper } from "../../../agent/serving/shard-keeper.ts";
 import { shardKey } from "../../../agent/serving/shard-key.ts";
-import { attest } from "../../../protocol/attestation.ts";
+import { attest, canonicalDigest } from "../../../protocol/attestation.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import { inferShard, placeShards, type ShardReport } from "../../../protocol/messages/serving.ts";
 import { versionStatement } from "../../../protocol/provenance.ts";
+import { registrationStatement } from "../../../protocol/registration.ts";
 import { identity } from "../../fixtures/identities.ts";
 import { manifestOf, placementOf } from "../../fixtures/serving.ts";
 import { silentLog } from "../../fixtures/silent-log.ts";
@@ -16,6 +17,7 @@ import { MemoryCluster, memoryPeerId } from "../../simulation/memory-network.ts"
 
 const [self, coordinator, stranger] = [0, 1, 2].map(memoryPeerId) as [string, string, string];
 const manifest = manifestOf([4, 4, 4]);
+const authority = await identity(9);
 const place = (version: number, cuts = [1, 3]) =>
   placementOf({ manifest, cuts, replicas: cuts.map(() => [self]), version, ready: false });
 
@@ -66,6 +68,7 @@ function openKeeper(options: { reportsRefused?: number; fetchesRefused?: number 
       reports.push(`${name}@${version}#${deployment}/${shardIndex} ${state}`);
     },
     isCoordinator: (peerId) => peerId === coordinator,
+    authority: authority.peerId,
     clock,
     log: silentLog,
   });
@@ -136,6 +139,24 @@ describe("ShardKeeper", () => {
     expect([host.shards.size, fetched]).toEqual([0, []]);
     await send(2, { ...place(2, [3]), manifest: signed, attestation });
     expect(reports.at(-1)).toBe("digits@2#2/0 ready");
+  });
+
+  test("loads nothing of a version that the cluster's authority has not registered so", async () => {
+    const { send, host, reports, fetched } = openKeeper();
+    const registered = async (version: number, by = authority) => {
+      const numbered = { version, digest: canonicalDigest(manifest), manifest };
+      return attest(registrationStatement(numbered, { cluster: "lab", registeredAtMs: 1 }), by);
+    };
+    const wrong = [
+      { ...place(1, [3]), registration: await registered(2) },
+      { ...place(2, [3]), registration: await registered(2, await identity(1)) },
+      { ...place(3, [3]), registration: await registered(3), manifest: { ...manifest, createdAtMs: 9 } },
+    ];
+    for (const [i, placement] of wrong.entries()) await send(i + 1, placement);
+    expect(reports).toEqual(["digits@1#1/0 failed", "digits@2#2/0 failed", "digits@3#3/0 failed"]);
+    expect([host.shards.size, fetched]).toEqual([0, []]);
+    await send(4, { ...place(4, [3]), registration: await registered(4) });
+    expect(reports.at(-1)).toBe("digits@4#4/0 ready");
   });
 
   test("reports a shard that the host gave up, and tries again", async () => {
