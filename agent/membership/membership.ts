@@ -159,6 +159,9 @@ export class Membership {
     const response = await network.request(coordinator, join, request, { signal, timeoutMs: 5_000 });
     this.#membership = response.membership;
     await onJoined(response);
+    // A socket that closed before now was nobody's loss yet: whoever listens from here on would never hear of it.
+    if (!network.connectedPeers().includes(coordinator))
+      throw new RingfoldError("PEER_UNREACHABLE", "the coordinator went away as it took this agent in");
   }
 
   async #reach(coordinator: string, addresses: readonly string[], signal: AbortSignal): Promise<void> {

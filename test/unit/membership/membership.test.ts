@@ -63,3 +63,43 @@ test.each([
   membership.close();
   expect(clock.pendingTimers).toBe(0);
 });
+
+test("a coordinator that goes away as it takes the agent in is looked for again", async () => {
+  const clock = new FakeClock();
+  const coordinator = memoryPeerId(1);
+  let connected = true;
+  let joins = 0;
+  const network = {
+    connectedPeers: () => (connected ? [coordinator] : []),
+    onConnection: () => {},
+    subscribe: () => {},
+    publish: async () => {},
+    connect: async () => {
+      connected = true;
+      return coordinator;
+    },
+    request: async () => {
+      joins++;
+      return { membership: "certificate" };
+    },
+  };
+  const membership = new Membership({
+    ...{ network, clock, log: silentLog, hello: () => ({}), onReached: async () => {} },
+    ...{
+      // The socket closes between the answer and whoever would listen for that.
+      onJoined: async () => {
+        if (joins === 1) connected = false;
+      },
+      measureLoad: () => ({}),
+      holdings: () => ({ store: "", revision: 0, recent: [] }),
+      links: () => [],
+    },
+    credentials: { membership: null, token: "", claims: { coordinator, addresses: ["/memory/1"] } },
+  } as unknown as MembershipModules);
+  const joined = membership.join(new AbortController().signal);
+  await clock.advance(5_000);
+  await joined;
+  expect({ joins, connected }).toEqual({ joins: 2, connected: true });
+  membership.close();
+  expect(clock.pendingTimers).toBe(0);
+});
