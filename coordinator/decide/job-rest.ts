@@ -1,4 +1,5 @@
 import type { JobWorld } from "./job-draft.ts";
+import { barredFrom } from "./job-failures.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
 
 /** What a job says of itself while only the queue can move it on; the queue tells people why. */
@@ -14,6 +15,7 @@ export function isAtRest(job: JobRecord, world: Pick<JobWorld, "peers">): boolea
   if (isOver(job) || job.state === "paused") return true;
   if (job.hold !== null || job.result !== null || job.resumeFrom !== null || job.spec.stages === "auto")
     return false;
+  if (barredFrom(job).length > 0) return false; // whose time is over, or who lives anew, is asked again
   return job.plan === null ? isQueued(job) : trainsUndisturbed(job, world);
 }
 

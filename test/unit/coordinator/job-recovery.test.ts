@@ -178,7 +178,7 @@ describe("a rank that ends by a fault of its own, again and again at one step", 
       { peerIds: [memoryPeerId(2)], reason: "its trainer failed 3 times, going on from step 4 (INTERNAL)" },
     ]);
     expect(bench.ranks).toEqual([1]);
-    expect(bench.job).toMatchObject({ state: "running", failures: { [memoryPeerId(2)]: 3 } });
+    expect(bench.job).toMatchObject({ state: "running", failures: { [memoryPeerId(2)]: { barred: true } } });
     expect(bench.job.plan!.reason).toContain("trainer of worker-2 failed (INTERNAL)");
   });
 

@@ -16,8 +16,8 @@ test("a job that was not over is formed anew from what its agents say, in a gene
   bench.crash();
   const store = openMemoryStore(bench.disk);
   await store.write([collections.jobs.put(id, asRestored(collections.jobs.read(store, id)!))]);
-  await bench.start();
   for (const worker of workers) worker.told.length = 0;
+  await bench.start();
   for (const worker of workers) await worker.join();
   await bench.clock.advance(2_000);
   for (const worker of workers) expect(worker.told).toEqual([`prepare ${id}`]);
