@@ -20,8 +20,8 @@ const stageOf = (frame: { readonly b: number }): number => frame.b & 0xffff;
 const hidden = 5_300;
 /** Of five steps. */
 const epochs = 1;
-/** Operation 0 is the barrier; a step was seen before this one, so that its time is known. */
-const struckOperation = 2;
+/** Operation 0 is the barrier. Whoever is in this one knows that all others have seen a step, and so how long one takes. */
+const struckOperation = 3;
 const struckStep = 1;
 
 interface Fault {
