@@ -22,6 +22,7 @@ import * as sweep from "./commands/sweep.ts";
 import * as sweeps from "./commands/sweeps.ts";
 import * as token from "./commands/token.ts";
 import * as train from "./commands/train.ts";
+import * as translate from "./commands/translate.ts";
 import * as up from "./commands/up.ts";
 import { keepCompiledCode } from "./run/compile-cache.ts";
 
@@ -45,6 +46,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   deploy,
   predict,
   generate,
+  translate,
   token,
   doctor,
   audit,

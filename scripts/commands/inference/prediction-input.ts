@@ -46,7 +46,7 @@ export async function readPredictionInput(path: string, stdin: Readable): Promis
   return { shape, data };
 }
 
-async function readBounded(stream: Readable, path: string): Promise<string> {
+export async function readBounded(stream: Readable, path: string): Promise<string> {
   const pieces: Buffer[] = [];
   let bytes = 0;
   for await (const piece of stream as AsyncIterable<Buffer>) {
