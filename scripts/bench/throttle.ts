@@ -1,7 +1,10 @@
 import { processesOf, signalProcess } from "../chaos/processes.ts";
 
-/** Short beside a step, long beside what a signal costs. */
-const periodMs = 40;
+/**
+ * Short beside a step, long beside what a signal costs. A slow processor is slow at every moment; one that stops for longer
+ * than the ranks exchange messages is a different thing, and every message to it waits for its next turn.
+ */
+const periodMs = 8;
 /** New children are looked for so often. */
 const lookMs = 1_000;
 

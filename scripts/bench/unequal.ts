@@ -35,7 +35,7 @@ await runBench(async () => {
   const options = parseBenchOptions<Options>("bench:unequal", (command) =>
     command
       .option("--slowdown <n>", "how many times slower the slow agent is", Number, 4)
-      .option("--batch <n>", "examples a step", Number, 512)
+      .option("--batch <n>", "examples a step", Number, 2_048)
       .option("--seconds <n>", "that each job is watched", Number, 12)
       .option("--rounds <n>", "each job so often; the median counts", Number, 3),
   );
