@@ -32,13 +32,16 @@ export async function presentRuntimes(): Promise<Runtime[]> {
     tensorflow: openTensorflow,
     webgpu: () => openWebgpu({ allowSoftware: true }),
   };
-  const opened = Object.entries(others).map(([name, open]) =>
-    open().catch((cause: unknown) => {
+  const runtimes = [await openCpu()];
+  // One after the other: TF.js has one current backend, and one that is asked for meanwhile takes the place of the one that starts.
+  for (const [name, open] of Object.entries(others)) {
+    try {
+      runtimes.push(await open());
+    } catch (cause) {
       if (required.has(name)) throw cause;
-      return undefined;
-    }),
-  );
-  return [await openCpu(), ...(await Promise.all(opened)).filter((runtime) => runtime !== undefined)];
+    }
+  }
+  return runtimes;
 }
 
 /** Numbers in [-0.5, 0.5), the same ones for the same seed. */
