@@ -82,15 +82,18 @@ async function read(from: string, log: Log) {
     const summary = await copyStore(from, folder);
     await goOnFromBackup(storePath(folder), log);
     const store = await openLmdbStore(storePath(folder));
-    const writes: StoreWrite[] = [...store.list("")];
-    if (!collections.shared.read(store, "coordinator")) {
-      const identityKey = new Uint8Array(await readFile(identityPath(from)));
-      const operatorToken = (await readFile(tokenPath(from), "utf8")).trim();
-      writes.push(collections.shared.put("coordinator", { identityKey, operatorToken }));
+    try {
+      const writes: StoreWrite[] = [...store.list("")];
+      if (!collections.shared.read(store, "coordinator")) {
+        const identityKey = new Uint8Array(await readFile(identityPath(from)));
+        const operatorToken = (await readFile(tokenPath(from), "utf8")).trim();
+        writes.push(collections.shared.put("coordinator", { identityKey, operatorToken }));
+      }
+      writes.sort((one, other) => Number(one.key === formatKey) - Number(other.key === formatKey));
+      return { summary, writes };
+    } finally {
+      await store.close();
     }
-    await store.close();
-    writes.sort((one, other) => Number(one.key === formatKey) - Number(other.key === formatKey));
-    return { summary, writes };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
