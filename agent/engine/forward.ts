@@ -1,6 +1,7 @@
 import type { Tensor, Tensor2D } from "@tensorflow/tfjs";
+import { type CrossingTensor, crossingAt } from "../models/crossing.ts";
 import { activationAtEnd } from "../models/ending.ts";
-import type { Graph, ModelInput } from "../models/graph.ts";
+import type { Graph } from "../models/graph.ts";
 import { usedMask } from "../models/layers/masks.ts";
 import { type LayerWeights, runLayer, type Training } from "./layer-run.ts";
 import type { Runtime } from "./runtime.ts";
@@ -17,9 +18,11 @@ export interface Run {
 /**
  * Runs layers in order. Call it inside a tidy.
  *
- * @param x rows of examples [batch, ...shape of a row] for a run from the first layer, else the output of the layer before
- * @param training for a training step; without it the layers do what they do in serving
- * @param ending `bare` leaves out the softmax or sigmoid at the very end, for a cross-entropy that is stable
+ * @param x rows of examples [batch, ...shape of a row] for a run from the first layer, else what the run before it returned
+ * @param of.ending `bare` leaves out the softmax or sigmoid at the very end, for a cross-entropy that is stable
+ * @param of.training for a training step; without it the layers do what they do in serving
+ * @param of.rows the numbers of `x`, where that is a variable: inputs of the model, which may be among them, have no gradient
+ * @returns what crosses to the next run (`crossingAt`): the tensor itself where there is one, else rows [batch, elements]
  *
  * The layers are run here and not by TF.js's layers API, which takes fused operations apart when gradients are wanted,
  * gives variables names of its own, and builds whatever class a topology names.
@@ -28,33 +31,50 @@ export function forward(
   runtime: Runtime,
   { graph, fromLayer, toLayer, weights }: Run,
   x: Tensor,
-  { ending, training }: { readonly ending: "whole" | "bare"; readonly training?: Training | undefined },
+  of: {
+    readonly ending: "whole" | "bare";
+    readonly training?: Training | undefined;
+    readonly rows?: Tensor | undefined;
+  },
 ): Tensor {
-  const outputs: Tensor[] = [];
-  const inputs = fromLayer === 0 ? graph.inputs.map((input) => inputOf(runtime, input, x)) : [];
+  const { ending, training, rows = x } = of;
+  const known = new Map<number, Tensor>();
+  for (const tensor of crossingAt(graph, fromLayer).tensors)
+    known.set(tensor.source, partOf(runtime, tensor, tensor.source < 0 ? rows : x));
   for (let at = fromLayer; at < toLayer; at++) {
     const layer = graph.layers[at]!;
-    const takes = layer.sources.map((source) => {
-      if (source >= fromLayer) return outputs[source - fromLayer]!;
-      return source < 0 ? inputs[-1 - source]! : x; // a run is cut where one tensor crosses
-    });
+    const takes = layer.sources.map((source) => known.get(source)!);
     const isBare = ending === "bare" && at === graph.layers.length - 1 && activationAtEnd(layer) !== "other";
-    const masks = usedMask(layer).map((embedding) => maskOf(runtime, graph, embedding, inputs));
+    const masks = usedMask(layer).map((embedding) => maskOf(runtime, graph, embedding, known));
     const mask = masks.length > 0 ? masks.reduce((both, each) => runtime.tf.mul(both, each)) : null;
-    outputs.push(runLayer(runtime, layer, weights[at - fromLayer]!, { takes, mask, isBare, training }));
+    known.set(at, runLayer(runtime, layer, weights[at - fromLayer]!, { takes, mask, isBare, training }));
   }
-  return outputs.at(-1)!;
+  return crossingOf(runtime, graph, toLayer, known);
 }
 
-/** The part of the rows that is this input. */
-function inputOf({ tf }: Runtime, { shape, offset, elementCount }: ModelInput, x: Tensor): Tensor {
+/** One tensor of the rows. */
+function partOf({ tf }: Runtime, { shape, offset, elementCount }: CrossingTensor, x: Tensor): Tensor {
   const batch = x.shape[0]!;
   if (x.size === batch * elementCount) return tf.reshape(x, [batch, ...shape]);
   return tf.reshape(tf.slice(x, [0, offset], [batch, elementCount]), [batch, ...shape]);
 }
 
+function crossingOf({ tf }: Runtime, graph: Graph, at: number, known: ReadonlyMap<number, Tensor>): Tensor {
+  const tensors = crossingAt(graph, at).tensors.map(({ source }) => known.get(source)!);
+  if (tensors.length === 1) return tensors[0]!;
+  return tf.concat(
+    tensors.map((tensor) => tf.reshape(tensor, [tensor.shape[0]!, -1])),
+    1,
+  );
+}
+
 /** f32 [batch, places]: 1 where there is a token, 0 where there is padding. */
-function maskOf({ tf }: Runtime, graph: Graph, embedding: number, inputs: readonly Tensor[]): Tensor2D {
-  const tokens = inputs[-1 - graph.layers[embedding]!.sources[0]!]!;
+function maskOf(
+  { tf }: Runtime,
+  graph: Graph,
+  embedding: number,
+  known: ReadonlyMap<number, Tensor>,
+): Tensor2D {
+  const tokens = known.get(graph.layers[embedding]!.sources[0]!)!;
   return tf.cast(tf.notEqual(tokens, 0), "float32");
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
+import { shapeAcross } from "../../protocol/layer-cut.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
 import type { NamedTensor } from "../../protocol/safetensors.ts";
 import type { Graph } from "../models/graph.ts";
@@ -29,9 +30,8 @@ export function openModelShard(
     const message = `the model has ${all} layers, so no shard of layers ${fromLayer} to ${toLayer}`;
     throw new RingfoldError("ARTEFACT_CORRUPT", message, { fromLayer, toLayer });
   }
-  checkCut(description, fromLayer);
-  checkCut(description, toLayer);
-  const inputShape = fromLayer === 0 ? description.inputShape : graph.layers[fromLayer - 1]!.outputShape;
+  const inputShape = shapeAcross(description, fromLayer);
+  const outputShape = shapeAcross(description, toLayer);
   runtime.activate();
   const weights = createWeights(runtime, layers, gather(layers, tensors));
   const run = { graph, fromLayer, toLayer, weights: weights.byLayer };
@@ -48,7 +48,7 @@ export function openModelShard(
         throw new RingfoldError("REQUEST_INVALID", message, { elements: data.length });
       }
       if (size === 0) {
-        return { shape: [0, ...layers.at(-1)!.outputShape], data: new Float32Array(0) };
+        return { shape: [0, ...outputShape], data: new Float32Array(0) };
       }
       if (fromLayer === 0) checkIds(graph, data, shape[0]!, "REQUEST_INVALID");
       runtime.activate();
@@ -77,13 +77,6 @@ function graphOf(description: ModelDescription): Graph {
     const { message } = toRingfoldError(error);
     throw new RingfoldError("ARTEFACT_CORRUPT", message, {}, { cause: error });
   }
-}
-
-/** A shard begins or ends only where one tensor crosses. */
-function checkCut({ layers }: ModelDescription, at: number): void {
-  if (at === 0 || layers[at - 1]?.uncuttable !== true) return;
-  const message = `the model cannot be cut after its layer ${at - 1}, ${layers[at - 1]!.name}`;
-  throw new RingfoldError("ARTEFACT_CORRUPT", message, { layer: at - 1 });
 }
 
 /** The weights of the layers, flat, in layout order. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { Scalar, Tensor, Variable } from "@tensorflow/tfjs";
 import { targetLength } from "../../protocol/data-schema.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
-import type { LayerRange } from "../../protocol/layer-cut.ts";
+import { type LayerRange, shapeAcross } from "../../protocol/layer-cut.ts";
 import { checkIds } from "../models/ids.ts";
 import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
@@ -59,7 +59,7 @@ class LayerStage implements StageModel {
   constructor(runtime: Runtime, model: Model, { range, seed, begin }: StageOptions) {
     const { description, graph } = model;
     const { fromLayer, toLayer } = range;
-    checkCut(model, range);
+    checkRange(model, range);
     const layers = graph.layers.slice(fromLayer, toLayer);
     this.#runtime = runtime;
     this.#model = model;
@@ -67,9 +67,9 @@ class LayerStage implements StageModel {
     this.#begin = begin;
     this.description = description;
     this.range = range;
-    this.#inputShape = fromLayer === 0 ? description.inputShape : graph.layers[fromLayer - 1]!.outputShape;
+    this.#inputShape = shapeAcross(description, fromLayer);
     this.inputSize = sizeOf(this.#inputShape);
-    this.outputSize = sizeOf(layers.at(-1)!.outputShape);
+    this.outputSize = sizeOf(shapeAcross(description, toLayer));
     runtime.activate();
     const initial = new Float32Array(layers.reduce((count, layer) => count + parametersOf(layer), 0));
     this.writeBeginning(initial);
@@ -220,7 +220,7 @@ class LayerStage implements StageModel {
       const { numbers, grads } = tf.tidy(() => {
         let also: readonly Tensor[] = [];
         const run = () => {
-          const number = top(this.#run(x ?? inputs, training));
+          const number = top(this.#run(x ?? inputs, training, inputs));
           also = number.also.map((tensor) => kept.keep(tensor));
           return number.value as Scalar;
         };
@@ -249,9 +249,9 @@ class LayerStage implements StageModel {
     }
   }
 
-  #run(x: Tensor, training: Training | undefined): Tensor {
+  #run(x: Tensor, training: Training | undefined, rows = x): Tensor {
     const run = { graph: this.#model.graph, ...this.range, weights: this.#weights.byLayer };
-    return forward(this.#runtime, run, x, { ending: "bare", training });
+    return forward(this.#runtime, run, x, { ending: "bare", training, rows });
   }
 
   #inputsOf({ exampleCount, inputs }: StageInputs): Tensor {
@@ -302,17 +302,9 @@ class LayerStage implements StageModel {
   }
 }
 
-/** A stage begins and ends only where one tensor crosses. @throws RingfoldError JOB_INVALID */
-function checkCut({ description: { layers } }: Model, { fromLayer, toLayer }: LayerRange): void {
-  const mayCut = (at: number) => at === 0 || at === layers.length || layers[at - 1]?.uncuttable !== true;
-  if (
-    0 <= fromLayer &&
-    fromLayer < toLayer &&
-    toLayer <= layers.length &&
-    mayCut(fromLayer) &&
-    mayCut(toLayer)
-  )
-    return;
+/** @throws RingfoldError JOB_INVALID */
+function checkRange({ graph: { layers } }: Model, { fromLayer, toLayer }: LayerRange): void {
+  if (0 <= fromLayer && fromLayer < toLayer && toLayer <= layers.length) return;
   const message = `layers ${fromLayer} to ${toLayer} are no stage of a model with ${layers.length} layers`;
   throw new RingfoldError("JOB_INVALID", message, { fromLayer, toLayer });
 }

@@ -1,11 +1,12 @@
 import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
+import { crossingAt } from "./crossing.ts";
 import { functionalSchema, orderedNodes } from "./functional.ts";
 import type { Graph, LayerJson, ModelInput, Node, RowShape } from "./graph.ts";
 import { ShapeMismatch, sizeOf } from "./layers/geometry.ts";
 import { isLayerKind, type Layer, layerKinds, refusedKinds } from "./layers/kinds.ts";
-import { outputMask, usedMask } from "./layers/masks.ts";
+import { outputMask } from "./layers/masks.ts";
 
 const layerJsonSchema = z.looseObject({
   class_name: z.string().max(64),
@@ -140,8 +141,9 @@ export const parametersOf = (layer: Pick<Layer, "weights">): number =>
 export function describeModel(
   topology: Record<string, unknown>,
   { inputShape, features }: RowShape,
-  { layers }: Graph,
+  graph: Graph,
 ): ModelDescription {
+  const { layers } = graph;
   return {
     topology,
     inputShape: [...inputShape],
@@ -155,17 +157,15 @@ export function describeModel(
       parameterCount: parametersOf(layer),
       multiplyAdds: layer.multiplyAdds,
       ...(layer.keptElements === undefined ? {} : { keptElements: layer.keptElements }),
-      ...(isCuttable(layers, i) ? {} : { uncuttable: true as const }),
+      ...manyCrossing(graph, i),
     })),
   };
 }
 
-/** Whether nothing but the output of layer `at` is needed after it: one tensor crosses to the next shard. */
-function isCuttable(layers: readonly Layer[], at: number): boolean {
-  const later = layers.slice(at + 1);
-  return later.every(
-    (layer) => layer.sources.every((source) => source >= at) && usedMask(layer).every((mask) => mask > at),
-  );
+/** The elements that cross behind layer `at`, where they are more than what it puts out. */
+function manyCrossing(graph: Graph, at: number): { readonly crossingElements?: number } {
+  const { tensors, size } = crossingAt(graph, at + 1);
+  return tensors.length === 1 && tensors[0]!.source === at ? {} : { crossingElements: size };
 }
 
 function firstIssue(error: z.ZodError): string {

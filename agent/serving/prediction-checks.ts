@@ -1,4 +1,5 @@
 import { RingfoldError } from "../../protocol/errors.ts";
+import { shapeAcross } from "../../protocol/layer-cut.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Placement, Shard, WireTensor } from "../../protocol/messages/serving.ts";
 import { elementCount, showShape, type Tensor } from "./wire-tensor.ts";
@@ -50,8 +51,8 @@ export function checkOutput(placement: Placement, shard: Shard, input: WireTenso
   }
 }
 
-const outputShapeOf = (model: Placement["manifest"]["model"], shard: Shard): readonly number[] =>
-  model.layers[shard.toLayer - 1]?.outputShape ?? model.outputShape;
+const outputShapeOf = (model: Placement["manifest"]["model"], { toLayer }: Shard): readonly number[] =>
+  shapeAcross(model, toLayer);
 
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((size, index) => size === b[index]);

@@ -13,7 +13,12 @@ export const layerSchema = z.object({
   multiplyAdds: z.number().nonnegative(),
   /** Numbers of one example that training keeps beside the output, where they are many. */
   keptElements: z.number().int().nonnegative().optional(),
-  /** No shard ends after it, as later layers also take something from before it. */
+  /**
+   * Numbers of one example that go on to the next shard where one ends here, if later layers take more than what this one puts
+   * out: several tensors, flat, one behind the other.
+   */
+  crossingElements: z.number().int().nonnegative().optional(),
+  /** Of an earlier release, whose shards end only where one tensor crosses: none ends here. */
   uncuttable: z.literal(true).optional(),
 });
 export type LayerDescription = z.infer<typeof layerSchema>;

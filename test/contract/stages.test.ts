@@ -129,22 +129,18 @@ async function trainStages(engine: Engine, modelCase: ModelCase, stageCount: num
   };
 }
 
-const cuttable = modelCases.filter(
-  ({ name }) => !["tabular", "two-tower", "two-tower with dense layers", "encoder-decoder"].includes(name),
-);
-
 describe.each(engines.map((engine) => [engine.name, engine] as const))(
   "stages on engine %s",
   (_name, engine) => {
-    it.each(cuttable.map((modelCase) => [modelCase.name, modelCase] as const))(
-      "%s: two and three stages train as one process does",
+    it.each(modelCases.map((modelCase) => [modelCase.name, modelCase] as const))(
+      "%s: cut in two, in three and behind each layer, it trains as in one process",
       async (_case, modelCase) => {
         const before = engine.tensorCount();
         const tolerance = toleranceOf(engine);
         const whole = await trainWhole(engine, modelCase, 3);
         const { layers } = whole.description;
-        const placeCount = layers.filter(({ uncuttable }) => !uncuttable).length;
-        for (const stageCount of [2, 3].filter((count) => count <= placeCount)) {
+        const counts = new Set([2, 3, layers.length].filter((count) => count <= layers.length));
+        for (const stageCount of counts) {
           const staged = await trainStages(engine, modelCase, stageCount, 3);
           expect(staged.names).toEqual(whole.layout.map(({ name }) => name));
           expect(relativeError(staged.losses, whole.losses)).toBeLessThanOrEqual(tolerance);

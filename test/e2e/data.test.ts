@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { openArtefactStore } from "../../agent/artefact/store.ts";
 import type { DatasetDetail } from "../../protocol/messages/dataset.ts";
+import { addData } from "../fixtures/cluster-data.ts";
 import { loansCsv } from "../fixtures/loans.ts";
 import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 import { readSplit } from "../fixtures/prepared-data.ts";
@@ -25,22 +26,7 @@ async function addLoans(rows: number): Promise<DatasetDetail> {
   return add("loans.csv", pipeline);
 }
 
-/** `ringfold data add` of a file in the cluster's folder, to the first agent. */
-async function add(file: string, steps: string): Promise<DatasetDetail> {
-  const { folder, processes } = cluster;
-  const pipelinePath = join(folder, `${file}.yaml`);
-  await writeFile(pipelinePath, steps);
-  const { httpUrl, operatorToken } = processes.coordinator.ready;
-  const { stdout, stderr, exitCode } = await runRingfold(
-    [
-      ...["data", "add", join(folder, file), "--pipeline", pipelinePath],
-      ...["--agent", join(folder, "agent-1"), "--json"],
-    ],
-    { env: { RINGFOLD_COORDINATOR: httpUrl, RINGFOLD_OPERATOR_TOKEN: operatorToken } },
-  );
-  expect(exitCode, stdout + stderr).toBe(0);
-  return JSON.parse(stdout) as DatasetDetail;
-}
+const add = (file: string, steps: string) => addData(cluster, { file, pipeline: steps, agent: "agent-1" });
 
 const tabularJob = (name: string) =>
   smallJob({

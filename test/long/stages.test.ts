@@ -1,7 +1,10 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
 import { infer } from "../../scripts/commands/inference/open-inference.ts";
 import { readMnistTestImages } from "../../scripts/commands/inference/prediction-input.ts";
+import { addData } from "../fixtures/cluster-data.ts";
 import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 const names = ["agent-1", "agent-2", "agent-3", "agent-4"];
@@ -76,3 +79,36 @@ test("its version is deployed and predicts", async () => {
   const answer = await infer({ gatewayUrl, name: "staged" }, images, never);
   expect(answer.outputs[0]!.data).toHaveLength(40);
 }, 60_000);
+
+test("an encoder-decoder, of which several tensors cross each cut, comes to the same bits, and predicts", async () => {
+  // A word, and the word the other way round.
+  const words = Array.from({ length: 200 }, (_, i) => [0, 1, 2, 3].map((at) => (7 * i + 3 * i * at) % 26));
+  const lines = words.map((letters) => {
+    const word = letters.map((letter) => String.fromCharCode(97 + letter)).join("");
+    return JSON.stringify({ word, back: [...word].reverse().join("") });
+  });
+  await writeFile(join(cluster.folder, "words.jsonl"), `${lines.join("\n")}\n`);
+  const pipeline = "{ kind: pairs, source: word, target: back, sourceLength: 8, targetLength: 8 }";
+  await addData(cluster, { file: "words.jsonl", pipeline, agent: "agent-1" });
+  const model = { architecture: "encoder-decoder", width: 16, heads: 2, layers: 2 };
+  const data = { source: "dataset", name: "words@1" };
+  const changes = { model, data, epochs: 1, microBatchSize: 8, batchSize: 32 };
+  for (const [name, stages] of [["back-whole"], ["back-staged", 4]] as const) {
+    const workers = { min: stages ?? 1, max: stages ?? 1 };
+    const { id } = await cluster.api().submitJob(job({ ...changes, name, stages, workers }));
+    expect(await cluster.untilJob(id, ended)).toMatchObject({ state: "succeeded" });
+  }
+  expect(await weightsOf("back-staged")).toBe(await weightsOf("back-whole"));
+  await cluster.api().deploy("back-staged", { version: 1, shards: 4, replicas: 1 });
+  await cluster.api().deploy("back-whole", { version: 1, shards: 1, replicas: 1 });
+  const answers = [];
+  for (const name of ["back-staged", "back-whole"]) {
+    await cluster.until((view) =>
+      view.deployments.find((each) => each.name === name && each.live && each.state === "ready"),
+    );
+    const { gatewayUrl } = cluster.processes.agent("agent-2").ready;
+    const rows = { shape: [3, 16], data: Array.from({ length: 48 }, (_, i) => (i * 5) % 100) };
+    answers.push((await infer({ gatewayUrl, name }, rows, never)).outputs[0]!);
+  }
+  expect(answers[0]).toEqual(answers[1]);
+}, 120_000);

@@ -69,7 +69,34 @@ test("no other cut has a cheaper worst shard", () => {
   );
 });
 
-test("a cut lies only where one tensor crosses", () => {
+test("where more than one tensor crosses, a cut costs what the others cost on the way", () => {
+  const graphs = fc
+    .array(fc.tuple(fc.integer({ min: 1, max: 10_000 }), fc.option(fc.nat(50), { nil: undefined })), {
+      minLength: 2,
+      maxLength: 8,
+    })
+    .chain((of) => fc.tuple(fc.constant(of), fc.integer({ min: 2, max: of.length })));
+  fc.assert(
+    fc.property(graphs, ([of, shardCount]) => {
+      const layers = layersOf(of.map(([multiplyAdds]) => [multiplyAdds, 1])).map((layer, i) => {
+        const others = i === of.length - 1 ? undefined : of[i]![1];
+        return others === undefined ? layer : { ...layer, crossingElements: 1 + others };
+      });
+      const total = layers.reduce((sum, { multiplyAdds }) => sum + multiplyAdds, 0);
+      const dearest = (ranges: readonly LayerRange[]) =>
+        Math.max(
+          ...ranges.map((range) => {
+            const others = (layers[range.toLayer - 1]!.crossingElements ?? 1) - 1;
+            return costOf(layers, range) + (640 * others) / total;
+          }),
+        );
+      const best = Math.min(...[...allCuts(layers.length, shardCount)].map(dearest));
+      expect(dearest(cutIntoShards(layers, shardCount))).toBeCloseTo(best, 9);
+    }),
+  );
+});
+
+test("a model of an earlier release is cut only where one tensor crosses", () => {
   const flags = fc.array(fc.boolean(), { minLength: 1, maxLength: 9 });
   fc.assert(
     fc.property(flags, fc.nat(), (given, pick) => {

@@ -1,6 +1,6 @@
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { type JobSpec, microBatchSizeOf } from "../../../protocol/job-spec.ts";
-import { cutIntoShards, type LayerRange } from "../../../protocol/layer-cut.ts";
+import { cutIntoShards, type LayerRange, shapeAcross, shardCountMaxOf } from "../../../protocol/layer-cut.ts";
 import type { LayerDescription, ModelDescription } from "../../../protocol/messages/model.ts";
 import { bytesOfLayer, bytesOfState, type MemoryForecast } from "../memory-forecast.ts";
 
@@ -8,10 +8,6 @@ export type StageSpec = Pick<
   JobSpec,
   "batchSize" | "microBatchSize" | "stages" | "workers" | "optimizer" | "wire" | "topK" | "checkpoint"
 >;
-
-/** How many stages a model can be cut into at most. */
-export const placesToCut = ({ layers }: Pick<ModelDescription, "layers">): number =>
-  layers.filter(({ uncuttable }) => uncuttable !== true).length;
 
 /**
  * Which layers each stage trains: a function of job and model alone, so that all agents cut alike. Balances time
@@ -23,10 +19,10 @@ export function cutIntoStages(
   model: ModelDescription,
 ): LayerRange[] {
   const { layers } = model;
-  const placeCount = placesToCut(model);
-  if (spec.stages > placeCount) {
-    const message = `stages: ${spec.stages}, and this model can be cut into ${placeCount} at most: where one tensor crosses`;
-    throw new RingfoldError("JOB_INVALID", message, { stages: spec.stages, stagesMax: placeCount });
+  const stagesMax = shardCountMaxOf(model);
+  if (spec.stages > stagesMax) {
+    const message = `stages: ${spec.stages}, and this model has ${stagesMax} layers`;
+    throw new RingfoldError("JOB_INVALID", message, { stages: spec.stages, stagesMax });
   }
   const examples = examplesOf(spec);
   const memory = (layer: LayerDescription) => {
@@ -46,8 +42,7 @@ export function forecastStage(
   const sum = (of: (layer: LayerDescription) => number) =>
     layers.reduce((total, layer) => total + of(layer), 0);
   const parameterCount = sum((layer) => layer.parameterCount);
-  const inputShape = model.layers[fromLayer - 1]?.outputShape ?? model.inputShape;
-  const inputSize = inputShape.reduce((product, length) => product * length, 1);
+  const inputSize = shapeAcross(model, fromLayer).reduce((product, length) => product * length, 1);
   const engineParameters = 4 * 2 * parameterCount;
   // What came in of all micro-batches that are under way, twice, as the next ones may wait in the sockets.
   const exampleBytes = sum((layer) => bytesOfLayer(spec, layer).activations) + 8 * spec.stages * inputSize;

@@ -1,8 +1,9 @@
 import { stageCountMax } from "../../../protocol/job-spec.ts";
+import { shardCountMaxOf } from "../../../protocol/layer-cut.ts";
 import type { StageSizes } from "../../../protocol/messages/job.ts";
 import type { ModelDescription } from "../../../protocol/messages/model.ts";
 import { bytesNeeded, forecastMemory } from "../memory-forecast.ts";
-import { cutIntoStages, forecastStage, placesToCut, type StageSpec } from "./stage-cut.ts";
+import { cutIntoStages, forecastStage, type StageSpec } from "./stage-cut.ts";
 
 /**
  * What each stage would take on this machine if the model were cut into 1, 2, 3 ... of them, up to the first number at which
@@ -13,7 +14,7 @@ export function stageSizes(
   description: ModelDescription,
   { engine, memoryBytes }: { readonly engine: string; readonly memoryBytes: number },
 ): StageSizes {
-  const stagesMax = Math.min(placesToCut(description), stageCountMax(spec));
+  const stagesMax = Math.min(shardCountMaxOf(description), stageCountMax(spec));
   const stageBytes: (number | null)[][] = [];
   for (let stages = 1; stages <= stagesMax; stages++) {
     const staged = { ...spec, stages };
