@@ -5,7 +5,9 @@ import type { JobReport } from "../../protocol/messages/job.ts";
 import { type Log, systemClock } from "../../protocol/ports.ts";
 import { openArtefactStore } from "../artefact/store.ts";
 import type { AgentFetch } from "../training/agent-fetch.ts";
-import { Checkpointer } from "../training/checkpointer.ts";
+import { Checkpointer } from "../training/checkpoints/checkpointer.ts";
+import { savingBy } from "../training/checkpoints/saving.ts";
+import { checkpointWriter } from "../training/checkpoints/writer-thread.ts";
 import { GenerationRunner, type TrainerSession } from "../training/generation-runner.ts";
 import { openStateThread } from "../training/healing/state-thread.ts";
 import { openLocalRingHost } from "../training/ring-host/open-ring-host.ts";
@@ -29,7 +31,7 @@ export async function openTorchSession(
   { send, log, agent }: TorchSurroundings,
   signal: AbortSignal,
 ): Promise<TrainerSession> {
-  const { spec, jobId } = setup;
+  const { spec, jobId, artefactPath } = setup;
   const source = allowedScript(setup);
   const nowMs = () => performance.now();
   const script = await ScriptProcess.start({
@@ -49,7 +51,7 @@ export async function openTorchSession(
       onStep: (report) => observer.onStep(report),
     });
     undo.push(() => trainer.close());
-    const store = openArtefactStore(setup.artefactPath);
+    const store = openArtefactStore(artefactPath);
     undo.push(() => store.close());
     // The script computes in a process of its own, so the ring has this thread for itself.
     const host = await openLocalRingHost(threadOf(setup), log);
@@ -58,7 +60,11 @@ export async function openTorchSession(
     await checkpointer.restore(trainer);
     const stateThread = await stateThreadOf(setup, trainer.parameterCount);
     const runner = new GenerationRunner({
-      ...{ setup, send, log, clock: systemClock, nowMs, host, store, trainer, checkpointer },
+      ...{ setup, send, log, clock: systemClock, nowMs, host, store, trainer },
+      saving: savingBy(
+        checkpointer,
+        stateThread && checkpointWriter({ artefactPath, jobId, ...spec.checkpoint }),
+      ),
       ...(stateThread ? { stateThread } : {}),
       fetchArtefact: (digest, abort) => agent.fetch(digest, digest, abort),
       engineName: `torch (${trainer.device})`.slice(0, 64),

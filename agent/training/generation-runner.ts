@@ -6,12 +6,13 @@ import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingPort } from "../ring/port.ts";
 import type { Bound } from "./bound.ts";
-import type { Checkpointer } from "./checkpointer.ts";
+import type { CheckpointAccess } from "./checkpoints/read-checkpoint.ts";
+import type { CheckpointSaving } from "./checkpoints/saving.ts";
+import type { CheckpointWriter } from "./checkpoints/writer-thread.ts";
 import { reportOfFailure } from "./failure-report.ts";
 import type { Entry } from "./healing/entry.ts";
 import type { StateThread } from "./healing/state-thread.ts";
 import { ProgressMeter } from "./progress-meter.ts";
-import type { CheckpointAccess } from "./read-checkpoint.ts";
 import { type Healing, joinGeneration } from "./rendezvous.ts";
 import type { RingHost } from "./ring-host/ring-host.ts";
 import type { BucketRule } from "./synchronization/buckets.ts";
@@ -49,6 +50,8 @@ export interface RunnerParts {
   readonly fetchArtefact: CheckpointAccess["fetchArtefact"];
   /** Gives a large state away beside the training. */
   readonly stateThread?: StateThread;
+  /** Brings a large state to the disk beside the training. */
+  readonly checkpointWriter?: CheckpointWriter;
   /** Ends what computes. */
   readonly closeModel: () => void | Promise<void>;
 }
@@ -83,7 +86,7 @@ export class GenerationRunner implements TrainerSession {
     parts: RunnerParts & {
       readonly facts: Pick<Extract<JobReport, { kind: "ready" }>, "dataDigest" | "model" | "stage">;
       readonly trainer: Trainee;
-      readonly checkpointer: Pick<Checkpointer, "isDue" | "save">;
+      readonly saving: CheckpointSaving;
       /** Of a trial of a sweep. */
       readonly bound?: Bound;
     },
@@ -128,16 +131,17 @@ export class GenerationRunner implements TrainerSession {
   }
 
   async close(): Promise<void> {
-    const { host, closeModel, store } = this.#parts;
+    const { host, closeModel, store, saving } = this.#parts;
     this.#current?.cancel.abort();
     await this.#current?.ended;
+    await saving.close();
     await Promise.all([host.close(), this.#parts.stateThread?.close()]);
     await closeModel();
     await store.close();
   }
 
   async onStep(step: StepReport): Promise<void> {
-    const { setup, send, meter, trainer, checkpointer, nowMs } = this.#parts;
+    const { setup, send, meter, trainer, saving, nowMs } = this.#parts;
     const plan = this.#current!.plan;
     const at = { jobId: setup.jobId, generation: plan.generation };
     if (this.#resuming) {
@@ -145,7 +149,7 @@ export class GenerationRunner implements TrainerSession {
       if (plan.healsFirst) this.#stateSource.withdraw(); // all have healed
       send({ kind: "resumed", ...at, step: step.step });
     }
-    if (step.wantsCheckpoint || checkpointer.isDue(step.step, step.stepCount))
+    if (step.wantsCheckpoint || saving.isDue(step.step, step.stepCount))
       await this.#saveCheckpoint(plan.generation);
     if (step.fault) this.#parts.log.warn({ ...at, ...step.fault }, "An update was skipped on every rank");
     if (step.fault && !this.#skipping && plan.source === setup.peerId)
@@ -253,14 +257,16 @@ export class GenerationRunner implements TrainerSession {
     if (!Number.isFinite(evaluation.loss))
       throw new RingfoldError("NOT_FINITE", "the loss of the held-out set is not finite");
     await this.#saveCheckpoint(generation);
+    await this.#parts.saving.settle();
     return { evaluation };
   }
 
   async #saveCheckpoint(generation: number): Promise<void> {
-    const { setup, send, trainer, checkpointer } = this.#parts;
+    const { setup, send, trainer, saving } = this.#parts;
     const point = trainer.point();
-    const artefact = await checkpointer.save(trainer, { generation, point });
-    send({ kind: "checkpoint", jobId: setup.jobId, generation, point, artefact });
+    await saving.save(trainer, { generation, point }, (artefact) =>
+      send({ kind: "checkpoint", jobId: setup.jobId, generation, point, artefact }),
+    );
   }
 
   /** The generation is over, and the job is to be paused: what it has come to must outlive this process. */
@@ -268,6 +274,7 @@ export class GenerationRunner implements TrainerSession {
     const { setup, send, log } = this.#parts;
     try {
       await this.#saveCheckpoint(generation);
+      await this.#parts.saving.settle();
     } catch (cause) {
       const { code, message } = toRingfoldError(cause);
       log.error({ err: cause, jobId: setup.jobId }, "No checkpoint could be written");
@@ -276,7 +283,8 @@ export class GenerationRunner implements TrainerSession {
   }
 
   async #finish(plan: GenerationPlan, ring: RingPort, signal: AbortSignal): Promise<void> {
-    const { setup, send, store, trainer } = this.#parts;
+    const { setup, send, store, trainer, saving } = this.#parts;
+    await saving.settle();
     const settled = await (trainer.settle?.(ring, signal) ?? trainer.evaluate(ring, signal));
     const { evaluation, point, isBest } =
       "evaluation" in settled ? settled : { evaluation: settled, point: trainer.point(), isBest: false };

@@ -11,7 +11,7 @@ import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
 import type { ChildProgram } from "../child-program.ts";
 import type { TermFence } from "../membership/term-fence.ts";
-import { heldCheckpoints, jobsHeld } from "./held-checkpoints.ts";
+import { heldCheckpoints, jobsHeld } from "./checkpoints/held-checkpoints.ts";
 import { ReportOutbox } from "./report-outbox.ts";
 import { ResultSigner } from "./result-signer.ts";
 import { type FetchPart, TrainerChild } from "./trainer-child.ts";

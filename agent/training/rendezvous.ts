@@ -4,10 +4,10 @@ import type { GenerationPlan } from "../../protocol/messages/job.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { openDeadline } from "../deadline.ts";
 import type { RingPort } from "../ring/port.ts";
+import { type CheckpointAccess, readCheckpoint } from "./checkpoints/read-checkpoint.ts";
 import { CatchUp } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { sourcesOf } from "./healing/healing.ts";
-import { type CheckpointAccess, readCheckpoint } from "./read-checkpoint.ts";
 import { admissionOf, type RingHost } from "./ring-host/ring-host.ts";
 import type { Trainee } from "./trainee.ts";
 

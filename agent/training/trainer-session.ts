@@ -9,7 +9,9 @@ import { openEngine } from "../engine/engine.ts";
 import { usableMemory } from "../usable-memory.ts";
 import { type AgentFetch, chunkSource } from "./agent-fetch.ts";
 import { Bound } from "./bound.ts";
-import { Checkpointer } from "./checkpointer.ts";
+import { Checkpointer } from "./checkpoints/checkpointer.ts";
+import { savingBy } from "./checkpoints/saving.ts";
+import { checkpointWriter } from "./checkpoints/writer-thread.ts";
 import { adoptWeights, trainedPart } from "./fine-tuning.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
 import { openStateThread } from "./healing/state-thread.ts";
@@ -53,8 +55,8 @@ async function openParts(
   from: Opener & Pick<SessionParts, "store"> & { readonly onDeath: (error: RingfoldError) => void },
   signal: AbortSignal,
 ) {
-  const { transport } = setup.spec;
-  const { peerId, certificate, listenHost, logLevel } = setup;
+  const { artefactPath, jobId, spec, peerId, certificate, listenHost, logLevel } = setup;
+  const { transport } = spec;
   const thread = { plane: { peerId, certificate, host: listenHost, transport }, logLevel };
   const compute = await openCompute(setup, from, signal);
   try {
@@ -62,8 +64,13 @@ async function openParts(
     const host = await openRingHost(thread, { ...from, parameterCount });
     try {
       const isLarge = 4 * parameterCount >= limits.stateThreadBytes;
-      const stateThread = isLarge ? await openStateThread(thread) : undefined;
-      return { ...compute, host, ...(stateThread ? { stateThread } : {}) };
+      if (!isLarge) return { ...compute, host };
+      return {
+        ...compute,
+        host,
+        stateThread: await openStateThread(thread),
+        checkpointWriter: checkpointWriter({ artefactPath, jobId, ...spec.checkpoint }),
+      };
     } catch (cause) {
       await host.close();
       throw cause;
@@ -138,7 +145,8 @@ export async function assembleSession(
   const bound = new Bound(setup.bound, trainer, spec);
   const { description } = model;
   const facts = { dataDigest: data.digest, model: description };
-  const runner = new GenerationRunner({ ...parts, facts, trainer, checkpointer, bound });
+  const saving = savingBy(checkpointer, parts.checkpointWriter);
+  const runner = new GenerationRunner({ ...parts, facts, trainer, saving, bound });
   observer.onStep = (report) => runner.onStep(report);
   return { session: runner, trainer };
 }

@@ -1,7 +1,7 @@
 import { Membership } from "../../agent/membership/membership.ts";
 import { TermFence } from "../../agent/membership/term-fence.ts";
 import { Ring } from "../../agent/ring/ring.ts";
-import { Checkpointer } from "../../agent/training/checkpointer.ts";
+import { Checkpointer } from "../../agent/training/checkpoints/checkpointer.ts";
 import { CatchUp } from "../../agent/training/healing/catch-up.ts";
 import { JobRunner } from "../../agent/training/job-runner.ts";
 import { Sampler } from "../../agent/training/sampler.ts";

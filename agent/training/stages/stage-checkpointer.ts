@@ -2,7 +2,7 @@ import assert from "node:assert";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { ArtefactStore } from "../../artefact/store.ts";
-import { Checkpointer, type Moment } from "../checkpointer.ts";
+import { Checkpointer, type Moment } from "../checkpoints/checkpointer.ts";
 import type { Trainee } from "../trainee.ts";
 import type { Column } from "./column.ts";
 

@@ -14,6 +14,8 @@ import { type DataPlane, openDataPlane } from "../../network/data-plane/data-pla
 import { usableMemory } from "../../usable-memory.ts";
 import type { AgentFetch } from "../agent-fetch.ts";
 import { Bound } from "../bound.ts";
+import { readCheckpoint } from "../checkpoints/read-checkpoint.ts";
+import { savingInTurn } from "../checkpoints/saving.ts";
 import { layWeights, trainedStage } from "../fine-tuning.ts";
 import {
   GenerationRunner,
@@ -24,7 +26,6 @@ import {
 import { digestState } from "../healing/digest-state.ts";
 import type { DigestState } from "../healing/state-source.ts";
 import { checkMemory } from "../memory-forecast.ts";
-import { readCheckpoint } from "../read-checkpoint.ts";
 import type { StepReport } from "../trainee.ts";
 import type { TrainerSetup } from "../trainer-messages.ts";
 import { openData } from "../trainer-session.ts";
@@ -104,7 +105,14 @@ export async function assembleStageSession(
   const host = new StageHost({ peerId, plane, digestState: parts.digestState, clock, nowMs, stateOf });
   const bound = new Bound(setup.bound, trainer, spec);
   const facts = { dataDigest: data.digest, model: model.description, stage };
-  const runner = new GenerationRunner({ ...parts, host, facts, trainer, checkpointer, bound });
+  const runner = new GenerationRunner({
+    ...parts,
+    host,
+    facts,
+    trainer,
+    saving: savingInTurn(checkpointer),
+    bound,
+  });
   observer.onStep = (report) => runner.onStep(report);
   return { session: inStages(runner, host), trainer };
 }

@@ -1,4 +1,4 @@
-import { heldCheckpoints } from "../../../agent/training/held-checkpoints.ts";
+import { heldCheckpoints } from "../../../agent/training/checkpoints/held-checkpoints.ts";
 import { Witness } from "../checks/witness.ts";
 import type { Fault, ScheduledFault } from "../faults.ts";
 import { memoryPeerId } from "../memory-network.ts";

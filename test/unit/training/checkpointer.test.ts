@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { openArtefactStore } from "../../../agent/artefact/store.ts";
-import { Checkpointer } from "../../../agent/training/checkpointer.ts";
+import { Checkpointer } from "../../../agent/training/checkpoints/checkpointer.ts";
 import { createOptimizer } from "../../../agent/training/optimizer.ts";
 import {
   encodeState,

@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { openArtefactStore, sha256 } from "../../../agent/artefact/store.ts";
-import { Checkpointer } from "../../../agent/training/checkpointer.ts";
-import { heldCheckpoints, jobsHeld } from "../../../agent/training/held-checkpoints.ts";
-import { readCheckpoint } from "../../../agent/training/read-checkpoint.ts";
+import { Checkpointer } from "../../../agent/training/checkpoints/checkpointer.ts";
+import { heldCheckpoints, jobsHeld } from "../../../agent/training/checkpoints/held-checkpoints.ts";
+import { readCheckpoint } from "../../../agent/training/checkpoints/read-checkpoint.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
 import { damageFile } from "../../fixtures/damage.ts";

@@ -30,7 +30,7 @@ describe("cutting into stages", () => {
     expect(Math.max(...parameters)).toBeLessThan(0.4 * description.parameterCount);
   });
 
-  test("more stages than places to cut are refused with the number of places", () => {
+  test("more stages than layers are refused with the number of layers", () => {
     expect(() => cutIntoStages(specOf(9), description)).toThrow(
       expect.objectContaining({
         code: "JOB_INVALID",

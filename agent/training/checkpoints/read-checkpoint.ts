@@ -1,5 +1,5 @@
-import { RingfoldError } from "../../protocol/errors.ts";
-import type { ArtefactStore } from "../artefact/store.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import type { ArtefactStore } from "../../artefact/store.ts";
 
 /** A job's checkpoints on this disk, and the way to those of other agents. */
 export interface CheckpointAccess {

@@ -1,7 +1,7 @@
-import { RingfoldError } from "../../protocol/errors.ts";
-import type { TrainingPoint } from "../../protocol/messages/job.ts";
-import type { ArtefactStore, NamedReference } from "../artefact/store.ts";
-import type { Trainee } from "./trainee.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import type { TrainingPoint } from "../../../protocol/messages/job.ts";
+import type { ArtefactStore, NamedReference } from "../../artefact/store.ts";
+import type { Trainee } from "../trainee.ts";
 
 /**
  * Writes a job's checkpoints to the agent's artefact store, keeps the last ones, and finds them again after a restart. Each
@@ -99,7 +99,7 @@ interface Kept extends NamedReference {
   readonly name: string;
 }
 
-interface CheckpointerOptions {
+export interface CheckpointerOptions {
   readonly jobId: string;
   readonly store: ArtefactStore;
   readonly everySteps: number;

@@ -1,6 +1,6 @@
-import { limits } from "../../protocol/limits.ts";
-import type { HeldCheckpoint } from "../../protocol/messages/job.ts";
-import type { ArtefactStore } from "../artefact/store.ts";
+import { limits } from "../../../protocol/limits.ts";
+import type { HeldCheckpoint } from "../../../protocol/messages/job.ts";
+import type { ArtefactStore } from "../../artefact/store.ts";
 
 type Store = Pick<ArtefactStore, "names" | "stat">;
 
