@@ -20,7 +20,7 @@ import { openWebgpu } from "./webgpu.ts";
 const names = ["tensorflow", "webgpu", "wasm", "cpu"] as const;
 
 /**
- * Opens the best compute engine of this machine, or the one asked for. An engine is used only after a small gradient came
+ * Opens the best compute engine of this machine, or the one asked for. An engine is used only after small gradients came
  * out as on the cpu engine.
  *
  * TF.js has one current backend a process: several engines may be open, and each makes its own backend the current one
