@@ -9,7 +9,7 @@ import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 const folder = fileURLToPath(new URL("../../examples/", import.meta.url));
 const jobFiles = globSync("**/*.yaml", { cwd: folder }).filter((path) => !path.endsWith("pipeline.yaml"));
 
-/** Their data is not here; what they train on small data is in training/{targets,architectures}.test.ts. */
+/** Their data is not here; test/long/examples.test.ts runs them on data that is. */
 test.each(jobFiles)(
   "examples/%s is a job file but for its data, and the table of examples has it",
   (path) => {
