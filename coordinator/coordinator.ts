@@ -13,6 +13,8 @@ import { type ClusterCredentials, type Notary, signatureNotary } from "./credent
 import { DatasetDesk } from "./dataset-desk.ts";
 import { DecisionLog } from "./decision-log.ts";
 import { DeploymentDesk } from "./deployment-desk.ts";
+import { DocumentDesk } from "./document-desk.ts";
+import { documentReferences } from "./document-users.ts";
 import { JobDesk } from "./job-desk.ts";
 import { KeyedRequests } from "./keyed-requests.ts";
 import { LogDesk } from "./log-desk.ts";
@@ -89,6 +91,9 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const sweeps = new SweepDesk(context, jobs);
   const deployments = new DeploymentDesk(context);
   const datasets = new DatasetDesk(context);
+  const documents = new DocumentDesk(context, () =>
+    documentReferences({ datasets, jobs, sweeps, versions: versionRegistry }),
+  );
   const versions = new VersionDesk(context, {
     references: (name) =>
       new Map([
@@ -206,7 +211,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
 
   const operations = createOperations({
     ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
-    ...{ deployments, datasets, versions, logs, mayGo },
+    ...{ deployments, datasets, documents, versions, logs, mayGo },
   });
   return {
     peerId: network.peerId,

@@ -51,10 +51,14 @@ export class DatasetDesk {
 
   /**
    * Gives a data set its number. The same content under the same name keeps the number that it has.
+   * @param register its pipeline, once it is known that all is well; `name@3`
    * @throws RingfoldError REQUEST_INVALID when the digest is not that of the manifest; SIGNATURE_INVALID when it is signed by
    * nobody of the cluster, or something else is
    */
-  async add({ name, manifest, digest, addedBy, attestation }: DatasetRequest): Promise<DatasetDetail> {
+  async add(
+    { name, manifest, digest, addedBy, attestation }: DatasetRequest,
+    register: () => Promise<string>,
+  ): Promise<DatasetDetail> {
     const bytes = encode(manifest);
     if (
       bytes.byteLength > limits.datasetManifestBytes ||
@@ -66,6 +70,7 @@ export class DatasetDesk {
       );
     }
     if (attestation) await this.#assertSigned({ name, manifest, digest }, attestation);
+    const pipeline = await register();
     const known = this.#present().find((record) => record.name === name && record.digest === digest);
     if (known) return this.view(name, known.version);
     const { clock } = this.#context;
@@ -77,6 +82,7 @@ export class DatasetDesk {
       manifest,
       ...(attestation && { attestation }),
       addedBy,
+      pipeline,
       createdAtMs: clock.nowMs(),
       removedAtMs: null,
     };
@@ -188,13 +194,13 @@ export class DatasetDesk {
 }
 
 function datasetView(
-  { name, version, digest, manifest, attestation, addedBy, createdAtMs }: DatasetRecord,
+  { name, version, digest, manifest, attestation, addedBy, pipeline, createdAtMs }: DatasetRecord,
   holders: string[],
 ): DatasetView {
   const { bytes, shape, train, test } = manifest;
   const counts = { bytes, trainExamples: train.count, testExamples: test.count };
   const signers = attestation?.signatures.map(({ keyid }) => keyid) ?? [];
-  const about = { ...counts, shape, addedBy, createdAtMs, signers };
+  const about = { ...counts, shape, addedBy, pipeline, createdAtMs, signers };
   return { name, version, digest, ...about, holders };
 }
 

@@ -66,7 +66,7 @@ export class DecisionLog {
   #first: number;
   #next: number;
   #news: readonly EventView[];
-  #companionOf: ((made: Made) => Companion) | undefined;
+  #companionOf: ((made: Made) => Companion | undefined) | undefined;
 
   constructor(modules: DecisionLogModules) {
     this.#modules = modules;
@@ -93,7 +93,7 @@ export class DecisionLog {
       ...(companion?.writes ?? []),
       collections.decisions.put(padded(sequence), entry),
     ]);
-    this.#companionOf = undefined;
+    if (companion) this.#companionOf = undefined;
     companion?.written();
     this.#next++;
     if (!decision.isNews) return;
@@ -101,8 +101,8 @@ export class DecisionLog {
     this.#news = [...this.#news, eventView(entry)].slice(-limits.eventsKeptMax);
   }
 
-  /** Does `work`, whose first decision is written together with what `companionOf` says. */
-  async withNext<T>(companionOf: (made: Made) => Companion, work: () => Promise<T>): Promise<T> {
+  /** Does `work`; the first of its decisions to which `companionOf` has something to say is written together with that. */
+  async withNext<T>(companionOf: (made: Made) => Companion | undefined, work: () => Promise<T>): Promise<T> {
     this.#companionOf = companionOf;
     try {
       return await work();

@@ -80,22 +80,27 @@ export class JobDesk {
   }
 
   /**
-   * @param trial which of a sweep's, and where it pauses
+   * @param by its configuration, registered once it is known that it can be begun, as `name@3`; or which of a sweep's trials it is, where that
+   * pauses, and by what the sweep goes
    * @throws RingfoldError NOT_FOUND when there is no version that it would begin with
    */
-  async submit(spec: JobSpec, trial?: Pick<JobRecord, "trial" | "bound">): Promise<JobView> {
+  async submit(
+    spec: JobSpec,
+    by: (() => Promise<string>) | Pick<JobRecord, "trial" | "bound" | "config">,
+  ): Promise<JobView> {
     const { store, clock, versions } = this.#context;
     const base = spec.from === undefined ? undefined : versions.named(spec.from);
     // An alias may move; what the job begins with does not.
     const from = base ? { from: `${base.manifest.name}@${base.version}` } : {};
+    const origin = typeof by === "function" ? { config: await by() } : by;
     const number = (collections.counters.read(store, "job") ?? 0) + 1;
     const job = {
       ...newJob(`job-${number}`, { ...spec, ...from }, clock.nowMs()),
-      ...{ base: base?.manifest.weights.digest ?? null, ...trial },
+      ...{ base: base?.manifest.weights.digest ?? null, ...origin },
     };
     const event = { kind: "job-submitted", jobId: job.id } as const;
     const extra = [collections.counters.put("job", number)];
-    const who = { kind: trial ? "coordinator" : "operator" } as const;
+    const who = { kind: typeof by === "function" ? "operator" : "coordinator" } as const;
     await this.#commit(undefined, job, { who, event }, extra);
     await this.#happen(job.id, { kind: "tick" });
     return this.view(job.id);

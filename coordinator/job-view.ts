@@ -20,7 +20,7 @@ export function jobView(job: JobRecord, now: JobNow): JobView {
 }
 
 function viewOf(job: JobRecord, { progress, wait }: JobNow): JobView {
-  const { id, state, priority, submittedAtMs, startedAtMs, endedAtMs, version, failure, trial } = job;
+  const { id, config, state, priority, submittedAtMs, startedAtMs, endedAtMs, version, failure, trial } = job;
   const generations = { generations: job.generations, generationCount: generationCount(job) };
   const checkpoints = job.checkpoints.map(({ step, hash, peers }) => ({ step, hash, ranks: peers.length }));
   const evaluation = job.result?.evaluation ?? null;
@@ -36,5 +36,5 @@ function viewOf(job: JobRecord, { progress, wait }: JobNow): JobView {
     priority,
     queuePosition: wait?.position ?? null,
   };
-  return { id, spec, trial, ...standing, ...times, progress, ...generations, ...outcome };
+  return { id, spec, config, trial, ...standing, ...times, progress, ...generations, ...outcome };
 }

@@ -51,9 +51,10 @@ export class KeyedRequests {
   }
 
   /**
-   * Does `work` in its turn; its first decision carries the key.
+   * Does `work` in its turn; the decision that is what was asked for carries the key. What is registered on the way to it keeps its number
+   * when it comes again.
    *
-   * @param made what its first decision is, and the answer for what an earlier request with this key has made
+   * @param made which decision that is, and the answer for what an earlier request with this key has made
    * @throws RingfoldError KEY_REUSED | KEY_IN_USE, and what `work` and `again` throw
    */
   async once<T, Kind extends AuditEvent["kind"]>(
@@ -78,7 +79,11 @@ export class KeyedRequests {
     this.#underWay.set(id, fingerprint);
     try {
       return await queue.run(() =>
-        decisions.withNext((decided) => this.#note({ ...decided, id, fingerprint }), work),
+        decisions.withNext(
+          (decided) =>
+            decided.event.kind === made ? this.#note({ ...decided, id, fingerprint }) : undefined,
+          work,
+        ),
       );
     } finally {
       this.#underWay.delete(id);

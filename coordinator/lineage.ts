@@ -1,9 +1,12 @@
 import { canonicalDigest } from "../protocol/attestation.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { DeploymentView } from "../protocol/messages/api.ts";
+import type { DocumentKind } from "../protocol/messages/document.ts";
 import type { Lineage, LineageEdge, LineageNode } from "../protocol/messages/lineage.ts";
+import type { Preparation } from "../protocol/preparation.ts";
 import { configurationDigest } from "../protocol/provenance.ts";
 import type { DatasetRecord } from "./decide/dataset.ts";
+import type { DocumentEntry } from "./decide/document.ts";
 import type { JobRecord } from "./decide/job-record.ts";
 import type { VersionRecord } from "./decide/version.ts";
 import type { VersionRegistry } from "./version-registry.ts";
@@ -11,6 +14,7 @@ import type { VersionRegistry } from "./version-registry.ts";
 export interface LineageSources {
   readonly versions: Pick<VersionRegistry, "everything" | "find">;
   readonly job: (jobId: string) => JobRecord | undefined;
+  readonly document: (kind: DocumentKind, reference: string) => DocumentEntry | undefined;
   readonly dataset: (digest: string) => DatasetRecord | undefined;
   readonly deployments: readonly DeploymentView[];
 }
@@ -20,7 +24,7 @@ const ancestorsMax = 100;
 const descendantsMax = 200;
 
 /**
- * Data, pipeline, sweep and job that a version comes from; the versions that it began with, with theirs; the versions that began
+ * Data, pipeline, configuration, sweep and job that a version comes from; the versions that it began with, with theirs; the versions that began
  * with it; the deployments by which it is or was served. What was removed is still told of.
  * Cost: one look at each version for the descendants.
  */
@@ -98,6 +102,9 @@ function addJob(graph: Graph, record: VersionRecord, sources: LineageSources): v
     signers: [],
   });
   graph.connect(addData(graph, lineage.dataDigest, job, sources), id, "trained");
+  const config = { kind: "config", reference: job?.config } as const;
+  const configured = job?.trial ? `sweep:${job.trial.sweep}` : id;
+  addDocument(graph, config, { id: configured, relation: "configured" }, sources);
   if (!job?.trial) return;
   const { sweep, number } = job.trial;
   graph.add({
@@ -105,6 +112,25 @@ function addJob(graph: Graph, record: VersionRecord, sources: LineageSources): v
     ...{ atMs: null, signers: [] },
   });
   graph.connect(`sweep:${sweep}`, id, "tried");
+}
+
+/** A registered pipeline or configuration, above what goes by it. @returns whether there is one */
+function addDocument(
+  graph: Graph,
+  { kind, reference }: { readonly kind: DocumentKind; readonly reference: string | null | undefined },
+  below: { readonly id: string; readonly relation: LineageEdge["relation"] },
+  sources: LineageSources,
+): boolean {
+  const document = reference ? sources.document(kind, reference) : undefined;
+  if (!document) return false;
+  const { digest, addedBy, createdAtMs, removedAtMs } = document;
+  const id = graph.add({
+    ...{ id: `${kind}:${reference}`, kind, name: `${kind} ${reference}`, digest, atMs: createdAtMs },
+    detail: `added by ${addedBy}${removedAtMs === null ? "" : ", removed"}`,
+    signers: [],
+  });
+  graph.connect(id, below.id, below.relation);
+  return true;
 }
 
 /** A registered data set with its pipeline, or the source that the job names. @returns its id */
@@ -126,23 +152,25 @@ function addData(graph: Graph, digest: string, job: JobRecord | undefined, sourc
     signers: attestation?.signatures.map(({ keyid }) => keyid) ?? [],
   });
   const { preparation, source } = manifest;
-  const pipeline = canonicalDigest(preparation);
-  graph.add({
-    ...{
-      id: `pipeline:${pipeline}`,
-      kind: "pipeline",
-      name: `${preparation.kind} pipeline`,
-      digest: pipeline,
-    },
-    ...{ detail: "", atMs: null, signers: [] },
-  });
+  const pipeline = { kind: "pipeline", reference: dataset.pipeline } as const;
+  if (!addDocument(graph, pipeline, { id, relation: "prepared" }, sources))
+    addNamelessPipeline(graph, preparation, id);
   graph.add({
     ...{ id: `data:${source.digest}`, kind: "data", name: source.kind, digest: source.digest },
     ...{ detail: `${source.bytes} bytes, as they were added`, atMs: null, signers: [] },
   });
-  graph.connect(`pipeline:${pipeline}`, id, "prepared");
   graph.connect(`data:${source.digest}`, id, "prepared");
   return id;
+}
+
+/** Of a data set of an earlier release, which knew pipelines by their digests alone. */
+function addNamelessPipeline(graph: Graph, preparation: Preparation, datasetId: string): void {
+  const digest = canonicalDigest(preparation);
+  const id = graph.add({
+    ...{ id: `pipeline:${digest}`, kind: "pipeline", name: `${preparation.kind} pipeline`, digest },
+    ...{ detail: "", atMs: null, signers: [] },
+  });
+  graph.connect(id, datasetId, "prepared");
 }
 
 /** Up through fine-tuning. */

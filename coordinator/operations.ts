@@ -2,6 +2,7 @@ import { RingfoldError } from "../protocol/errors.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { DatasetDesk } from "./dataset-desk.ts";
 import type { DeploymentDesk } from "./deployment-desk.ts";
+import type { DocumentDesk } from "./document-desk.ts";
 import type { JobDesk } from "./job-desk.ts";
 import type { KeyedRequests } from "./keyed-requests.ts";
 import { traceLineage } from "./lineage.ts";
@@ -25,6 +26,7 @@ interface OperationModules {
   readonly sweeps: SweepDesk;
   readonly deployments: DeploymentDesk;
   readonly datasets: DatasetDesk;
+  readonly documents: DocumentDesk;
   readonly versions: VersionDesk;
   readonly logs: LogDesk;
   /** Whether nothing would be lost if this agent went now. */
@@ -37,7 +39,10 @@ type Own = "peerId" | "release" | "term" | "closed" | "peers" | "view" | "onChan
 /** What operators ask and order: questions are answered from memory, and everything that decides waits for its turn. */
 export function createOperations(modules: OperationModules): Omit<Coordinator, Own> {
   const { context, queue, requests, lookAround, membership, jobs, quotas, sweeps } = modules;
-  const { deployments, datasets, versions, logs, mayGo } = modules;
+  const { deployments, datasets, documents, versions, logs, mayGo } = modules;
+  /** The configuration of a job or a sweep. */
+  const config = (name: string, content: object, addedBy: string, named: string | undefined) => () =>
+    documents.ofWork({ kind: "config", name, content, addedBy }, named);
   return {
     drainPeer: (peerId, drained, reason) =>
       queue.run(async () => {
@@ -62,8 +67,8 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
     curve: (jobId) => jobs.curve(jobId),
     jobLogs: (jobId, query) => logs.read(jobs.view(jobId), query),
     jobRevision: (jobId) => jobs.revision(jobId),
-    submitJob: (spec, key) =>
-      requests.once(key, () => jobs.submit(datasets.resolve(spec)), {
+    submitJob: (spec, { key, config: named } = {}) =>
+      requests.once(key, () => jobs.submit(datasets.resolve(spec), config(spec.name, spec, "a job", named)), {
         made: "job-submitted",
         again: ({ jobId }) => jobs.view(jobId),
       }),
@@ -95,11 +100,13 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
       }),
     sweeps: () => sweeps.summaries(),
     sweep: (sweepId) => sweeps.view(sweepId),
-    submitSweep: ({ job, search }, key) =>
-      requests.once(key, () => sweeps.submit({ job: datasets.resolve(job), search }), {
+    submitSweep: ({ job, search }, { key, config: named } = {}) => {
+      const register = config(job.name, { ...job, search }, "a sweep", named);
+      return requests.once(key, () => sweeps.submit({ job: datasets.resolve(job), search }, register), {
         made: "sweep-submitted",
         again: ({ sweepId }) => sweeps.view(sweepId),
-      }),
+      });
+    },
     sweepRevision: (sweepId) => sweeps.revision(sweepId),
     cancelSweep: (sweepId, { reason = "", ifMatch } = {}) =>
       queue.run(() => {
@@ -113,6 +120,7 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
         versions: context.versions,
         job: (jobId) => jobs.find(jobId),
         dataset: (digest) => datasets.find(digest),
+        document: (kind, reference) => documents.find(kind, reference),
         deployments: deployments.views(),
       }),
     moveAlias: (name, alias, request) => queue.run(() => versions.moveAlias(name, alias, request)),
@@ -136,11 +144,29 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
     datasets: () => datasets.views(),
     dataset: (name, version) => datasets.view(name, version),
     addDataset: (request, key) =>
-      requests.once(key, () => datasets.add(request), {
-        made: "dataset-added",
-        again: ({ dataset }) => datasets.named(dataset),
-      }),
+      requests.once(
+        key,
+        () =>
+          datasets.add(request, () => {
+            const { name, addedBy, manifest, pipeline } = request;
+            const offered = { kind: "pipeline", name, content: manifest.preparation, addedBy } as const;
+            return documents.ofWork(offered, pipeline);
+          }),
+        { made: "dataset-added", again: ({ dataset }) => datasets.named(dataset) },
+      ),
     removeDataset: (name, version) =>
       queue.run(() => datasets.remove(name, version, (digest) => jobs.trainsOn(digest))),
+    documents: () => documents.views(),
+    document: (kind, name, selector) => documents.view(kind, name, selector),
+    documentDiff: (kind, name, selector, other) => documents.diff(kind, name, selector, other),
+    addDocument: (offered, key) =>
+      requests.once(
+        key,
+        async () => documents.named(offered.kind, await documents.register({ ...offered, isAsked: true })),
+        { made: "document-added", again: ({ of, document }) => documents.named(of, document) },
+      ),
+    removeDocument: (kind, name, version) => queue.run(() => documents.remove(kind, name, version)),
+    moveDocumentAlias: (place, alias, request) => queue.run(() => documents.moveAlias(place, alias, request)),
+    removeDocumentAlias: (place, alias) => queue.run(() => documents.removeAlias(place, alias)),
   };
 }

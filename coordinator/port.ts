@@ -18,6 +18,12 @@ import type {
   VersionView,
 } from "../protocol/messages/api.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
+import type {
+  DocumentDetail,
+  DocumentKind,
+  DocumentView,
+  KeyDifference,
+} from "../protocol/messages/document.ts";
 import type { JobLogs, JobLogsQuery } from "../protocol/messages/job-log.ts";
 import type { Lineage } from "../protocol/messages/lineage.ts";
 import type { QuotaView } from "../protocol/messages/quota.ts";
@@ -25,6 +31,7 @@ import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../protocol/sweep-spec.ts";
 import type { QuotaRecord } from "./decide/queue-facts.ts";
 import type { AuditPage, AuditQuery } from "./decision-log.ts";
+import type { OfferedDocument } from "./document-desk.ts";
 import type { RequestKey } from "./keyed-requests.ts";
 
 /** What the HTTP API offers; everything an operator can see or do. */
@@ -51,8 +58,8 @@ export interface Coordinator {
   jobLogs(jobId: string, query: JobLogsQuery): Promise<JobLogs>;
   /** Of what was decided about a job: changes whenever that does. */
   jobRevision(jobId: string): string;
-  /** @param key makes it happen once, however often it is asked for */
-  submitJob(spec: JobSpec, key?: RequestKey): Promise<JobView>;
+  /** @param how.config the registered configuration that it is, `name@3` or `name@alias`; without one it is registered as its own */
+  submitJob(spec: JobSpec, how?: Submission): Promise<JobView>;
   steerJob(jobId: string, action: SteerAction, how?: Steering): Promise<JobView>;
   /** Its place in the queue from now on. */
   prioritiseJob(jobId: string, priority: number, how?: Steering): Promise<JobView>;
@@ -64,8 +71,7 @@ export interface Coordinator {
   removeQuota(project: string, ifMatch?: readonly string[]): Promise<void>;
   sweeps(): SweepSummary[];
   sweep(sweepId: string): SweepView;
-  /** @param key makes it happen once, however often it is asked for */
-  submitSweep(spec: SweepSpec, key?: RequestKey): Promise<SweepView>;
+  submitSweep(spec: SweepSpec, how?: Submission): Promise<SweepView>;
   sweepRevision(sweepId: string): string;
   cancelSweep(sweepId: string, how?: Steering): Promise<SweepView>;
   version(name: string, selector: Selector): VersionDetail;
@@ -88,8 +94,25 @@ export interface Coordinator {
   dataset(name: string, version: number): DatasetDetail;
   addDataset(request: DatasetRequest, key?: RequestKey): Promise<DatasetDetail>;
   removeDataset(name: string, version: number): Promise<void>;
+  documents(): readonly DocumentView[];
+  document(kind: DocumentKind, name: string, selector: Selector): DocumentDetail;
+  /** @param other of the same kind, `name@3` or `name@alias` */
+  documentDiff(kind: DocumentKind, name: string, selector: Selector, other: string): KeyDifference[];
+  addDocument(document: NewDocument, key?: RequestKey): Promise<DocumentDetail>;
+  removeDocument(kind: DocumentKind, name: string, version: number): Promise<void>;
+  moveDocumentAlias(place: DocumentPlace, alias: string, request: AliasRequest): Promise<DocumentView>;
+  removeDocumentAlias(place: DocumentPlace, alias: string): Promise<void>;
   createToken(request: TokenRequest): Promise<string>;
   close(): Promise<void>;
+}
+
+type NewDocument = Omit<OfferedDocument, "isAsked">;
+type DocumentPlace = Pick<OfferedDocument, "kind" | "name">;
+
+interface Submission {
+  /** Makes it happen once, however often it is asked for. */
+  readonly key?: RequestKey | undefined;
+  readonly config?: string | undefined;
 }
 
 interface Condition {

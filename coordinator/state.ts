@@ -6,14 +6,16 @@ import { digestSchema } from "../protocol/ids.ts";
 import { limits } from "../protocol/limits.ts";
 import { auditEventSchema } from "../protocol/messages/audit.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
+import { aliasRecordSchema } from "./decide/alias.ts";
 import { datasetRecordSchema } from "./decide/dataset.ts";
 import { decisionEntrySchema } from "./decide/decision.ts";
+import { documentRecordSchema } from "./decide/document.ts";
 import { jobRecordSchema } from "./decide/job-record.ts";
 import { memberRecordSchema } from "./decide/member.ts";
 import { deploymentRecordSchema } from "./decide/placement.ts";
 import { quotaRecordSchema } from "./decide/queue-facts.ts";
 import { sweepRecordSchema } from "./decide/sweep-record.ts";
-import { aliasRecordSchema, versionRecordSchema } from "./decide/version.ts";
+import { versionRecordSchema } from "./decide/version.ts";
 
 /**
  * One kind of record in the store: keys `kind/id`, values msgpack, validated when read.
@@ -92,8 +94,15 @@ export const collections = {
   quotas: collection("quota", quotaRecordSchema),
   curves: collection("curve", curveSchema),
   versions: collection("version", versionRecordSchema),
-  aliases: collection("alias", aliasRecordSchema),
+  /** By what they are aliases of. */
+  aliases: {
+    model: collection("alias", aliasRecordSchema),
+    pipeline: collection("pipeline-alias", aliasRecordSchema),
+    config: collection("config-alias", aliasRecordSchema),
+  },
   datasets: collection("dataset", datasetRecordSchema),
+  /** Pipelines and job configurations, `kind/name/number`. */
+  documents: collection("document", documentRecordSchema),
   deployments: collection("deployment", deploymentRecordSchema),
   decisions: collection("decision", decisionEntrySchema),
   requests: collection("request", requestRecordSchema),
@@ -103,7 +112,8 @@ export const collections = {
 
 /** Kinds of records that only decisions change. Loss curves are measured, and secrets stay out of every log. */
 const recordedKinds = new Set([
-  ...["counter", "member", "job", "sweep", "quota", "version", "alias", "dataset", "deployment"],
+  ...["counter", "member", "job", "sweep", "quota", "version", "dataset", "document", "deployment"],
+  ...["alias", "pipeline-alias", "config-alias"],
 ]);
 export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));
 

@@ -48,14 +48,19 @@ export class SweepDesk {
     return collections.sweeps.revision(this.#context.store, this.#get(sweepId).id);
   }
 
-  /** @throws RingfoldError NOT_FOUND when there is no version that its trials would begin with */
-  async submit(spec: SweepSpec): Promise<SweepView> {
+  /**
+   * @param register its configuration, once it is known that it can be begun; `name@3`
+   * @throws RingfoldError NOT_FOUND when there is no version that its trials would begin with
+   */
+  async submit(spec: SweepSpec, register: () => Promise<string>): Promise<SweepView> {
     const { store, clock, versions } = this.#context;
     const base = spec.job.from === undefined ? undefined : versions.named(spec.job.from);
+    const config = await register();
     // An alias may move; what its trials begin with does not.
     const from = base ? { from: `${base.manifest.name}@${base.version}` } : {};
     const number = (collections.counters.read(store, "sweep") ?? 0) + 1;
-    const sweep = newSweep(`sweep-${number}`, { ...spec, job: { ...spec.job, ...from } }, clock.nowMs());
+    const job = { ...spec.job, ...from };
+    const sweep = { ...newSweep(`sweep-${number}`, { ...spec, job }, clock.nowMs()), config };
     const event = { kind: "sweep-submitted", sweepId: sweep.id } as const;
     const { method, metric } = sweep.search;
     const rungs = rungsOf(sweep.search, sweep.job.epochs, sweep.trials.length).length;
@@ -82,6 +87,10 @@ export class SweepDesk {
     for (const sweep of this.#sweeps.values())
       if (!isSweepOver(sweep) || this.#unsettled.has(sweep.id))
         await this.#context.apart.run(sweep.id, () => this.#handle(sweep.id, { kind: "tick" }));
+  }
+
+  records(): Iterable<SweepRecord> {
+    return this.#sweeps.values();
   }
 
   /** Versions of a name that a sweep still needs, by number: what its trials begin with, and what they came to. */
@@ -130,7 +139,7 @@ export class SweepDesk {
         const trial = { sweep: sweep.id, number: effect.trial };
         const spec = trialSpec(sweep, effect.trial, parameters);
         try {
-          await this.#jobs.submit(spec, { trial, bound: effect.epochs });
+          await this.#jobs.submit(spec, { trial, bound: effect.epochs, config: sweep.config });
         } catch (cause) {
           const { rule, code, message } = toRingfoldError(cause);
           if (rule.blame !== "caller" || rule.retryable) throw cause;

@@ -7,11 +7,12 @@ import { isTrialOver, lastValue, type SweepRecord, type TrialRecord } from "./de
 type TrialJobs = ReadonlyMap<number, Pick<JobView, "id" | "progress" | "spec" | "reason" | "state">>;
 
 export function summaryOf(sweep: SweepRecord, jobs: TrialJobs): SweepSummary {
-  const { id, job, search, state, reason, submittedAtMs, startedAtMs, endedAtMs, trials, version } = sweep;
+  const { id, config, job, search, state, reason, submittedAtMs, startedAtMs, endedAtMs, trials, version } =
+    sweep;
   const best = trials.find(({ number }) => number === sweep.best);
   const epochsDone = trials.reduce((sum, trial) => sum + epochsOf(sweep, trial, jobs), 0);
   return {
-    ...{ id, name: job.name, method: search.method, metric: search.metric },
+    ...{ id, name: job.name, config, method: search.method, metric: search.metric },
     ...{ state, reason, submittedAtMs, startedAtMs, endedAtMs },
     trialCount: trials.length,
     runningCount: trials.filter((trial) => trial.state === "running").length,

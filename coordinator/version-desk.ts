@@ -10,17 +10,10 @@ import type {
   VersionView,
 } from "../protocol/messages/api.ts";
 import type { CoordinatorContext } from "./context.ts";
-import {
-  assertRemovable,
-  decideAlias,
-  decideRetention,
-  type References,
-  type VersionRecord,
-  vouchedContent,
-} from "./decide/version.ts";
+import { assertRemovable, type References } from "./decide/references.ts";
+import { decideRetention, type VersionRecord, vouchedContent } from "./decide/version.ts";
 import { diffVersions } from "./decide/version-diff.ts";
 import { liveHolders, type Registered } from "./replication-desk.ts";
-import { collections } from "./state.ts";
 import { inWrites } from "./store/one-write.ts";
 
 /** What other desks know of versions. */
@@ -74,39 +67,23 @@ export class VersionDesk {
 
   /** @throws RingfoldError NOT_FOUND | CONFLICT when it points elsewhere than `from` says */
   async moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView> {
-    const { versions, decisions, clock } = this.#context;
+    const { versions, changed } = this.#context;
     const target = versions.get(name, request.version);
-    const known = versions.alias(name, alias);
-    const { record, reason } = decideAlias(known, { ...request, name, alias }, clock.nowMs());
-    if (known?.version !== record.version) {
-      const event = { kind: "alias-moved", name, alias, version: record.version } as const;
-      await decisions.commit({ who: operator, subject: `model ${name}`, event, reason, isNews: true }, [
-        collections.aliases.put(`${name}/${alias}`, record),
-      ]);
-      versions.setAlias(record);
-      this.#context.changed();
-    }
+    if (await versions.aliases.move(name, alias, request, this.#context)) changed();
     return versions.view(target, this.#holdersOf);
   }
 
   /** @throws RingfoldError NOT_FOUND */
   async removeAlias(name: string, alias: string): Promise<void> {
-    const { versions, decisions } = this.#context;
-    const known = versions.alias(name, alias);
-    if (!known) throw new RingfoldError("NOT_FOUND", `${name} has no alias ${alias}`, { name, alias });
-    const event = { kind: "alias-moved", name, alias, version: null } as const;
-    const reason = `${alias} is no alias any more, was ${name}@${known.version}`;
-    await decisions.commit({ who: operator, subject: `model ${name}`, event, reason, isNews: true }, [
-      collections.aliases.remove(`${name}/${alias}`),
-    ]);
-    versions.removeAlias(known);
+    await this.#context.versions.aliases.remove(name, alias, this.#context);
     this.#context.changed();
   }
 
   /** @throws RingfoldError NOT_FOUND | CONFLICT when something needs it */
   async remove(name: string, version: number): Promise<void> {
     this.#context.versions.get(name, version);
-    assertRemovable(name, version, this.#references(name));
+    const remedy = "Move the alias, deploy another version, or wait for the job; then remove it.";
+    assertRemovable({ name, version }, this.#references(name), remedy);
     await this.#remove(name, [version], "removed");
   }
 
@@ -142,10 +119,7 @@ export class VersionDesk {
   readonly #holdersOf = (digest: string): string[] => liveHolders(this.#context, digest);
 
   #references(name: string): References {
-    const aliases = this.#context.versions.aliases(name).map(({ alias, version }) => {
-      return [version, `${alias} points to it`] as const;
-    });
-    return new Map([...this.#users.references(name), ...aliases]);
+    return new Map([...this.#users.references(name), ...this.#context.versions.aliases.references(name)]);
   }
 }
 

@@ -5,11 +5,11 @@ import type { VersionView } from "../protocol/messages/api.ts";
 import type { Envelope } from "../protocol/messages/attestation.ts";
 import type { VersionManifest } from "../protocol/messages/model.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
-import { type AliasRecord, numberVersion, type VersionRecord } from "./decide/version.ts";
+import { Aliases } from "./aliases.ts";
+import { numberVersion, type VersionRecord } from "./decide/version.ts";
 import type { Registered } from "./replication-desk.ts";
 import { collections, padded } from "./state.ts";
 
-const none: string[] = [];
 /** Live peers that hold an artefact. */
 export type HoldersOf = (digest: string) => string[];
 
@@ -17,8 +17,7 @@ export type HoldersOf = (digest: string) => string[];
 export class VersionRegistry {
   /** Those that were removed among them, by name and in order. */
   readonly #versions = new Map<string, VersionRecord[]>();
-  /** By name, then alias. */
-  readonly #aliases = new Map<string, Map<string, AliasRecord>>();
+  readonly aliases: Aliases;
   readonly #views = new WeakMap<VersionRecord, VersionView>();
   /** Until a version comes or goes. */
   #weights: Registered | undefined;
@@ -26,12 +25,12 @@ export class VersionRegistry {
 
   constructor(store: Store) {
     for (const record of collections.versions.readAll(store)) this.#list(record.manifest.name).push(record);
-    for (const record of collections.aliases.readAll(store)) this.setAlias(record);
+    this.aliases = new Aliases(store, "model");
   }
 
   /** Grows with every change of a version or an alias. */
   get revision(): number {
-    return this.#revision;
+    return this.#revision + this.aliases.revision;
   }
 
   /** Numbers a new version. Call `commit` once the returned write is durable. */
@@ -52,28 +51,9 @@ export class VersionRegistry {
     this.#revision++;
   }
 
-  alias(name: string, alias: string): AliasRecord | undefined {
-    return this.#aliases.get(name)?.get(alias);
-  }
-
-  aliases(name: string): AliasRecord[] {
-    return [...(this.#aliases.get(name)?.values() ?? [])];
-  }
-
-  setAlias(record: AliasRecord): void {
-    const known = this.#aliases.get(record.name) ?? new Map<string, AliasRecord>();
-    this.#aliases.set(record.name, known.set(record.alias, record));
-    this.#revision++;
-  }
-
-  removeAlias({ name, alias }: Pick<AliasRecord, "name" | "alias">): void {
-    this.#aliases.get(name)?.delete(alias);
-    this.#revision++;
-  }
-
   /** @throws RingfoldError NOT_FOUND */
   get(name: string, selector: Selector): VersionRecord {
-    const version = typeof selector === "number" ? selector : this.alias(name, selector)?.version;
+    const version = typeof selector === "number" ? selector : this.aliases.get(name, selector)?.version;
     const found = version === undefined ? undefined : this.#versions.get(name)?.[version - 1];
     if (found && found.removedAtMs === null) return found;
     const state = found ? `${name}@${version} was removed` : `there is no version ${name}@${selector}`;
@@ -125,18 +105,12 @@ export class VersionRegistry {
   view(record: VersionRecord, holdersOf: HoldersOf): VersionView {
     const { name, weights } = record.manifest;
     const held = holdersOf(weights.digest);
-    const aliases = this.#aliasesOf(name, record.version);
+    const aliases = this.aliases.to(name, record.version);
     const known = this.#views.get(record);
     if (known && isSame(known.holders, held) && isSame(known.aliases, aliases)) return known;
     const view = versionView(record, held, aliases);
     this.#views.set(record, view);
     return view;
-  }
-
-  #aliasesOf(name: string, version: number): string[] {
-    const known = this.#aliases.get(name);
-    if (!known) return none;
-    return [...known.values()].filter((record) => record.version === version).map(({ alias }) => alias);
   }
 
   #list(name: string): VersionRecord[] {

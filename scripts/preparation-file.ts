@@ -14,7 +14,7 @@ export const readPreparationFile = (path: string, target: string | undefined): P
     complete: (value) => withTarget(value, target),
   });
 
-function withTarget(value: unknown, column: string | undefined): unknown {
+export function withTarget(value: unknown, column: string | undefined): unknown {
   if (column === undefined || typeof value !== "object" || value === null) return value;
   const { kind, target } = value as { readonly kind?: unknown; readonly target?: object };
   if (kind !== "table") return value;

@@ -11,6 +11,7 @@ import * as coordinator from "./commands/coordinator.ts";
 import * as data from "./commands/data.ts";
 import * as deploy from "./commands/deploy.ts";
 import * as doctor from "./commands/doctor.ts";
+import * as documents from "./commands/documents.ts";
 import * as generate from "./commands/generate.ts";
 import * as jobs from "./commands/jobs.ts";
 import * as models from "./commands/models.ts";
@@ -35,6 +36,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   coordinator,
   agent,
   data,
+  documents,
   train,
   run,
   jobs,

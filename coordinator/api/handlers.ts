@@ -73,7 +73,7 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
     job: ({ parameters: { id } }) => new Revised(coordinator.job(id), coordinator.jobRevision(id)),
     jobLogs: ({ parameters: { id }, query }) => coordinator.jobLogs(id, query),
     curve: ({ parameters }) => coordinator.curve(parameters.id),
-    submitJob: ({ body, key }) => coordinator.submitJob(body, key),
+    submitJob: ({ body, key, query: { config } }) => coordinator.submitJob(body, { key, config }),
     cancelJob: steer("cancel"),
     pauseJob: steer("pause"),
     resumeJob: steer("resume"),
@@ -90,7 +90,7 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
     },
     sweeps: list(lists.sweeps),
     sweep: ({ parameters: { id } }) => new Revised(coordinator.sweep(id), coordinator.sweepRevision(id)),
-    submitSweep: ({ body, key }) => coordinator.submitSweep(body, key),
+    submitSweep: ({ body, key, query: { config } }) => coordinator.submitSweep(body, { key, config }),
     cancelSweep: ({ parameters: { id }, body: { reason }, ifMatch }) =>
       coordinator.cancelSweep(id, { reason, ifMatch }),
     models: list(lists.models),
@@ -122,6 +122,22 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
     addDataset: ({ body, key }) => coordinator.addDataset(body, key),
     removeDataset: async ({ parameters: { name, version } }) => {
       await coordinator.removeDataset(name, version);
+      return {};
+    },
+    documents: list(lists.documents),
+    document: ({ parameters: { kind, name, selector } }) => coordinator.document(kind, name, selector),
+    addDocument: ({ body, key }) => coordinator.addDocument(body, key),
+    documentDiff: ({ parameters: { kind, name, selector }, query }) => ({
+      differences: coordinator.documentDiff(kind, name, selector, query.with),
+    }),
+    removeDocument: async ({ parameters: { kind, name, version } }) => {
+      await coordinator.removeDocument(kind, name, version);
+      return {};
+    },
+    moveDocumentAlias: ({ parameters: { kind, name, alias }, body }) =>
+      coordinator.moveDocumentAlias({ kind, name }, alias, body),
+    removeDocumentAlias: async ({ parameters: { kind, name, alias } }) => {
+      await coordinator.removeDocumentAlias({ kind, name }, alias);
       return {};
     },
     createToken: async ({ body }) => ({ token: await coordinator.createToken(body) }),

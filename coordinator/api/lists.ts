@@ -2,6 +2,7 @@ import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { DeploymentView, JobView, PeerView, VersionView } from "../../protocol/messages/api.ts";
 import type { DatasetView } from "../../protocol/messages/dataset.ts";
+import type { DocumentView } from "../../protocol/messages/document.ts";
 import type { QuotaView } from "../../protocol/messages/quota.ts";
 import type { SweepSummary } from "../../protocol/messages/sweep.ts";
 import type { Coordinator } from "../port.ts";
@@ -55,6 +56,13 @@ const datasets: List<DatasetView> = {
   facts: ({ name }) => ({ name }),
 };
 
+const documents: List<DocumentView> = {
+  all: (coordinator) => coordinator.documents(),
+  key: ({ kind, name, version }) => `${kind} ${name}@${version}`,
+  place: ({ kind, name, version }) => [kind, name, version],
+  facts: ({ kind, name, digest }) => ({ kind, name, digest }),
+};
+
 const sweeps: List<SweepSummary> = {
   all: (coordinator) => coordinator.sweeps(),
   key: ({ id }) => id,
@@ -69,7 +77,7 @@ const quotas: List<QuotaView> = {
   facts: ({ project }) => ({ project }),
 };
 
-export const lists = { peers, jobs, quotas, sweeps, models, deployments, datasets } as const;
+export const lists = { peers, jobs, quotas, sweeps, models, deployments, datasets, documents } as const;
 
 export interface ListQuery {
   readonly limit: number;

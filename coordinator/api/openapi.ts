@@ -19,6 +19,11 @@ import {
   datasetRequestSchema,
   datasetViewSchema,
 } from "../../protocol/messages/dataset.ts";
+import {
+  documentDetailSchema,
+  documentRequestSchema,
+  documentViewSchema,
+} from "../../protocol/messages/document.ts";
 import { jobLogsSchema } from "../../protocol/messages/job-log.ts";
 import { lineageSchema } from "../../protocol/messages/lineage.ts";
 import { sweepSummarySchema, sweepViewSchema } from "../../protocol/messages/sweep.ts";
@@ -34,6 +39,7 @@ const named = {
     SteerRequest: steerRequestSchema,
     DeployRequest: deployRequestSchema,
     DatasetRequest: datasetRequestSchema,
+    DocumentRequest: documentRequestSchema,
   },
   answer: {
     Cluster: clusterViewSchema,
@@ -48,6 +54,8 @@ const named = {
     Deployment: deploymentViewSchema,
     Dataset: datasetViewSchema,
     DatasetDetail: datasetDetailSchema,
+    Document: documentViewSchema,
+    DocumentDetail: documentDetailSchema,
     Decision: auditEntrySchema,
     Problem: problemSchema,
   },

@@ -82,7 +82,7 @@ function readKey(c: Context, text: string): RequestKey | undefined {
   const key = quoted ?? bare;
   if (key === undefined)
     throw new RingfoldError("REQUEST_INVALID", "Idempotency-Key: 1 to 255 visible characters, best a UUID");
-  return { key, fingerprint: digestOf(`${c.req.method} ${c.req.path}\n${text}`) };
+  return { key, fingerprint: digestOf(`${c.req.method} ${c.req.path}${new URL(c.req.url).search}\n${text}`) };
 }
 
 /** @param what names a mistake that is in no field */

@@ -12,6 +12,8 @@ export const datasetRecordSchema = z.object({
   /** By the agent in whose store it was prepared; none in records of earlier releases. */
   attestation: envelopeSchema.optional(),
   addedBy: z.string(),
+  /** The registered pipeline that it was prepared by, `loans@1`; null in records of earlier releases. */
+  pipeline: z.string().nullable().default(null),
   createdAtMs: z.number(),
   /** Its number is not given again, and agents that were away still hear of it. */
   removedAtMs: z.number().nullable(),

@@ -86,6 +86,8 @@ export type HeldRecord = z.infer<typeof heldRecordSchema>;
 export const jobRecordSchema = z.object({
   id: jobIdSchema,
   spec: jobSpecSchema,
+  /** The registered configuration that it was submitted with, `digits@3`, of a trial its sweep; null in records of earlier releases. */
+  config: z.string().nullable().default(null),
   state: jobStateSchema,
   reason: z.string(),
   submittedAtMs: z.number(),
@@ -186,6 +188,7 @@ export function newJob(id: string, spec: JobRecord["spec"], nowMs: number): JobR
   return {
     id,
     spec,
+    config: null,
     state: "waiting",
     reason: "submitted",
     submittedAtMs: nowMs,

@@ -24,6 +24,8 @@ export type TrialRecord = z.infer<typeof trialRecordSchema>;
 
 export const sweepRecordSchema = z.object({
   id: sweepIdSchema,
+  /** The registered configuration that it was submitted with; null in records of earlier releases. */
+  config: z.string().nullable().default(null),
   job: jobSpecSchema,
   search: searchSchema,
   state: sweepStateSchema,
@@ -41,7 +43,7 @@ export type SweepRecord = z.infer<typeof sweepRecordSchema>;
 
 export function newSweep(id: string, { job, search }: SweepSpec, nowMs: number): SweepRecord {
   return {
-    ...{ id, job, search },
+    ...{ id, config: null, job, search },
     ...{ state: "running", reason: "submitted", submittedAtMs: nowMs, startedAtMs: null, endedAtMs: null },
     trials: trialsOf(search)!.map((parameters, i) => ({
       ...{ number: i + 1, parameters, state: "waiting", rung: 0, results: [], version: null },

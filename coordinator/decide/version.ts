@@ -1,9 +1,9 @@
 import { z } from "zod";
-import { RingfoldError } from "../../protocol/errors.ts";
-import { aliasSchema, digestSchema, nameSchema } from "../../protocol/ids.ts";
-import type { AliasRequest, PruneAnswer } from "../../protocol/messages/api.ts";
+import { digestSchema } from "../../protocol/ids.ts";
+import type { PruneAnswer } from "../../protocol/messages/api.ts";
 import { envelopeSchema } from "../../protocol/messages/attestation.ts";
 import { versionManifestSchema } from "../../protocol/messages/model.ts";
+import type { References } from "./references.ts";
 
 export const versionRecordSchema = z.object({
   version: z.number().int().positive(),
@@ -28,14 +28,6 @@ export const vouchedContent = ({ manifest, attestation, registration }: VersionR
   ...(registration && { registration }),
 });
 
-export const aliasRecordSchema = z.object({
-  name: nameSchema,
-  alias: aliasSchema,
-  version: z.number().int().positive(),
-  movedAtMs: z.number(),
-});
-export type AliasRecord = z.infer<typeof aliasRecordSchema>;
-
 /** The next version of a name; `earlier` are those that it has had, in order. */
 export const numberVersion = (
   earlier: readonly VersionRecord[],
@@ -54,39 +46,6 @@ export const servedBy = (record: VersionRecord, deployment: number, atMs: number
   ...record,
   deployments: [...record.deployments, { deployment, atMs }].slice(-deploymentsKept),
 });
-
-/**
- * Moves an alias, or makes it: compare and set, so that of two who move it at once one is told.
- * @param known where it points now
- * @throws RingfoldError CONFLICT when it does not point where the request says
- */
-export function decideAlias(
-  known: AliasRecord | undefined,
-  { name, alias, version, from }: AliasRequest & Pick<AliasRecord, "name" | "alias">,
-  nowMs: number,
-): { readonly record: AliasRecord; readonly reason: string } {
-  const present = known?.version ?? null;
-  if (from !== undefined && from !== present) {
-    const where = present === null ? "does not exist" : `points to ${name}@${present}`;
-    throw new RingfoldError("CONFLICT", `${name}@${alias} ${where}`, { name, alias, version: present });
-  }
-  const record = { name, alias, version, movedAtMs: nowMs };
-  const before = present === null ? "" : `, was ${name}@${present}`;
-  return { record, reason: `${alias} is ${name}@${version} now${before}` };
-}
-
-/** Why a version must stay, by number. */
-export type References = ReadonlyMap<number, string>;
-
-/** @throws RingfoldError CONFLICT when something needs it */
-export function assertRemovable(name: string, version: number, references: References): void {
-  const reason = references.get(version);
-  if (reason === undefined) return;
-  throw new RingfoldError("CONFLICT", `${name}@${version} stays: ${reason}`, {
-    ...{ name, version },
-    remedy: "Move the alias, deploy another version, or wait for the job; then remove it.",
-  });
-}
 
 /**
  * Which versions of a name go when only the newest `keepLast` are wanted: never one that something needs.

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { aliasSchema, nameSchema, selectorSchema } from "../ids.ts";
+import { documentKindSchema } from "../messages/document.ts";
 
 /** How one route of the HTTP API is told: what it takes and what it answers, from which all else is inferred. */
 
@@ -39,6 +40,7 @@ export const pathParameters = {
   selector: selectorSchema,
   alias: aliasSchema,
   project: nameSchema,
+  kind: documentKindSchema,
 } as const;
 export type PathParameter = keyof typeof pathParameters;
 

@@ -26,6 +26,14 @@ import {
 } from "../messages/api.ts";
 import { auditEntrySchema } from "../messages/audit.ts";
 import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "../messages/dataset.ts";
+import {
+  documentDetailSchema,
+  documentKindSchema,
+  documentReferenceSchema,
+  documentRequestSchema,
+  documentViewSchema,
+  keyDifferenceSchema,
+} from "../messages/document.ts";
 import { lossPointSchema } from "../messages/job.ts";
 import { jobLogsQuerySchema, jobLogsSchema } from "../messages/job-log.ts";
 import { lineageSchema } from "../messages/lineage.ts";
@@ -41,6 +49,12 @@ const steering = {
   answer: jobViewSchema,
 } as const;
 const nothing = { answer: z.object({}) };
+/** `name@3` or `name@alias` of another one. */
+const compared = z.strictObject({
+  with: z.string().regex(/^[^@]+@[^@]+$/, "must be NAME@N or NAME@ALIAS"),
+});
+/** Work that was begun from a registered configuration says so; the body is what that says, or it is refused. */
+const fromConfig = z.strictObject({ config: documentReferenceSchema.optional() });
 
 const get = <const Path extends string, const Rest extends object>(path: Path, summary: string, rest: Rest) =>
   ({ method: "GET", path, summary, ...rest }) as const;
@@ -97,7 +111,7 @@ export const routes = {
     ...{ query: jobLogsQuerySchema, answer: jobLogsSchema, isPrivate: true },
   }),
   submitJob: change("POST", "/api/jobs", "Submits a job", {
-    ...{ body: jobSpecSchema, bodyCode: "JOB_INVALID" },
+    ...{ body: jobSpecSchema, bodyCode: "JOB_INVALID", query: fromConfig },
     ...{ answer: jobViewSchema, status: 201, location: "/api/jobs/{id}", once: true },
   }),
   cancelJob: change("POST", "/api/jobs/{id}/cancel", "Ends a job; its checkpoints stay for a day", steering),
@@ -136,7 +150,7 @@ export const routes = {
   ),
   sweep: get("/api/sweeps/{id}", "One sweep with its trials", { answer: sweepViewSchema }),
   submitSweep: change("POST", "/api/sweeps", "Submits a sweep: a job with `search`", {
-    ...{ body: sweepSpecSchema, bodyCode: "JOB_INVALID" },
+    ...{ body: sweepSpecSchema, bodyCode: "JOB_INVALID", query: fromConfig },
     ...{ answer: sweepViewSchema, status: 201, location: "/api/sweeps/{id}", once: true },
   }),
   cancelSweep: change(
@@ -159,7 +173,7 @@ export const routes = {
     "/api/models/{name}/versions/{selector}/diff",
     "Where a version differs from another one",
     {
-      query: z.strictObject({ with: z.string().regex(/^[^@]+@[^@]+$/, "must be NAME@N or NAME@ALIAS") }),
+      query: compared,
       answer: z.object({ differences: z.array(versionDifferenceSchema) }),
     },
   ),
@@ -207,6 +221,44 @@ export const routes = {
     location: "/api/datasets/{name}/versions/{version}",
   }),
   removeDataset: change("DELETE", "/api/datasets/{name}/versions/{version}", "Forgets a data set", nothing),
+  documents: get(
+    "/api/documents",
+    "The registered pipelines and job configurations, by kind, name and number",
+    listOf(documentViewSchema, { kind: documentKindSchema, name: z.string(), digest: z.string() }),
+  ),
+  document: get("/api/documents/{kind}/{name}/versions/{selector}", "One with its content", {
+    ...{ answer: documentDetailSchema, isPrivate: true },
+  }),
+  addDocument: change("POST", "/api/documents", "Registers a pipeline or a job configuration", {
+    ...{ body: documentRequestSchema, answer: documentDetailSchema, status: 201, once: true },
+    location: "/api/documents/{kind}/{name}/versions/{version}",
+  }),
+  documentDiff: get(
+    "/api/documents/{kind}/{name}/versions/{selector}/diff",
+    "Where one differs from another one of its kind",
+    {
+      ...{ query: compared, isPrivate: true },
+      answer: z.object({ differences: z.array(keyDifferenceSchema) }),
+    },
+  ),
+  removeDocument: change(
+    "DELETE",
+    "/api/documents/{kind}/{name}/versions/{version}",
+    "Forgets what one says; its number is not given again",
+    nothing,
+  ),
+  moveDocumentAlias: change(
+    "PUT",
+    "/api/documents/{kind}/{name}/aliases/{alias}",
+    "Points an alias to a number",
+    { body: aliasRequestSchema, answer: documentViewSchema },
+  ),
+  removeDocumentAlias: change(
+    "DELETE",
+    "/api/documents/{kind}/{name}/aliases/{alias}",
+    "Removes an alias",
+    nothing,
+  ),
   createToken: change("POST", "/api/tokens", "Makes a token to join with", {
     ...{ body: tokenRequestSchema, answer: z.object({ token: z.string() }) },
   }),

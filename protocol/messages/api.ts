@@ -2,6 +2,7 @@ import { z } from "zod";
 import { aliasSchema, digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { algorithmSchema, jobSpecSchema, normalPriority, prioritySchema } from "../job-spec.ts";
 import { envelopeSchema } from "./attestation.ts";
+import { keyDifferenceSchema } from "./document.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
 import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
@@ -99,6 +100,8 @@ export const evaluationPointSchema = evaluationSchema.extend({ step: z.number().
 export const jobViewSchema = z.object({
   id: z.string(),
   spec: jobSpecSchema,
+  /** The registered configuration that it was submitted with, `digits@3`, of a trial its sweep; null of jobs of an earlier release. */
+  config: z.string().nullable().default(null),
   /** Of which sweep it is a trial. */
   trial: z.object({ sweep: sweepIdSchema, number: z.number().int() }).nullable().default(null),
   state: jobStateSchema,
@@ -182,12 +185,8 @@ export const pruneAnswerSchema = z.object({
 export type PruneAnswer = z.infer<typeof pruneAnswerSchema>;
 
 /** Where two versions differ, in what made them and in how good they are; values are JSON, absent where one has none. */
-export const versionDifferenceSchema = z.object({
+export const versionDifferenceSchema = keyDifferenceSchema.extend({
   part: z.enum(["job", "model", "lineage", "metrics"]),
-  /** Keys, joined by dots. */
-  path: z.string(),
-  before: z.unknown().optional(),
-  after: z.unknown().optional(),
 });
 export type VersionDifference = z.infer<typeof versionDifferenceSchema>;
 

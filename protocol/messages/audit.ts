@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { peerIdSchema, roleSchema } from "../ids.ts";
+import { digestSchema, peerIdSchema, roleSchema } from "../ids.ts";
+import { documentKindSchema } from "./document.ts";
 
 /** Who made the coordinator decide: a peer by what it said, a person, or the coordinator itself by looking around. */
 export const deciderSchema = z.discriminatedUnion("kind", [
@@ -62,7 +63,15 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
   event("quota-removed", { project: z.string() }),
   event("dataset-added", { dataset: z.string(), digest: z.string() }),
   event("dataset-removed", { dataset: z.string() }),
-  event("alias-moved", { name: z.string(), alias: z.string(), version: z.number().int().nullable() }),
+  event("document-added", { of: documentKindSchema, document: z.string(), digest: digestSchema }),
+  event("documents-removed", { of: documentKindSchema, documents: z.array(z.string()) }),
+  event("alias-moved", {
+    /** What it is an alias of. */
+    of: z.enum(["model", ...documentKindSchema.options]).default("model"),
+    name: z.string(),
+    alias: z.string(),
+    version: z.number().int().nullable(),
+  }),
   event("versions-removed", { name: z.string(), versions: z.array(z.number().int()) }),
   event("deployment-requested", {
     name: z.string(),

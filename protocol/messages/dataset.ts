@@ -3,6 +3,7 @@ import { exampleShapeSchema } from "../data-schema.ts";
 import { digestSchema, nameSchema, peerIdSchema } from "../ids.ts";
 import { preparationSchema } from "../preparation.ts";
 import { envelopeSchema } from "./attestation.ts";
+import { documentReferenceSchema } from "./document.ts";
 
 /** What a data set is, how it is registered, and who holds it. */
 
@@ -124,6 +125,8 @@ export const datasetRequestSchema = z.strictObject({
   digest: digestSchema,
   /** Who adds it, for people: user and machine. */
   addedBy: z.string().max(255),
+  /** The registered pipeline that it was prepared by; without one the manifest's is registered under its own name. */
+  pipeline: documentReferenceSchema.optional(),
   /** By the agent in whose store it was prepared; a member of the cluster. */
   attestation: envelopeSchema.optional(),
 });
@@ -140,6 +143,8 @@ export const datasetViewSchema = z.object({
   shape: exampleShapeSchema,
   addedBy: z.string(),
   createdAtMs: z.number(),
+  /** That it was prepared by, `loans@1`; null of one of an earlier release. */
+  pipeline: z.string().nullable().default(null),
   /** The agent in whose store it was prepared, if that has signed it and the coordinator has verified it. */
   signers: z.array(peerIdSchema).default([]),
   /** Live peers that hold all of it. */

@@ -4,9 +4,9 @@ import { digestSchema, peerIdSchema } from "../ids.ts";
 /** Where a version comes from and what became of it, as a graph. */
 
 export const lineageNodeSchema = z.object({
-  /** `version:digits@2`, `job:job-3`, `dataset:iris@1`, `data:<digest>`, `pipeline:<digest>`, `deployment:4`, `sweep:sweep-1` */
+  /** `version:digits@2`, `job:job-3`, `dataset:iris@1`, `data:<digest>`, `pipeline:credit@1`, `config:digits@3`, `deployment:4`, `sweep:sweep-1` */
   id: z.string(),
-  kind: z.enum(["pipeline", "data", "dataset", "sweep", "job", "version", "deployment"]),
+  kind: z.enum(["pipeline", "config", "data", "dataset", "sweep", "job", "version", "deployment"]),
   /** For people: `digits@2`. */
   name: z.string(),
   /** Of the content, where it has one: a manifest, a configuration, a pipeline. */
@@ -25,7 +25,7 @@ export type LineageNode = z.infer<typeof lineageNodeSchema>;
 const lineageEdgeSchema = z.object({
   from: z.string(),
   to: z.string(),
-  relation: z.enum(["prepared", "trained", "began", "tried", "made", "served"]),
+  relation: z.enum(["prepared", "configured", "trained", "began", "tried", "made", "served"]),
 });
 export type LineageEdge = z.infer<typeof lineageEdgeSchema>;
 

@@ -42,6 +42,8 @@ export type TrialView = z.infer<typeof trialViewSchema>;
 export const sweepSummarySchema = z.object({
   id: sweepIdSchema,
   name: z.string(),
+  /** The registered configuration that it was submitted with; null of one of an earlier release. */
+  config: z.string().nullable().default(null),
   method: z.string(),
   metric: z.string(),
   state: sweepStateSchema,

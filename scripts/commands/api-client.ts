@@ -32,6 +32,13 @@ import {
 } from "../../protocol/messages/api.ts";
 import type { AuditEntry } from "../../protocol/messages/audit.ts";
 import type { DatasetDetail, DatasetRequest, DatasetView } from "../../protocol/messages/dataset.ts";
+import type {
+  DocumentDetail,
+  DocumentKind,
+  DocumentRequest,
+  DocumentView,
+  KeyDifference,
+} from "../../protocol/messages/document.ts";
 import type { JobLogs, JobLogsQuery } from "../../protocol/messages/job-log.ts";
 import type { Lineage } from "../../protocol/messages/lineage.ts";
 import type { QuotaRequest, QuotaView } from "../../protocol/messages/quota.ts";
@@ -67,7 +74,8 @@ export interface ApiClient {
   jobs(): Promise<JobView[]>;
   job(id: string): Promise<JobView>;
   jobLogs(id: string, query: JobLogsQuery): Promise<JobLogs>;
-  submitJob(spec: JobSpec): Promise<JobView>;
+  /** @param config that it was read from, `digits@3` */
+  submitJob(spec: JobSpec, config?: string): Promise<JobView>;
   cancelJob(id: string): Promise<JobView>;
   steerJob(id: string, action: SteerAction, reason: string): Promise<JobView>;
   /** Its place in the queue from now on. */
@@ -77,7 +85,7 @@ export interface ApiClient {
   removeQuota(project: string): Promise<void>;
   sweeps(): Promise<SweepSummary[]>;
   sweep(id: string): Promise<SweepView>;
-  submitSweep(spec: SweepSpec): Promise<SweepView>;
+  submitSweep(spec: SweepSpec, config?: string): Promise<SweepView>;
   cancelSweep(id: string, reason: string): Promise<SweepView>;
   models(): Promise<VersionView[]>;
   version(name: string, selector: Selector): Promise<VersionDetail>;
@@ -95,6 +103,14 @@ export interface ApiClient {
   dataset(name: string, version: number): Promise<DatasetDetail>;
   addDataset(request: DatasetRequest): Promise<DatasetDetail>;
   removeDataset(name: string, version: number): Promise<void>;
+  documents(filters: FiltersOf<"documents">): Promise<DocumentView[]>;
+  document(kind: DocumentKind, name: string, selector: Selector): Promise<DocumentDetail>;
+  addDocument(request: DocumentRequest): Promise<DocumentDetail>;
+  /** @param other of the same kind, `name@3` or `name@alias` */
+  documentDiff(kind: DocumentKind, name: string, selector: Selector, other: string): Promise<KeyDifference[]>;
+  removeDocument(kind: DocumentKind, name: string, version: number): Promise<void>;
+  moveDocumentAlias(place: DocumentPlace, alias: string, request: AliasRequest): Promise<DocumentView>;
+  removeDocumentAlias(place: DocumentPlace, alias: string): Promise<void>;
   createToken(request: TokenRequest): Promise<string>;
   /** Asks the coordinator to dial this machine. */
   dialBack(request: ReachabilityRequest): Promise<ReachabilityView>;
@@ -112,6 +128,8 @@ export interface ApiClient {
   /** The coordinator's view, now and after each change, until the connection or `signal` ends. */
   clusterViews(signal: AbortSignal): AsyncGenerator<ClusterView>;
 }
+
+type DocumentPlace = Pick<DocumentView, "kind" | "name">;
 
 export interface AuditFilter {
   readonly sinceMs: number;
@@ -154,7 +172,7 @@ export function createApiClient(options: ApiConnection): ApiClient {
     jobs: () => callList(options, "jobs"),
     job: (id) => callRoute(options, "job", { id }),
     jobLogs: (id, query) => callRoute(options, "jobLogs", { id, query }),
-    submitJob: (body) => callRoute(options, "submitJob", { body }),
+    submitJob: (body, config) => callRoute(options, "submitJob", { body, query: { config } }),
     cancelJob: (id) => callRoute(options, "cancelJob", { id, body: {} }),
     steerJob: (id, action, reason) => callRoute(options, `${action}Job`, { id, body: { reason } }),
     prioritiseJob: (id, body) => callRoute(options, "prioritiseJob", { id, body }),
@@ -165,7 +183,8 @@ export function createApiClient(options: ApiConnection): ApiClient {
     },
     sweeps: () => callList(options, "sweeps"),
     sweep: (id) => callRoute(options, "sweep", { id }),
-    submitSweep: ({ job, search }) => callRoute(options, "submitSweep", { body: { ...job, search } }),
+    submitSweep: ({ job, search }, config) =>
+      callRoute(options, "submitSweep", { body: { ...job, search }, query: { config } }),
     cancelSweep: (id, reason) => callRoute(options, "cancelSweep", { id, body: { reason } }),
     models: () => callList(options, "models"),
     version: (name, selector) => callRoute(options, "model", { name, selector }),
@@ -190,6 +209,21 @@ export function createApiClient(options: ApiConnection): ApiClient {
     addDataset: (body) => callRoute(options, "addDataset", { body }),
     async removeDataset(name, version) {
       await callRoute(options, "removeDataset", { name, version });
+    },
+    documents: (filters) => callList(options, "documents", filters),
+    document: (kind, name, selector) => callRoute(options, "document", { kind, name, selector }),
+    addDocument: (body) => callRoute(options, "addDocument", { body }),
+    documentDiff: async (kind, name, selector, other) => {
+      const input = { kind, name, selector, query: { with: other } };
+      return (await callRoute(options, "documentDiff", input)).differences;
+    },
+    async removeDocument(kind, name, version) {
+      await callRoute(options, "removeDocument", { kind, name, version });
+    },
+    moveDocumentAlias: (place, alias, body) =>
+      callRoute(options, "moveDocumentAlias", { ...place, alias, body }),
+    async removeDocumentAlias(place, alias) {
+      await callRoute(options, "removeDocumentAlias", { ...place, alias });
     },
     createToken: async (body) => (await callRoute(options, "createToken", { body })).token,
     dialBack: (body) => callRoute(options, "dialBack", { body }),

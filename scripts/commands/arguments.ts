@@ -89,6 +89,15 @@ export function versionSelector(text: string): VersionSelector {
   return { name, selector };
 }
 
+export interface NameSelector {
+  readonly name: string;
+  readonly selector?: number | string;
+}
+
+/** `digits`, `digits@3`, or `digits@champion` by an alias */
+export const nameSelector = (text: string): NameSelector =>
+  text.includes("@") ? versionSelector(text) : { name: plainName(text) };
+
 /** `digits`, a name by itself. */
 export function plainName(text: string): string {
   const { name, version } = modelReference(text);

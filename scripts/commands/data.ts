@@ -16,7 +16,7 @@ export function register(program: Command, io: CommandIo): void {
     .argument("<source>", "a CSV, JSONL, Parquet or text file, or a folder of images")
     .description("prepare a source, keep it in this machine's agent and register it")
     .option("--name <name>", "of the data set; the name of the source unless told", plainName)
-    .option("--pipeline <file>", "YAML, see docs/data.md")
+    .option("--pipeline <file>", "YAML, see docs/data.md; or a registered one, as credit@1")
     .option("--target <column>", "what is to be predicted")
     .option("--agent <folder>", "data folder of the agent on this machine that holds it")
     .action((source: string, _options: unknown, command: Command) =>

@@ -1,11 +1,6 @@
 import type { Command } from "commander";
-import { RingfoldError } from "../../protocol/errors.ts";
-import type {
-  PruneAnswer,
-  VersionDetail,
-  VersionDifference,
-  VersionView,
-} from "../../protocol/messages/api.ts";
+import type { PruneAnswer, VersionDetail, VersionView } from "../../protocol/messages/api.ts";
+import { registerAlias } from "./alias.ts";
 import {
   plainName,
   positiveInteger,
@@ -55,51 +50,20 @@ export function register(program: Command, io: CommandIo): void {
     .action((one: VersionSelector, other: VersionSelector, _options: unknown, command: Command) =>
       runCommand(command, io, async (context) => {
         const { connectApi } = await import("./api-client.ts");
-        const api = await connectApi(context);
-        const differences = await api.versionDiff(one.name, one.selector, `${other.name}@${other.selector}`);
-        return { json: differences, text: await differenceTable(differences, one, other) };
+        const { differenceTable } = await import("./present/document-text.ts");
+        const names = [`${one.name}@${one.selector}`, `${other.name}@${other.selector}`] as const;
+        const differences = await (await connectApi(context)).versionDiff(one.name, one.selector, names[1]);
+        return { json: differences, text: differenceTable(differences, names, ({ part }) => part) };
       }),
     );
 
   registerProvenance(models, io);
-  registerAlias(models, io);
+  registerAlias(models, io, {
+    example: "digits@champion",
+    move: (api, name, alias, request) => api.moveAlias(name, alias, request),
+    remove: (api, name, alias) => api.removeAlias(name, alias),
+  });
   registerRemoval(models, io);
-}
-
-interface AliasOptions {
-  readonly from?: number;
-  readonly create: boolean;
-  readonly remove: boolean;
-}
-
-function registerAlias(models: Command, io: CommandIo): void {
-  models
-    .command("alias")
-    .argument("<name@alias>", "for example digits@champion", versionSelector)
-    .argument("[n]", "number of the version that it is to point to", positiveInteger)
-    .description("point an alias to a version; of two who move it at once, one is told")
-    .option("--from <n>", "only if it points to this version now", positiveInteger)
-    .option("--create", "only if there is no such alias yet", false)
-    .option("--remove", "remove the alias", false)
-    .action((target: VersionSelector, version: number | undefined, _options: unknown, command: Command) =>
-      runCommand<AliasOptions>(command, io, async (context, { from, create, remove }) => {
-        const { name, selector: alias } = target;
-        if (typeof alias === "number") throw new RingfoldError("USAGE", "an alias begins with a letter");
-        if (remove === (version !== undefined))
-          throw new RingfoldError("USAGE", "give the number of a version, or --remove");
-        if (from !== undefined && create)
-          throw new RingfoldError("USAGE", "--from and --create exclude each other");
-        const { connectApi } = await import("./api-client.ts");
-        const api = await connectApi(context);
-        if (version === undefined) {
-          await api.removeAlias(name, alias);
-          return { json: { name, alias, removed: true }, text: `${name}@${alias} is removed` };
-        }
-        const expected = create ? { from: null } : from === undefined ? {} : { from };
-        const view = await api.moveAlias(name, alias, { version, ...expected });
-        return { json: view, text: `${name}@${alias} is ${name}@${view.version}` };
-      }),
-    );
 }
 
 interface PruneOptions {
@@ -139,20 +103,6 @@ function pruneText(name: string, { removed, kept }: PruneAnswer, dryRun: boolean
   const what = removed.map((version) => `${name}@${version}`).join(" ") || "nothing";
   const stays = kept.map(({ version, reason }) => `${name}@${version} stays: ${reason}`);
   return [`${dryRun ? "would remove" : "removed"} ${what}`, ...stays].join("\n");
-}
-
-async function differenceTable(
-  differences: readonly VersionDifference[],
-  one: VersionSelector,
-  other: VersionSelector,
-): Promise<string> {
-  if (differences.length === 0) return "no difference";
-  const { formatTable } = await import("./present/table.ts");
-  const shown = (value: unknown) => (value === undefined ? "-" : JSON.stringify(value));
-  return formatTable(
-    ["", "key", `${one.name}@${one.selector}`, `${other.name}@${other.selector}`],
-    differences.map(({ part, path, before, after }) => [part, path, shown(before), shown(after)]),
-  );
 }
 
 async function versionTable(versions: readonly VersionView[]): Promise<string> {

@@ -1,21 +1,24 @@
 import type { Command } from "commander";
 import { RingfoldError } from "../../protocol/errors.ts";
+import type { SweepSpec } from "../../protocol/sweep-spec.ts";
 import type { ApiClient } from "./api-client.ts";
 import { type CommandContext, type CommandIo, type CommandResult, runCommand } from "./command.ts";
 
 export function register(program: Command, io: CommandIo): void {
   program
     .command("sweep")
-    .argument("<sweep-file>", "a job file with `search`, see docs/sweeps.md")
+    .argument(
+      "<sweep-file>",
+      "a job file with `search`, see docs/sweeps.md; or a registered one, as digits@3",
+    )
     .description("check a sweep file and submit it: many trials of one job, packed on the agents")
     .option("--follow", "follow the sweep to its end, and show its table", false)
     .action((path: string, _options: unknown, command: Command) =>
       runCommand<{ readonly follow: boolean }>(command, io, async (context, { follow }) => {
-        const { readSweepFile } = await import("../sweep-file.ts");
         const { connectApi } = await import("./api-client.ts");
-        const spec = await readSweepFile(path);
+        const { value, reference } = await readSweep(path, context);
         const api = await connectApi(context);
-        const sweep = await api.submitSweep(spec);
+        const sweep = await api.submitSweep(value, reference);
         if (follow) {
           context.note(`${sweep.id} submitted: ${sweep.trials.length} trials of ${sweep.name}`);
           return followSweep(api, sweep.id, context);
@@ -30,6 +33,20 @@ export function register(program: Command, io: CommandIo): void {
         };
       }),
     );
+}
+
+async function readSweep(
+  path: string,
+  context: CommandContext,
+): Promise<{ readonly value: SweepSpec; readonly reference?: string }> {
+  const { registeredDocument } = await import("../registered-document.ts");
+  const { sweepSpecSchema } = await import("../../protocol/sweep-spec.ts");
+  const { connectApi } = await import("./api-client.ts");
+  const kind = { schema: sweepSpecSchema, code: "JOB_INVALID" } as const;
+  const registered = await registeredDocument(path, "config", kind, () => connectApi(context));
+  if (registered) return registered;
+  const { readSweepFile } = await import("../sweep-file.ts");
+  return { value: await readSweepFile(path) };
 }
 
 /**

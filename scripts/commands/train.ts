@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Command } from "commander";
 import { type ErrorCode, isErrorCode, RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
@@ -19,7 +20,7 @@ interface TrainOptions {
 export function register(program: Command, io: CommandIo): void {
   program
     .command("train")
-    .argument("<job-file>", "YAML, see docs/job-file.md")
+    .argument("<job-file>", "YAML, see docs/job-file.md; or a registered configuration, as digits@3")
     .description("check a job file, submit it and follow the job to its end")
     .option("--detach", "return as soon as the job is submitted", false)
     .option("--engine <name>", "overrides the job file's compute engine")
@@ -32,12 +33,29 @@ export function register(program: Command, io: CommandIo): void {
 }
 
 async function train(path: string, context: CommandContext, options: TrainOptions): Promise<CommandResult> {
-  const { readJobFile } = await import("../job-file.ts");
+  const { value, reference } = await readJob(path, context);
   const { priority, project } = options;
-  const spec = await withEngine(await readJobFile(path), options.engine);
+  const spec = await withEngine(value, options.engine);
   const needs = options.need && { needs: withNeeds(spec.needs, options.need) };
   const queued = { ...(priority === undefined ? {} : { priority }), ...(project && { project }) };
-  return submitAndFollow({ ...spec, ...queued, ...needs }, context, options);
+  const asked = { ...spec, ...queued, ...needs };
+  // With something else asked for it is another configuration, which is registered under the job's name.
+  const config = isDeepStrictEqual(asked, value) ? reference : undefined;
+  return submitAndFollow(asked, context, { ...options, config });
+}
+
+async function readJob(
+  path: string,
+  context: CommandContext,
+): Promise<{ readonly value: JobSpec; readonly reference?: string }> {
+  const { registeredDocument } = await import("../registered-document.ts");
+  const { jobSpecSchema } = await import("../../protocol/job-spec.ts");
+  const { connectApi } = await import("./api-client.ts");
+  const kind = { schema: jobSpecSchema, code: "JOB_INVALID" } as const;
+  const registered = await registeredDocument(path, "config", kind, () => connectApi(context));
+  if (registered) return registered;
+  const { readJobFile } = await import("../job-file.ts");
+  return { value: await readJobFile(path) };
 }
 
 /** Key by key, and label by label. */
@@ -47,15 +65,19 @@ const withNeeds = (before: JobNeeds = {}, more: JobNeeds): NonNullable<JobSpec["
   ...(more.labels && { labels: { ...before.labels, ...more.labels } }),
 });
 
-/** Submits a job and shows it until it ends. @throws RingfoldError as `followToEnd` */
+/**
+ * Submits a job and shows it until it ends.
+ * @param options.config the registered configuration that it is
+ * @throws RingfoldError as `followToEnd`
+ */
 export async function submitAndFollow(
   spec: JobSpec,
   context: CommandContext,
-  options: { readonly detach: boolean; readonly follow?: boolean },
+  options: { readonly detach: boolean; readonly follow?: boolean; readonly config?: string | undefined },
 ): Promise<CommandResult> {
   const { connectApi } = await import("./api-client.ts");
   const api = await connectApi(context);
-  const job = await api.submitJob(spec);
+  const job = await api.submitJob(spec, options.config);
   if (options.detach) {
     return {
       json: job,

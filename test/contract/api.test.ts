@@ -217,6 +217,10 @@ const mutations = [
   ["DELETE", "/api/models/digits/aliases/champion", undefined],
   ["POST", "/api/datasets", {}],
   ["DELETE", "/api/datasets/digits/versions/1", undefined],
+  ["POST", "/api/documents", { kind: "config", name: "digits", content: spec, addedBy: "me" }],
+  ["DELETE", "/api/documents/config/digits/versions/1", undefined],
+  ["PUT", "/api/documents/config/digits/aliases/champion", { version: 1 }],
+  ["DELETE", "/api/documents/config/digits/aliases/champion", undefined],
   ["POST", "/api/tokens", {}],
   ["POST", "/api/datasets", {}],
   ["DELETE", "/api/datasets/digits/versions/1", undefined],
@@ -230,6 +234,7 @@ describe("changing", () => {
         `${method} ${path
           .replace(memoryPeerId(1), "{}")
           .replace(/job-1|sweep-1/, "{}")
+          .replace("documents/config", "documents/{}")
           .replace("digits", "{}")
           .replace("champion", "{}")
           .replace("vision", "{}")

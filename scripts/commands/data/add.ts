@@ -1,19 +1,20 @@
 import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { hostname, userInfo } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { openArtefactStore, sha256 } from "../../../agent/artefact/store.ts";
 import { prepareDataset } from "../../../agent/data/preparation/preparation.ts";
 import { loadIdentity, signerOf } from "../../../agent/network/identity.ts";
-import { attest, type Signer } from "../../../protocol/attestation.ts";
+import { attest, canonicalDigest, type Signer } from "../../../protocol/attestation.ts";
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
-import { nameSchema } from "../../../protocol/ids.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { DatasetDetail } from "../../../protocol/messages/dataset.ts";
 import { type Preparation, preparationSchema } from "../../../protocol/preparation.ts";
 import { datasetStatement } from "../../../protocol/provenance.ts";
-import { readPreparationFile } from "../../preparation-file.ts";
-import { connectApi } from "../api-client.ts";
+import { nameOfFile } from "../../file-name.ts";
+import { readPreparationFile, withTarget } from "../../preparation-file.ts";
+import { registeredDocument } from "../../registered-document.ts";
+import { type ApiClient, connectApi } from "../api-client.ts";
 import { type CommandContext, type CommandResult, ringfoldHome } from "../command.ts";
 import { datasetText } from "../present/dataset-text.ts";
 import { createPreparationProgress } from "./preparation-progress.ts";
@@ -38,11 +39,9 @@ export async function addDataset(
   options: AddOptions,
 ): Promise<CommandResult> {
   const path = resolve(source);
-  const preparation = options.pipeline
-    ? await readPreparationFile(options.pipeline, options.target)
-    : await defaultPreparation(path, options.target);
-  const name = options.name ?? nameOf(path);
   const api = await connectApi(context);
+  const { preparation, pipeline } = await preparationOf(path, options, api);
+  const name = options.name ?? nameOfFile(path, "a data set");
   await api.datasets(); // a coordinator that cannot be reached is known before the work, not after it
   const folder = agentFolder(context, options.agent);
   const store = openArtefactStore(join(folder, "artefacts"));
@@ -61,7 +60,7 @@ export async function addDataset(
     const signer = await agentSigner(folder);
     const attestation = signer && (await attest(datasetStatement(name, manifest, digest), signer));
     const detail = await api.addDataset({
-      ...{ name, manifest, digest, addedBy },
+      ...{ name, manifest, digest, addedBy, ...(pipeline !== undefined && { pipeline }) },
       ...(attestation && { attestation }),
     });
     return { json: detail, text: `${datasetText(detail)}\n\n${nextStep(detail)}` };
@@ -77,6 +76,22 @@ export async function addDataset(
   }
 }
 
+/** How a source is prepared, and the registered pipeline that says so, where one was named. */
+async function preparationOf(
+  path: string,
+  { pipeline, target }: AddOptions,
+  api: ApiClient,
+): Promise<{ readonly preparation: Preparation; readonly pipeline?: string }> {
+  if (pipeline === undefined) return { preparation: await defaultPreparation(path, target) };
+  const kind = { schema: preparationSchema, code: "DATA_INVALID" } as const;
+  const registered = await registeredDocument(pipeline, "pipeline", kind, async () => api);
+  if (!registered) return { preparation: await readPreparationFile(pipeline, target) };
+  const preparation = preparationSchema.parse(withTarget(registered.value, target));
+  // With another target it is another pipeline, which is registered under the name of the data set.
+  const isSame = canonicalDigest(preparation) === canonicalDigest(registered.value);
+  return { preparation, ...(isSame && { pipeline: registered.reference }) };
+}
+
 async function defaultPreparation(path: string, target: string | undefined): Promise<Preparation> {
   const isFolder = await stat(path).then(
     (facts) => facts.isDirectory(),
@@ -88,17 +103,6 @@ async function defaultPreparation(path: string, target: string | undefined): Pro
   if (/\.txt$/i.test(path)) return preparationSchema.parse({ kind: "text" });
   if (target !== undefined) return preparationSchema.parse({ kind: "table", target: { column: target } });
   throw new RingfoldError("USAGE", "a table needs a target: give --target COLUMN, or a pipeline with one");
-}
-
-function nameOf(path: string): string {
-  const name = basename(path)
-    .replace(/\.[^.]*$/, "")
-    .toLowerCase()
-    .replace(/[^a-z0-9._-]+/g, "-")
-    .replace(/^[^a-z0-9]+/, "")
-    .slice(0, 63);
-  if (nameSchema.safeParse(name).success) return name;
-  throw new RingfoldError("USAGE", `${path} makes no name for a data set: give --name NAME`);
 }
 
 function agentFolder({ io }: CommandContext, agent: string | undefined): string {

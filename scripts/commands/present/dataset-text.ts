@@ -39,6 +39,7 @@ export function datasetText(detail: DatasetDetail): string {
     ],
     ["input", `${shape.inputShape.join("x")} from ${fitted.encoders.length} columns`],
     ["target", targetText(shape.target)],
+    ["pipeline", detail.pipeline ?? "not registered: it is of an earlier release"],
     ["added", `${new Date(detail.createdAtMs).toISOString()} by ${detail.addedBy}`],
     ["signed by", detail.signers.map(shortPeer).join(" ") || "nobody"],
     ["held by", detail.holders.map(shortPeer).join(" ") || "no live peer yet"],

@@ -37,6 +37,7 @@ export function jobText(job: JobView, nowMs: number): string {
     ["state", `${job.state}: ${job.reason}`],
     ["queue", queueText(job)],
     ...(job.trial ? [["sweep", `trial ${job.trial.number} of ${job.trial.sweep}`] as [string, string]] : []),
+    ...(job.config === null ? [] : [["config", job.config] as [string, string]]),
     ["submitted", new Date(job.submittedAtMs).toISOString()],
   ];
   if (job.startedAtMs !== null)

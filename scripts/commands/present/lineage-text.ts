@@ -11,6 +11,7 @@ export function lineageText(lineage: Lineage, format: "tree" | "dot" | "mermaid"
 /** What is above a node, for people: the version was made by a job, which was trained on data. */
 const upwards: Readonly<Record<LineageEdge["relation"], string>> = {
   prepared: "prepared from",
+  configured: "goes by",
   trained: "trained on",
   began: "began with",
   tried: "a trial of",
@@ -19,6 +20,7 @@ const upwards: Readonly<Record<LineageEdge["relation"], string>> = {
 };
 const downwards: Readonly<Record<LineageEdge["relation"], string>> = {
   prepared: "prepared",
+  configured: "configured",
   trained: "trained",
   began: "began",
   tried: "tried",

@@ -188,16 +188,18 @@ class Election {
     if (leaders.length === 0) return;
     const leader = random.pick(leaders);
     leader.whenAwake(() => {
-      leader.coordinator?.submitJob(specOf(name), { key: name, fingerprint: sha256(Buffer.from(name)) }).then(
-        ({ id }) => {
-          const before = this.acknowledged.get(name);
-          if (before !== undefined && before !== id)
-            this.world.violate("a request happens once", `${name} is ${before} and ${id}`);
-          this.acknowledged.set(name, id);
-          this.world.trace(`${name} is ${id}`);
-        },
-        () => {},
-      );
+      leader.coordinator
+        ?.submitJob(specOf(name), { key: { key: name, fingerprint: sha256(Buffer.from(name)) } })
+        .then(
+          ({ id }) => {
+            const before = this.acknowledged.get(name);
+            if (before !== undefined && before !== id)
+              this.world.violate("a request happens once", `${name} is ${before} and ${id}`);
+            this.acknowledged.set(name, id);
+            this.world.trace(`${name} is ${id}`);
+          },
+          () => {},
+        );
     });
   }
 

@@ -137,8 +137,8 @@ class QueueStory {
 
   /** Again and again until it is acknowledged; the key makes it one job. */
   #submit(spec: Day["jobs"][number]["spec"]): void {
-    const fingerprint = createHash("sha256").update(spec.name).digest("hex");
-    this.#untilDone(() => this.cluster.host.coordinator?.submitJob(spec, { key: spec.name, fingerprint }));
+    const key = { key: spec.name, fingerprint: createHash("sha256").update(spec.name).digest("hex") };
+    this.#untilDone(() => this.cluster.host.coordinator?.submitJob(spec, { key }));
   }
 
   #insist(act: Act): void {

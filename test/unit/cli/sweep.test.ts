@@ -20,7 +20,7 @@ const trial = (number: number, learningRate: number, changes: Partial<SweepView[
   ...changes,
 });
 const summary = (changes: Partial<SweepSummary> = {}): SweepSummary => ({
-  ...{ id: "sweep-1", name: "digits", method: "halving", metric: "accuracy", state: "running" },
+  ...{ id: "sweep-1", name: "digits", config: null, method: "halving", metric: "accuracy", state: "running" },
   ...{ reason: "1 of 3 trials are over", submittedAtMs: startedAtMs, startedAtMs, endedAtMs: null },
   ...{ trialCount: 3, runningCount: 2, overCount: 1, epochsDone: 5, epochsPlanned: 20 },
   ...{ best: { number: 2, value: 0.9125, jobId: "job-2" }, version: null },

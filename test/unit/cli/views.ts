@@ -18,6 +18,7 @@ const digest = "0123456789abcdef".repeat(4);
 export const jobView = (changes: Partial<JobView> = {}): JobView => ({
   id: "job-1",
   spec: jobSpecSchema.parse({ name: "digits", model: { architecture: "cnn" }, data: { source: "mnist" } }),
+  config: null,
   trial: null,
   state: "waiting",
   reason: "waits for 1 more worker: 1 of 2 present",

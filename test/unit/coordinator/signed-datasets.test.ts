@@ -42,7 +42,7 @@ test("a data set that a member has signed says so, also after a restart, and lin
   await worker.report("ready", { jobId: id, dataDigest: about().digest });
   await trainThrough(worker, id);
   const { nodes } = coordinator.lineage("digits", 1);
-  expect(nodes.map(({ kind }) => kind)).toEqual(["version", "job", "dataset", "pipeline", "data"]);
+  expect(nodes.map(({ kind }) => kind)).toEqual(["version", "job", "dataset", "pipeline", "data", "config"]);
   expect(nodes.find(({ kind }) => kind === "dataset")).toMatchObject({
     name: "notes@1",
     signers: [member.peerId],

@@ -46,6 +46,15 @@ test("one trial an agent; a job of an operator that waits goes before the next t
     version: "digits@1",
   });
   expect(bench.coordinator.version("digits", 1).manifest.lineage.jobId).toBe("job-1");
+  // What the sweep was submitted with, which is not what the job beside it was.
+  const { edges } = bench.coordinator.lineage("digits", 1);
+  expect(edges.filter(({ from }) => from.startsWith("config"))).toEqual([
+    { from: "config:digits@1", to: "sweep:sweep-1", relation: "configured" },
+  ]);
+  expect(bench.coordinator.document("config", "digits", 1).content).toHaveProperty("search.method", "grid");
+  expect([1, 2, 3, 4].map((number) => bench.coordinator.job(`job-${number}`).config)).toEqual([
+    ...["digits@1", "digits@1", "digits@2", "digits@1"],
+  ]);
 });
 
 test("a coordinator that starts anew again and again comes to the same sweep, and its log to the same state", async () => {

@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { assertRemovable, decideAlias, decideRetention } from "../../../coordinator/decide/version.ts";
+import { decideAlias } from "../../../coordinator/decide/alias.ts";
+import { assertRemovable } from "../../../coordinator/decide/references.ts";
+import { decideRetention } from "../../../coordinator/decide/version.ts";
 import { diffVersions } from "../../../coordinator/decide/version-diff.ts";
 import { versionManifestSchema } from "../../../protocol/messages/model.ts";
 import { exampleSpec } from "../../fixtures/messages.ts";
@@ -67,8 +69,10 @@ test("retention takes the old ones, and never one that something needs", () => {
 
 test("what is needed says why it stays", () => {
   const references = new Map([[2, "champion points to it"]]);
-  expect(() => assertRemovable("digits", 2, references)).toThrowError(/stays: champion points to it/);
-  assertRemovable("digits", 1, references);
+  expect(() => assertRemovable({ name: "digits", version: 2 }, references, "wait")).toThrowError(
+    /stays: champion points to it/,
+  );
+  assertRemovable({ name: "digits", version: 1 }, references, "wait");
 });
 
 test("two versions differ where they differ, key by key", () => {

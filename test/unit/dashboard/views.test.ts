@@ -28,6 +28,7 @@ const progress = {
 const job = (change: Partial<Job> = {}): Job => ({
   id: "job-1",
   spec,
+  config: null,
   trial: null,
   state: "running",
   reason: "",
