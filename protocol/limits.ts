@@ -163,7 +163,7 @@ export const limits = {
   skippedInRowMax: 10,
 
   /** A leading coordinator renews its lease five times in this; who waits leads at most so long after it has died. */
-  leaseSeconds: 4,
+  leaseSeconds: 3,
   /** How often who waits tries to lead. */
   leaderLookMs: 250,
 

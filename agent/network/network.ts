@@ -68,6 +68,12 @@ export async function openNetwork(options: NetworkOptions): Promise<Libp2pNetwor
       .catch((error) => log.debug({ err: error, peer: peerId }, "Discovered a peer that cannot be dialled"))
       .finally(() => dialling.delete(peerId));
   };
+  // Coordinators share a key, so two connections to one peer may lead to two processes. When one ends, the others are given up
+  // with it: else nobody would hear that whoever took this member in is gone, and gossip, whose stream ran there, would end.
+  node.addEventListener("connection:close", ({ detail: { direct, remotePeer } }) => {
+    if (direct && node.getConnections(remotePeer).some((other) => other.direct))
+      node.hangUp(remotePeer).catch((error) => log.debug({ err: error, peer: remotePeer }, "Cannot hang up"));
+  });
   node.addEventListener("peer:discovery", ({ detail: { id } }) => meet(id.toString(), []));
   // Nobody on a LAN can reach a loopback listener, so it is not announced there.
   const lan = isLoopback(options.listen.host)

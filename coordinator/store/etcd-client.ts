@@ -26,20 +26,22 @@ export type AskEndpoint = (
 
 /** @param ask over HTTP, unless told otherwise by the simulator */
 export function createEtcdClient(endpoints: readonly string[], ask: AskEndpoint = askOverHttp): EtcdClient {
-  /** The one that answered last. */
+  /** The one that answered last; once it does not, the next: not every call is to wait for it. */
   let current = 0;
   return {
     async call(path, body, schema, signal) {
       let cause: unknown;
+      const first = current;
       for (let i = 0; i < endpoints.length; i++) {
-        const endpoint = endpoints[(current + i) % endpoints.length]!;
+        const index = (first + i) % endpoints.length;
         try {
-          const answer = schema.parse(await ask(endpoint, path, body, signal));
-          current = (current + i) % endpoints.length;
+          const answer = schema.parse(await ask(endpoints[index]!, path, body, signal));
+          current = index;
           return answer;
         } catch (error) {
           signal?.throwIfAborted();
           if (error instanceof RingfoldError && error.data.refused) throw error;
+          if (current === index) current = (index + 1) % endpoints.length;
           cause = error;
         }
       }

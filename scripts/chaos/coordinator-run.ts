@@ -149,7 +149,7 @@ async function strike(
 }
 
 /** Steps that were told as committed and then were not, within what rank 0 says. */
-function takenBack({ sightings }: JobObserver): number {
+export function takenBack({ sightings }: JobObserver): number {
   let most = 0;
   let lost = 0;
   for (const { step } of sightings) {

@@ -52,7 +52,10 @@ export async function collectEvidence(
  */
 export async function collectSteps(
   { observer, job }: Pick<DisturbedRun, "observer" | "job">,
-  cluster: LocalCluster,
+  cluster: {
+    agent(name: string): { readonly ready: { readonly peerId: string } };
+    logPath(name: string): string;
+  },
   names: readonly string[],
 ): Promise<{ readonly steps: readonly StepEvidence[]; readonly divergences: number }> {
   const steps: StepEvidence[] = job.generations.flatMap(({ generation, ranks }) => {

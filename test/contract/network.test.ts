@@ -1,11 +1,13 @@
 import { once } from "node:events";
 import { connect as connectTcp } from "node:net";
+import { generateKeyPair } from "@libp2p/crypto/keys";
 import { afterEach, expect, test, vi } from "vitest";
 import { z } from "zod";
+import { openNetwork } from "../../agent/network/network.ts";
 import { createSwarmKey } from "../../agent/network/swarm-key.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { Conversation, Topic } from "../../protocol/ports.ts";
-import { openNetworks } from "../fixtures/network.ts";
+import { openNetworks, silentLog } from "../fixtures/network.ts";
 
 const echo: Conversation<{ text: string }, { text: string; from: string }> = {
   protocol: "/ringfold/test/echo/1",
@@ -145,4 +147,32 @@ test("a closed socket is news at once", async () => {
   );
   await nodes[1]!.close();
   expect(await gone).toBe(nodes[1]!.peerId);
+});
+
+test("when the process behind a peer goes and another one of its key stays, everybody hears of it and finds the other", async () => {
+  const { nodes, swarmKey } = await open(1);
+  const member = nodes[0]!;
+  const privateKey = await generateKeyPair("Ed25519");
+  const start = async () => {
+    const listen = { host: "127.0.0.1", port: 0 };
+    const node = await openNetwork({ privateKey, swarmKey, listen, relay: true, log: silentLog });
+    opened.push(node);
+    return node;
+  };
+  const [leader, successor] = [await start(), await start()];
+  const heard: string[] = [];
+  member.subscribe(words, () => {});
+  successor.subscribe(words, ({ word }) => heard.push(word));
+  const left: string[] = [];
+  member.onConnection(({ peerId, connected }) => connected || left.push(peerId));
+  await member.connect(leader.addresses(), AbortSignal.timeout(5_000));
+  // As when it has found the member by mDNS.
+  await successor.connect(member.addresses(), AbortSignal.timeout(5_000));
+  await leader.close();
+  await vi.waitFor(() => expect(left).toEqual([successor.peerId]));
+  await member.connect(successor.addresses(), AbortSignal.timeout(5_000));
+  await vi.waitFor(async () => {
+    await member.publish(words, { word: "here" });
+    expect(heard).toContain("here");
+  });
 });

@@ -1,59 +1,17 @@
-import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { ClusterView } from "../../protocol/messages/api.ts";
 import type { AuditEntry } from "../../protocol/messages/audit.ts";
 import { startAgentProcess } from "../../scripts/local-cluster/local-cluster.ts";
+import { Candidate, type Said } from "../fixtures/candidate.ts";
 import { EtcdCluster, etcdIsInstalled, freePorts } from "../fixtures/etcd-cluster.ts";
 import { smallJob } from "../fixtures/local-cluster.ts";
 
-const program = fileURLToPath(new URL("../../scripts/ringfold.ts", import.meta.url));
 const leaderMaxMs = 5_000;
-
-interface Said {
-  readonly ready?: true;
-  readonly standby?: true;
-  readonly httpUrl: string;
-  readonly operatorToken: string;
-  readonly joinToken: string;
-}
-
-/** One of several coordinators, as a process. */
-class Candidate {
-  readonly #child;
-  readonly #lines: Said[] = [];
-
-  constructor(parameters: readonly string[]) {
-    this.#child = spawn(process.execPath, [program, "coordinator", ...parameters, "--json"], {
-      stdio: ["ignore", "pipe", "ignore", "ipc"],
-      env: { ...process.env, RINGFOLD_LOG: "error" },
-    });
-    createInterface({ input: this.#child.stdout! }).on("line", (line) => this.#lines.push(JSON.parse(line)));
-    onTestFinished(() => {
-      this.#child.kill("SIGKILL");
-    });
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
-  }
-
-  /** The next thing that it says of this kind. */
-  async says(kind: "ready" | "standby"): Promise<Said> {
-    for (let waited = 0; waited < 60_000; waited += 10) {
-      const at = this.#lines.findIndex((said) => said[kind]);
-      if (at >= 0) return this.#lines.splice(0, at + 1).at(-1)!;
-      await delay(10);
-    }
-    throw new Error(`no coordinator is ${kind}`);
-  }
-}
 
 describe.skipIf(!etcdIsInstalled)("several coordinators", () => {
   let etcd: EtcdCluster;
@@ -72,11 +30,14 @@ describe.skipIf(!etcdIsInstalled)("several coordinators", () => {
   }, async () => {
     const ports = await freePorts(4);
     const hosts = etcd.endpoints.map((endpoint) => new URL(endpoint).host).join(",");
-    const start = (index: number) =>
-      new Candidate([
+    const start = (index: number) => {
+      const candidate = new Candidate([
         ...["--store", `etcd://${hosts}/lab`, "--data", join(folder, `c${index}`)],
         ...["--listen", `127.0.0.1:${ports[2 * index]}`, "--http", `127.0.0.1:${ports[2 * index + 1]}`],
       ]);
+      onTestFinished(() => candidate.kill());
+      return candidate;
+    };
     const first = start(0);
     const { operatorToken } = await first.says("ready");
     const second = start(1);

@@ -62,6 +62,11 @@ export class Candidate {
     return this.#process?.coordinator;
   }
 
+  /** Whether it runs, and nothing has told it that its turn is over. */
+  get holdsOn(): boolean {
+    return this.#process?.holdsOn ?? false;
+  }
+
   get isUp(): boolean {
     return this.#process !== undefined;
   }
@@ -109,6 +114,7 @@ export class Candidate {
       signal,
       standBy: () => campaign(client, { prefix, self: name, signal, time }),
       open: async (leadership: Leadership) => {
+        process.leadership = leadership;
         const store = await openEtcdStore(client, { prefix, leadership, clock: process });
         const node = network.open(name, process.life);
         process.leave = () => network.crash(node);
@@ -177,12 +183,17 @@ export class Candidate {
 class Process implements Clock {
   readonly life: Life;
   coordinator: Coordinator | undefined;
+  leadership: Leadership | undefined;
   /** Takes it off the network. */
   leave: (() => void) | undefined;
   #stalledUntilMs = 0;
 
   constructor(life: Life) {
     this.life = life;
+  }
+
+  get holdsOn(): boolean {
+    return this.leadership?.lost.aborted === false && this.#stalledUntilMs <= this.life.monotonicMs();
   }
 
   nowMs(): number {

@@ -124,6 +124,9 @@ class Election {
 
   #leads(coordinator: Coordinator, name: string): void {
     this.turns++;
+    const other = this.#candidates.find((candidate) => candidate.holdsOn && candidate.name !== name);
+    if (other)
+      this.world.violate("one leads at a time", `${name} leads, and ${other.name} believes that it does`);
     if (coordinator.term <= this.#term)
       this.world.violate("terms grow", `${name} leads with term ${coordinator.term} after ${this.#term}`);
     this.#term = coordinator.term;
