@@ -14,6 +14,6 @@ export const withEngineBenchOptions = (command: Command): Command =>
       "speed of training on each compute engine, beside PyTorch on one thread where it is installed",
     )
     .option("--engines <list>", "of tensorflow, webgpu, wasm, cpu, torch; all unless told")
-    .option("--models <list>", "of cnn, mlp, transformer; all unless told")
+    .option("--models <list>", "of cnn, depthwise, mlp, transformer; all unless told")
     .option("--batches <list>", "examples a step; 16,64 unless told")
     .option("--rounds <count>", "how often everything is measured in turn; 5 unless told");

@@ -53,6 +53,18 @@ class Transformer(nn.Module):
         return self.logits(self.norms[2](x)).view(-1, VOCABULARY)
 
 
+def separable(channels: int, filters: int, stride: int) -> list:
+    """A convolution of each channel by itself, then one of single pixels."""
+    own = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels)
+    return [own, nn.ReLU(), nn.Conv2d(channels, filters, 1), nn.ReLU()]
+
+
+def depthwise() -> nn.Module:
+    blocks = separable(32, 64, 1) + separable(64, 128, 2) + separable(128, 128, 1)
+    top = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, CLASSES)]
+    return nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), *blocks, *top)
+
+
 def open_model(name: str, batch: int):
     torch.manual_seed(1)
     if name == "transformer":
@@ -64,6 +76,8 @@ def open_model(name: str, batch: int):
         conv = nn.Conv2d(1, 32, 3)
         model = nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(5408, CLASSES))
         return model, inputs.view(batch, 1, 28, 28), labels
+    if name == "depthwise":
+        return depthwise(), inputs.view(batch, 1, 28, 28), labels
     hidden = [nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
     return nn.Sequential(*hidden, nn.Linear(512, CLASSES)), inputs.view(batch, 784), labels
 

@@ -5,7 +5,7 @@ import { targetLength } from "../../protocol/data-schema.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 
 /** Models that are measured; engine-torch.py has the same ones. */
-export const benchModels = ["cnn", "mlp", "transformer"] as const;
+export const benchModels = ["cnn", "depthwise", "mlp", "transformer"] as const;
 export type BenchModel = (typeof benchModels)[number];
 
 type Workload = Omit<OpenModelOptions, "seed"> & { readonly spec: ModelSpec };
@@ -13,8 +13,31 @@ type Workload = Omit<OpenModelOptions, "seed"> & { readonly spec: ModelSpec };
 const images = { inputShape: [28, 28, 1], target: { kind: "class", classCount: 10 } } as const;
 const vocabulary = 256;
 const places = 64;
+
+/** Blocks of MobileNet without their normalisation: a convolution of each channel by itself, then one of single pixels. */
+const separable = (filters: number, strides: number) => [
+  layer("DepthwiseConv2D", { kernel_size: 3, strides, padding: "same", activation: "relu" }),
+  layer("Conv2D", { filters, kernel_size: 1, activation: "relu" }),
+];
+const layer = (class_name: string, config: object) => ({ class_name, config });
+const depthwiseLayers = [
+  layer("Conv2D", { filters: 32, kernel_size: 3, padding: "same", activation: "relu" }),
+  ...separable(64, 1),
+  ...separable(128, 2),
+  ...separable(128, 1),
+  layer("GlobalAveragePooling2D", {}),
+  layer("Dense", { units: 10, activation: "softmax" }),
+].map(({ class_name, config }, i) => layer(class_name, { name: `layer_${i}`, ...config }));
+
 const workloads: Record<BenchModel, Workload> = {
   cnn: { ...images, spec: { architecture: "cnn", filters: [32], kernelSize: 3, hidden: [] } },
+  depthwise: {
+    ...images,
+    spec: {
+      architecture: "layers",
+      topology: { class_name: "Sequential", config: { name: "depthwise", layers: depthwiseLayers } },
+    },
+  },
   mlp: { ...images, spec: { architecture: "mlp", hidden: [512, 512] } },
   transformer: {
     inputShape: [places],

@@ -14,6 +14,8 @@ afterAll(() => {
 });
 
 const tolerance = 1e-4;
+/** A software GPU compiles a shader for each shape. */
+const runsOf = (backend: string): number => (backend === "webgpu" ? 5 : 60);
 type Operation = (...inputs: tf.Tensor[]) => tf.Tensor;
 type Shape = number[];
 
@@ -181,6 +183,32 @@ describe.each(others)("gradients on %s", (backend) => {
         await expectAgreement(backend, pool, shapes);
       }),
       { numRuns: 40 },
+    );
+  });
+
+  it("avgPool of any geometry, on negative values", async () => {
+    await fc.assert(
+      fc.asyncProperty(image.filter(fits), async (i) => {
+        const shapes = [[i.batch, i.height, i.width, i.channels]];
+        const pool: Operation = (x) => tf.avgPool(x4(tf.sub(x!, 1)), i.window, i.strides, i.padding);
+        await expectAgreement(backend, pool, shapes);
+      }),
+      { numRuns: runsOf(backend) },
+    );
+  });
+
+  it("depthwiseConv2d of any geometry and multiplier, on negative values", async () => {
+    await fc.assert(
+      fc.asyncProperty(image.filter(fits), fc.integer({ min: 1, max: 3 }), async (i, multiplier) => {
+        const shapes = [
+          [i.batch, i.height, i.width, i.channels],
+          [...i.window, i.channels, multiplier],
+        ];
+        const convolve: Operation = (x, f) =>
+          tf.depthwiseConv2d(x4(tf.sub(x!, 1)), x4(f), i.strides, i.padding);
+        await expectAgreement(backend, convolve, shapes);
+      }),
+      { numRuns: runsOf(backend) },
     );
   });
 

@@ -1,6 +1,7 @@
 import type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "@tensorflow/tfjs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { spread } from "../../agent/engine/composed-operations.ts";
 import type { AttentionOptions, Operations, Runtime, Tf } from "../../agent/engine/runtime.ts";
 import { numbers, presentRuntimes, relativeError, valuesOf } from "./engines.ts";
 
@@ -10,21 +11,34 @@ import { numbers, presentRuntimes, relativeError, valuesOf } from "./engines.ts"
  */
 const [cpu, ...others] = (await presentRuntimes()) as [Runtime, ...Runtime[]];
 const tolerance = 1e-4;
+/** A software GPU compiles a shader for each shape. */
+const runsOf = ({ name }: Runtime): number => (name === "webgpu" ? 5 : 40);
 
 type Shape = readonly number[];
 type Case = (operations: Operations, tf: Tf, inputs: Tensor[]) => Tensor;
 const sizeOf = (shape: Shape) => shape.reduce((product, length) => product * length, 1);
 
+const random = ({ tf }: Runtime, shape: Shape, seed: number) =>
+  tf.tensor(numbers(sizeOf(shape), seed), [...shape]);
+const inputsOf = (runtime: Runtime, shapes: readonly Shape[]) =>
+  shapes.map((shape, i) => random(runtime, shape, 17 + i));
+
+/** The result alone: not all that TF.js computes has a gradient. */
+async function resultOf(runtime: Runtime, operation: Case, shapes: readonly Shape[]) {
+  const { tf, operations } = runtime;
+  runtime.activate();
+  return valuesOf(runtime, [tf.tidy(() => operation(operations, tf, inputsOf(runtime, shapes)))]);
+}
+
 /** The result and the gradient of a weighted sum of it in each input, as one list of arrays. */
 async function valueAndGradients(runtime: Runtime, operation: Case, shapes: readonly Shape[]) {
   const { tf, operations } = runtime;
   runtime.activate();
-  const random = (shape: Shape, seed: number) => tf.tensor(numbers(sizeOf(shape), seed), [...shape]);
   const tensors = tf.tidy(() => {
-    const inputs = shapes.map((shape, i) => random(shape, 17 + i));
+    const inputs = inputsOf(runtime, shapes);
     const compute = (...each: Tensor[]) => operation(operations, tf, each);
     const y = compute(...inputs);
-    return [y, ...tf.grads(compute)(inputs, random(y.shape, 91))];
+    return [y, ...tf.grads(compute)(inputs, random(runtime, y.shape, 91))];
   });
   return valuesOf(runtime, tensors);
 }
@@ -241,6 +255,65 @@ describe.each(others.map((runtime) => [runtime.name, runtime] as const))("operat
     expect(relativeError(into[1]!, [14 / 3, 200 / 3])).toBeLessThan(tolerance);
   });
 
+  const window = fc.integer({ min: 1, max: 3 });
+  const side = fc.integer({ min: 1, max: 13 });
+  const dilatedImage = fc
+    .record({
+      image: fc.tuple(fc.integer({ min: 1, max: 3 }), side, side, fc.integer({ min: 1, max: 6 })),
+      window: fc.tuple(window, window),
+      dilations: fc.tuple(window, window),
+      strides: fc.tuple(window, window),
+      padding: fc.constantFrom("valid" as const, "same" as const),
+    })
+    .filter(({ image, window, dilations, padding }) => {
+      const fits = (axis: 0 | 1) => (window[axis] - 1) * dilations[axis] + 1 <= image[axis + 1]!;
+      return padding === "same" || (fits(0) && fits(1));
+    });
+
+  it("convolves with any dilation and stride, on negative values", async () => {
+    await fc.assert(
+      fc.asyncProperty(dilatedImage, window, fc.boolean(), async ({ image, window, ...of }, to, relu) => {
+        const operation: Case = (o, tf, [x, f, b]) =>
+          o.conv2d(tf.sub(x as Tensor4D, 0.5), f as Tensor4D, b as Tensor1D, { ...of, relu });
+        await expectAgreement(runtime, operation, [image, [...window, image[3], to], [to]]);
+      }),
+      { numRuns: runsOf(runtime) },
+    );
+  });
+
+  it("convolves each channel with any dilation and stride, on negative values", async () => {
+    await fc.assert(
+      fc.asyncProperty(dilatedImage, window, async ({ image, window, dilations, strides, padding }, to) => {
+        const operation: Case = (_o, tf, [x, f]) =>
+          tf.depthwiseConv2d(
+            tf.sub(x as Tensor4D, 0.5),
+            spread(tf, f as Tensor4D, dilations),
+            strides,
+            padding,
+          );
+        await expectAgreement(runtime, operation, [image, [...window, image[3], to]]);
+      }),
+      { numRuns: runsOf(runtime) },
+    );
+  });
+
+  // The composed form makes holes in the filter; that they are at the right places, only another way can tell.
+  it("convolves with dilation as TF.js's own forward pass does", async () => {
+    await fc.assert(
+      fc.asyncProperty(dilatedImage, window, async ({ image, window, dilations, padding }, to) => {
+        const shapes = [image, [...window, image[3], to]];
+        const ours: Case = (o, _tf, [x, f]) =>
+          o.conv2d(x as Tensor4D, f as Tensor4D, null, { dilations, strides: [1, 1], padding, relu: false });
+        const theirs: Case = (_o, tf, [x, f]) =>
+          tf.conv2d(x as Tensor4D, f as Tensor4D, 1, padding, "NHWC", dilations);
+        const [expected] = await resultOf(cpu, theirs, shapes);
+        for (const each of [cpu, runtime])
+          expect(relativeError((await resultOf(each, ours, shapes))[0]!, expected!)).toBeLessThan(tolerance);
+      }),
+      { numRuns: runsOf(runtime) },
+    );
+  });
+
   it("attends in any shape", async () => {
     const length = fc.integer({ min: 1, max: 9 });
     await fc.assert(
@@ -253,8 +326,7 @@ describe.each(others.map((runtime) => [runtime.name, runtime] as const))("operat
           await expectAgreement(runtime, attend({ heads, causal, keyMask: null }), [query!, key!, key!]);
         },
       ),
-      // A software GPU compiles a shader for each shape.
-      { numRuns: runtime.name === "webgpu" ? 5 : 30 },
+      { numRuns: runsOf(runtime) },
     );
   });
 });
