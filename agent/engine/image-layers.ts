@@ -35,3 +35,16 @@ export function upSampling({ tf }: Runtime, layer: Of<"UpSampling2D">, x: Tensor
   const lines = tf.reshape(wide, [batch, height, 1, outWidth * channels]);
   return tf.reshape(copies(lines, rows, 2), [batch, outHeight, outWidth, channels]);
 }
+
+/** [batch, channels]. TF.js's own gradient makes an array of ones as large as the images for each batch, outside the engine. */
+export function meanOverPixels({ tf }: Runtime, x: Tensor): Tensor {
+  const [batch, height, width, channels] = x.shape as [number, number, number, number];
+  const mean = tf.customGrad((images) => ({
+    value: tf.mean(images as Tensor, [1, 2]),
+    gradFunc: (dy: Tensor) => {
+      const each = tf.reshape(tf.mul(dy, 1 / (height * width)), [batch, 1, 1, channels]);
+      return tf.add(tf.zeros(x.shape), each);
+    },
+  }));
+  return mean(x);
+}

@@ -4,7 +4,7 @@ import type { Layer } from "../models/layers/kinds.ts";
 import { applyActivation } from "./activation.ts";
 import { attention } from "./attention.ts";
 import { dropoutMask } from "./dropout.ts";
-import { byChannel, upSampling, zeroPadding } from "./image-layers.ts";
+import { byChannel, meanOverPixels, upSampling, zeroPadding } from "./image-layers.ts";
 import { bidirectional, recurrent } from "./recurrent.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -88,7 +88,7 @@ export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, 
     case "GlobalMaxPooling1D":
       return tf.max(x, 1);
     case "GlobalAveragePooling2D":
-      return tf.mean(x, [1, 2]);
+      return meanOverPixels(runtime, x);
     case "GlobalMaxPooling2D":
       return tf.max(x, [1, 2]);
     case "Flatten":

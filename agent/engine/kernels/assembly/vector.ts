@@ -76,13 +76,3 @@ export const BIAS: i32 = 4;
   for (; i >= 4; i -= 4, o += 16) v128.store(to + o, f32x4.add(v128.load(to + o), v128.load(from + o)));
   for (; i > 0; i--, o += 4) store<f32>(to + o, load<f32>(to + o) + load<f32>(from + o));
 }
-
-/** to += a * b, element by element. */
-// @ts-ignore: decorator
-@inline export function addProduct(to: Pointer, a: Pointer, b: Pointer, n: i32): void {
-  let i = n, o: usize = 0;
-  for (; i >= 4; i -= 4, o += 16) {
-    v128.store(to + o, multiplyAdd(v128.load(a + o), v128.load(b + o), v128.load(to + o)));
-  }
-  for (; i > 0; i--, o += 4) store<f32>(to + o, load<f32>(to + o) + load<f32>(a + o) * load<f32>(b + o));
-}
