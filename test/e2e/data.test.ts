@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { openArtefactStore } from "../../agent/artefact/store.ts";
 import type { DatasetDetail } from "../../protocol/messages/dataset.ts";
-import { addData } from "../fixtures/cluster-data.ts";
 import { loansCsv } from "../fixtures/loans.ts";
 import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 import { readSplit } from "../fixtures/prepared-data.ts";
@@ -26,7 +25,14 @@ async function addLoans(rows: number): Promise<DatasetDetail> {
   return add("loans.csv", pipeline);
 }
 
-const add = (file: string, steps: string) => addData(cluster, { file, pipeline: steps, agent: "agent-1" });
+/** `ringfold data add` of a file in the cluster's folder, to the first agent. */
+async function add(file: string, steps: string): Promise<DatasetDetail> {
+  const { folder } = cluster;
+  const pipelinePath = join(folder, `${file}.yaml`);
+  await writeFile(pipelinePath, steps);
+  const agent = ["--agent", join(folder, "agent-1")];
+  return cluster.ringfold("data", "add", join(folder, file), "--pipeline", pipelinePath, ...agent);
+}
 
 const tabularJob = (name: string) =>
   smallJob({

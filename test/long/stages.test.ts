@@ -4,7 +4,6 @@ import { expect, test } from "vitest";
 import type { JobView } from "../../protocol/messages/api.ts";
 import { infer } from "../../scripts/commands/inference/open-inference.ts";
 import { readMnistTestImages } from "../../scripts/commands/inference/prediction-input.ts";
-import { addData } from "../fixtures/cluster-data.ts";
 import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 const names = ["agent-1", "agent-2", "agent-3", "agent-4"];
@@ -89,7 +88,17 @@ test("an encoder-decoder, of which several tensors cross each cut, comes to the 
   });
   await writeFile(join(cluster.folder, "words.jsonl"), `${lines.join("\n")}\n`);
   const pipeline = "{ kind: pairs, source: word, target: back, sourceLength: 8, targetLength: 8 }";
-  await addData(cluster, { file: "words.jsonl", pipeline, agent: "agent-1" });
+  await writeFile(join(cluster.folder, "words.yaml"), pipeline);
+  const at = (file: string) => join(cluster.folder, file);
+  await cluster.ringfold(
+    "data",
+    "add",
+    at("words.jsonl"),
+    "--pipeline",
+    at("words.yaml"),
+    "--agent",
+    at("agent-1"),
+  );
   const model = { architecture: "encoder-decoder", width: 16, heads: 2, layers: 2 };
   const data = { source: "dataset", name: "words@1" };
   const changes = { model, data, epochs: 1, microBatchSize: 8, batchSize: 32 };
