@@ -89,7 +89,7 @@ test("a thread writes them where they are found again: the last ones, and no mor
   for (const step of [1, 2, 3])
     digests.push(await writer.write(whole.fill(step).subarray(8, 24), moment(step)));
   expect(whole.length).toBe(64);
-  expect(store.list().toSorted()).toEqual(digests.slice(1).toSorted());
+  expect(new Set(store.list())).toEqual(new Set(digests.slice(1)));
   let restored = new Uint8Array();
   const restoreState = async (bytes: Uint8Array) => {
     restored = Uint8Array.from(bytes);
