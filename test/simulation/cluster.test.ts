@@ -70,17 +70,24 @@ test("a planted bug is found: a coordinator takes all for dead that it does not 
 
 /** One of two machines trains, both die, and the other one is given the job. */
 test("a checkpoint with an agent that works for the job no more is gone on from", async () => {
-  const { violation, reasons } = await runScenario({
-    seed: 10,
-    workers: { min: 1, max: 1, spares: 0 },
-    faults: (random, machineCount) =>
-      Array.from({ length: machineCount }, (_, machine) => ({
-        atMs: 1_500 + 20 * machine,
-        fault: { kind: "kill-agent", machine, withTrainers: true, forMs: random.real(200, 2_000) },
-      })),
-  });
-  expect(violation).toBeUndefined();
-  expect(reasons[1]).toMatch(/1 worker from step 24, which another agent has on its disk$/);
+  const reasons: string[] = [];
+  const isFound = () =>
+    reasons.some((reason) => /1 worker from step \d+, which another agent has on its disk$/.test(reason));
+  for (let seed = 1; seed <= 100 && !isFound(); seed++) {
+    const outcome = await runScenario({
+      ...{ seed, workers: { min: 1, max: 1, spares: 0 } },
+      faults: (random, machineCount) => {
+        const diedAtMs = random.real(900, 1_900);
+        return Array.from({ length: machineCount }, (_, machine) => ({
+          atMs: diedAtMs + 20 * machine,
+          fault: { kind: "kill-agent", machine, withTrainers: true, forMs: random.real(200, 2_000) },
+        }));
+      },
+    });
+    expect(outcome.violation, describeOutcome(outcome)).toBeUndefined();
+    reasons.push(...outcome.reasons);
+  }
+  expect(isFound()).toBe(true);
 });
 
 test.each([3, 11, 42])("seed %i replays to the last event", async (seed) => {

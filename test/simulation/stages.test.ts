@@ -28,12 +28,15 @@ test("whatever dies, and when: what must hold holds, and the job ends", { timeou
   expect(stageCounts).toEqual(new Set([2, 3]));
 });
 
-/** Of the checkpoints that lay on both disks the coordinator knew only one of step 4, which newer ones had replaced. */
+/** In some of these stories all checkpoints that the coordinator knew of had been replaced by newer ones, of later than step 40. */
 test("what was written while the coordinator was away is gone on from, though all who wrote it died", async () => {
-  const { violation, reasons } = await runScenario({ seed: 5, isStaged: true, faults: drawUnseenDeaths });
-  expect(violation).toBeUndefined();
-  expect(reasons).toHaveLength(2);
-  expect(reasons[1]).toMatch(/1 worker for each of 2 stages from step 60$/);
+  const steps: number[] = [];
+  for (let seed = 1; seed <= 12; seed++) {
+    const outcome = await runScenario({ seed, isStaged: true, faults: drawUnseenDeaths });
+    expect(outcome.violation, describeOutcome(outcome)).toBeUndefined();
+    steps.push(Number(/ stages from step (\d+)$/.exec(outcome.reasons[1] ?? "")?.[1] ?? 0));
+  }
+  expect(Math.max(...steps)).toBeGreaterThan(40);
 });
 
 test("a seed replays to the last event", async () => {
@@ -74,12 +77,14 @@ const mutations: readonly Mutation[] = [
     // The coordinator knows better than a fresh trainer; what nobody else has of these steps then looks lost.
     shows:
       /^(every state has an origin|every example once|replicas are equal|all ranks start alike|no finished step is lost|progress)/,
-    // It shows where all who have a stage die at once: in two of five of these stories, in one of fifteen of those that are drawn.
-    faults: (random, machineCount) =>
-      Array.from({ length: machineCount }, (_, machine) => ({
-        atMs: random.real(2_200, 3_500),
+    // It shows where all who have a stage die at once.
+    faults: (random, machineCount) => {
+      const diedAtMs = random.real(2_600, 5_000);
+      return Array.from({ length: machineCount }, (_, machine) => ({
+        atMs: diedAtMs + random.real(0, 300),
         fault: { kind: "kill-agent", machine, withTrainers: true, forMs: 50 },
-      })),
+      }));
+    },
     plant: replacing(
       StageCheckpointer.prototype,
       "restore",
@@ -107,7 +112,7 @@ const mutations: readonly Mutation[] = [
   },
   {
     name: "a stage begins where the plan does not say",
-    shows: /^all ranks start alike/,
+    shows: /^(all ranks start alike|no finished step is lost)/,
     changePlan: (plan, { state }) => {
       const { step, hash } = trainingPoint(state);
       return {
