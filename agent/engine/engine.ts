@@ -62,7 +62,7 @@ export async function openEngine({
 
 async function open(name: Engine["name"], prefer: EngineName): Promise<Runtime> {
   const openers = {
-    tensorflow: openTensorflow,
+    tensorflow: () => openTensorflow({ allowCpu: prefer === "tensorflow" }),
     webgpu: () => openWebgpu({ allowSoftware: prefer === "webgpu" }),
     wasm: () => openWasm(),
     cpu: openCpu,

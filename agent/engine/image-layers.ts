@@ -48,3 +48,44 @@ export function meanOverPixels({ tf }: Runtime, x: Tensor): Tensor {
   }));
   return mean(x);
 }
+
+type Pair = readonly [rows: number, columns: number];
+
+/**
+ * Means over windows; what lies outside of the image counts for nothing, in the divisor neither. TF.js divides the gradient at such a border
+ * by the whole window (on cpu, wasm and webgpu; libtensorflow does not), so there the images get their border first, and the
+ * means that have some of it in them are put right.
+ */
+export function averagePool(
+  { tf }: Runtime,
+  x: Tensor4D,
+  {
+    window,
+    strides,
+    padding,
+  }: { readonly window: Pair; readonly strides: Pair; readonly padding: "valid" | "same" },
+): Tensor4D {
+  const [, height, width] = x.shape;
+  const rows = windowsAlong(height, window[0], strides[0]);
+  const columns = windowsAlong(width, window[1], strides[1]);
+  const isBare = padding === "valid" || [...rows.border, ...columns.border].every((count) => count === 0);
+  if (isBare) return tf.avgPool(x, [...window], [...strides], "valid");
+  const bordered = tf.pad(x, [[0, 0], rows.border, columns.border, [0, 0]]);
+  const means = tf.avgPool(bordered, [...window], [...strides], "valid");
+  const shares = rows.counts.flatMap((down) =>
+    columns.counts.map((across) => (window[0] * window[1]) / (down * across)),
+  );
+  return tf.mul(means, tf.tensor(shares, [1, rows.counts.length, columns.counts.length, 1]));
+}
+
+/** Along one axis with `same` padding: what is added at both ends, and how many pixels each window has. */
+function windowsAlong(length: number, window: number, stride: number) {
+  const count = Math.ceil(length / stride);
+  const added = Math.max(0, (count - 1) * stride + window - length);
+  const before = Math.floor(added / 2);
+  const counts = Array.from({ length: count }, (_, i) => {
+    const start = i * stride - before;
+    return Math.min(start + window, length) - Math.max(start, 0);
+  });
+  return { border: [before, added - before] as [number, number], counts };
+}

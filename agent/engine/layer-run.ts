@@ -4,7 +4,7 @@ import type { Layer } from "../models/layers/kinds.ts";
 import { applyActivation } from "./activation.ts";
 import { attention } from "./attention.ts";
 import { dropoutMask } from "./dropout.ts";
-import { byChannel, meanOverPixels, upSampling, zeroPadding } from "./image-layers.ts";
+import { averagePool, byChannel, meanOverPixels, upSampling, zeroPadding } from "./image-layers.ts";
 import { bidirectional, recurrent } from "./recurrent.ts";
 import type { Runtime } from "./runtime.ts";
 
@@ -72,18 +72,24 @@ export function runLayer(runtime: Runtime, layer: Layer, weights: LayerWeights, 
       return zeroPadding(runtime, layer, x);
     case "UpSampling2D":
       return upSampling(runtime, layer, x);
-    case "MaxPooling2D":
+    case "MaxPooling2D": {
+      const { pool_size, strides, padding } = layer.config;
+      return tf.maxPool(x as Tensor4D, pool_size, strides, padding);
+    }
     case "AveragePooling2D": {
       const { pool_size, strides, padding } = layer.config;
-      const pool = layer.kind === "MaxPooling2D" ? tf.maxPool : tf.avgPool;
-      return pool(x as Tensor4D, pool_size, strides, padding);
+      return averagePool(runtime, x as Tensor4D, { window: pool_size, strides, padding });
     }
-    case "MaxPooling1D":
+    case "MaxPooling1D": {
+      const { pool_size, strides, padding } = layer.config;
+      const rows = tf.expandDims(x, 1) as Tensor4D;
+      return tf.squeeze(tf.maxPool(rows, [1, pool_size], [1, strides], padding), [1]);
+    }
     case "AveragePooling1D": {
       const { pool_size, strides, padding } = layer.config;
-      const pool = layer.kind === "MaxPooling1D" ? tf.maxPool : tf.avgPool;
       const rows = tf.expandDims(x, 1) as Tensor4D;
-      return tf.squeeze(pool(rows, [1, pool_size], [1, strides], padding), [1]);
+      const of = { window: [1, pool_size], strides: [1, strides], padding } as const;
+      return tf.squeeze(averagePool(runtime, rows, of), [1]);
     }
     case "GlobalMaxPooling1D":
       return tf.max(x, 1);

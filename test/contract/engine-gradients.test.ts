@@ -57,7 +57,8 @@ const cases: Record<string, [Shape[], Operation]> = {
   "maxPool of negative values": [[[4, 10, 10, 6]], (x) => tf.maxPool(x4(tf.sub(x!, 3)), 2, 2, "valid")],
   "maxPool, overlapping, same, odd": [[[2, 7, 9, 5]], (x) => tf.maxPool(x4(x), 3, 2, "same")],
   "maxPool, ties": [[[2, 6, 6, 4]], (x) => tf.maxPool(x4(tf.relu(x!)), 2, 2, "valid")],
-  "avgPool, same, odd": [[[4, 9, 9, 6]], (x) => tf.avgPool(x4(x), 2, 2, "same")],
+  // With `same` TF.js's gradient is wrong at the border: engine-operations.test.ts has ours.
+  "avgPool, overlapping, odd": [[[4, 9, 9, 6]], (x) => tf.avgPool(x4(x), 3, 2, "valid")],
   "conv2d, fused relu": [
     [[3, 8, 7, 3], [3, 3, 3, 6], [6]],
     (x, filter, bias) =>
@@ -141,8 +142,12 @@ const cases: Record<string, [Shape[], Operation]> = {
   "identity and cast": [[[6, 9]], (x) => tf.cast(tf.clone(x!), "float32")],
 };
 
+/** What no layer needs, and a backend lacks. */
+const lacking: Record<string, readonly string[]> = { tensorflow: ["conv2d, explicit padding"] };
+
 describe.each(others)("gradients on %s", (backend) => {
-  it.each(Object.entries(cases))("%s", async (_name, [shapes, operation]) => {
+  const present = Object.entries(cases).filter(([name]) => !lacking[backend]?.includes(name));
+  it.each(present)("%s", async (_name, [shapes, operation]) => {
     await expectAgreement(backend, operation, shapes);
   });
 
@@ -188,11 +193,14 @@ describe.each(others)("gradients on %s", (backend) => {
 
   it("avgPool of any geometry, on negative values", async () => {
     await fc.assert(
-      fc.asyncProperty(image.filter(fits), async (i) => {
-        const shapes = [[i.batch, i.height, i.width, i.channels]];
-        const pool: Operation = (x) => tf.avgPool(x4(tf.sub(x!, 1)), i.window, i.strides, i.padding);
-        await expectAgreement(backend, pool, shapes);
-      }),
+      fc.asyncProperty(
+        image.filter((i) => fits({ ...i, padding: "valid" })),
+        async (i) => {
+          const shapes = [[i.batch, i.height, i.width, i.channels]];
+          const pool: Operation = (x) => tf.avgPool(x4(tf.sub(x!, 1)), i.window, i.strides, "valid");
+          await expectAgreement(backend, pool, shapes);
+        },
+      ),
       { numRuns: runsOf(backend) },
     );
   });

@@ -2,6 +2,7 @@ import type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D } from "@tensorflow
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { spread } from "../../agent/engine/composed-operations.ts";
+import { averagePool } from "../../agent/engine/image-layers.ts";
 import type { AttentionOptions, Operations, Runtime, Tf } from "../../agent/engine/runtime.ts";
 import { numbers, presentRuntimes, relativeError, valuesOf } from "./engines.ts";
 
@@ -326,6 +327,69 @@ describe.each(others.map((runtime) => [runtime.name, runtime] as const))("operat
           await expectAgreement(runtime, attend({ heads, causal, keyMask: null }), [query!, key!, key!]);
         },
       ),
+      { numRuns: runsOf(runtime) },
+    );
+  });
+});
+
+/** Means over windows by their definition, and the gradient of a weighted sum of them. */
+function meansByHand(
+  { height, width, window, strides, padding }: Image,
+  x: Float32Array,
+  weights: (at: number) => number,
+) {
+  const along = (length: number, k: number, stride: number) => {
+    const count = padding === "same" ? Math.ceil(length / stride) : Math.floor((length - k) / stride) + 1;
+    const before = Math.floor(Math.max(0, (count - 1) * stride + k - length) / 2);
+    return Array.from({ length: count }, (_, i) =>
+      Array.from({ length: k }, (_, j) => i * stride - (padding === "same" ? before : 0) + j).filter(
+        (at) => at >= 0 && at < length,
+      ),
+    );
+  };
+  const [means, gradient] = [[] as number[], new Float64Array(x.length)];
+  for (const rows of along(height, window[0], strides[0])) {
+    for (const columns of along(width, window[1], strides[1])) {
+      const pixels = rows.flatMap((row) => columns.map((column) => row * width + column));
+      const weight = weights(means.length);
+      for (const pixel of pixels) gradient[pixel]! += weight / pixels.length;
+      means.push(pixels.reduce((sum, pixel) => sum + x[pixel]!, 0) / pixels.length);
+    }
+  }
+  return { means, gradient };
+}
+interface Image {
+  readonly height: number;
+  readonly width: number;
+  readonly window: readonly [number, number];
+  readonly strides: readonly [number, number];
+  readonly padding: "valid" | "same";
+}
+
+describe.each([cpu, ...others])("means over windows on $name", (runtime) => {
+  const side = fc.integer({ min: 1, max: 9 });
+  const small = fc.integer({ min: 1, max: 4 });
+  const images = fc
+    .record({
+      ...{ height: side, width: side, window: fc.tuple(small, small), strides: fc.tuple(small, small) },
+      padding: fc.constantFrom("valid" as const, "same" as const),
+    })
+    .filter(
+      ({ padding, window, height, width }) =>
+        padding === "same" || (window[0] <= height && window[1] <= width),
+    );
+
+  it("are what their definition says, and so is their gradient, also at the border", async () => {
+    await fc.assert(
+      fc.asyncProperty(images, async (image) => {
+        const shape = [1, image.height, image.width, 1];
+        const pool: Case = (_operations, _tf, [x]) => averagePool(runtime, x as Tensor4D, image);
+        const [means, gradient] = await valueAndGradients(runtime, pool, [shape]);
+        const weights = numbers(means!.length, 91);
+        const expected = meansByHand(image, numbers(sizeOf(shape), 17), (at) => weights[at]!);
+        expect(relativeError(means!, expected.means)).toBeLessThan(tolerance);
+        expect(relativeError(gradient!, expected.gradient)).toBeLessThan(tolerance);
+      }),
       { numRuns: runsOf(runtime) },
     );
   });
