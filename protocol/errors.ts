@@ -112,6 +112,12 @@ export const errorRules = {
   TRAINER_DIED: rule("self", 500, 71, "The trainer process ended; its log says why."),
   SCRIPT_FAILED: rule("caller", 422, 1, "Read the log that the message names, and correct the script."),
   SCRIPT_SILENT: rule("caller", 422, 65, "Have the script call ringfold.steps() once its data is loaded."),
+  SCRIPT_STALLED: rule(
+    "self",
+    500,
+    71,
+    "Look where it stands: the end of the log that the message names has all its threads. The job goes on from its checkpoint.",
+  ),
   SCRIPT_REFUSED: rule("self", 503, 77, "Start agents that may run scripts: ringfold agent --allow-torch."),
   INSUFFICIENT_WORKERS: rule("self", 503, 75, "Start more agents, or lower workers.min.", true),
   ARTEFACT_MISSING: rule("peer", 404, 69, "No reachable agent holds it; start one that does."),

@@ -82,6 +82,10 @@ export const limits = {
   scriptReadyTimeoutMs: 110_000,
   /** What a script does after its last step; then its rank has finished without it. */
   scriptEndTimeoutMs: 60_000,
+  /** A script that says nothing and uses no processor for so long hangs; one that computes may take so long for a step or an evaluation. */
+  ...{ scriptStandingMs: 600_000, scriptSilentMs: 24 * 3_600_000 },
+  /** To begin an answer about its state; the bytes of the state come on top, and 10 MB/s are slower than any disk that is used for it. */
+  ...{ scriptAnswerTimeoutMs: 60_000, scriptStateBytesPerMs: 10_000 },
   /** What is kept of a script's log on its machine: the newest. */
   scriptLogBytes: 64 * mib,
   /** One piece of it on its way to people. */

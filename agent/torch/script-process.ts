@@ -7,9 +7,11 @@ import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ScriptSpec } from "../../protocol/script-spec.ts";
+import { processorTimeMs } from "./processor-time.ts";
 import { ScriptChannel } from "./script-channel.ts";
 import { ScriptLog } from "./script-log.ts";
 import { type FromScript, scriptProtocol, type ToScript } from "./script-messages.ts";
+import { ScriptSilence, type SilenceBounds } from "./script-silence.ts";
 
 export interface ScriptOptions {
   readonly jobId: string;
@@ -20,6 +22,8 @@ export interface ScriptOptions {
   readonly folder: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** When it counts as hung while it computes; those of `script-silence.ts` unless told. */
+  readonly silence?: SilenceBounds;
 }
 
 /**
@@ -35,6 +39,9 @@ export class ScriptProcess {
   readonly #child: ChildProcess;
   readonly #channel: ScriptChannel;
   readonly #clock: Clock;
+  readonly #silence: ScriptSilence;
+  /** Why it was ended by us. */
+  #overdue: RingfoldError | undefined;
   #failed: Extract<FromScript, { kind: "failed" }> | undefined;
   /** It has come to its loop. */
   #isReady = false;
@@ -65,6 +72,7 @@ export class ScriptProcess {
     this.sharedPath = sharedPath;
     this.#channel = channel;
     this.#clock = clock;
+    this.#silence = new ScriptSilence(options.silence);
     const folder = join(options.folder, jobId);
     const keep = new ScriptLog(folder);
     this.logPath = keep.path;
@@ -86,10 +94,15 @@ export class ScriptProcess {
       });
       // `close`, not `exit`: its last words are still in the pipe when it is gone.
       this.#child.once("close", (code, signal) => finish(code, signal));
+      // What it has left behind in a session of its own may keep the pipe for ever.
+      this.#child.once("exit", (code, signal) => {
+        void this.ended.then(clock.after(lastWordsMs, () => finish(code, signal)));
+      });
       let isOver = false; // after `error` comes `close`
       const finish = (code: number | null, signal: NodeJS.Signals | null) => {
         if (isOver) return;
         isOver = true;
+        for (const pipe of [this.#child.stdout, this.#child.stderr]) pipe?.destroy();
         keep.close();
         rmSync(sharedPath, { recursive: true, force: true });
         const error = this.#describe(code, signal, { python, spawnFailure });
@@ -103,8 +116,32 @@ export class ScriptProcess {
     this.#channel.send(message);
   }
 
-  /** The next message, however long the script computes; its failure is why it ends. @throws as `ended` says */
+  /**
+   * The next message of a script that computes; its failure is why it ends.
+   * @throws RingfoldError SCRIPT_STALLED when it hangs; as `ended` says
+   */
   async receive(): Promise<FromScript> {
+    const endWatch = this.#watch();
+    try {
+      return await this.#next();
+    } finally {
+      endWatch();
+    }
+  }
+
+  /** What it answers while it waits for us. @param doing for people @throws RingfoldError SCRIPT_STALLED after the deadline; as `ended` says */
+  async answer(doing: string, timeoutMs: number): Promise<FromScript> {
+    const cancelTimer = this.#clock.after(timeoutMs, () =>
+      this.#stalled(`did not ${doing} within ${seconds(timeoutMs)} s`),
+    );
+    try {
+      return await this.#next();
+    } finally {
+      cancelTimer();
+    }
+  }
+
+  async #next(): Promise<FromScript> {
     const message = await this.#channel.receive();
     if (message.kind === "ready") this.#isReady = true;
     if (message.kind !== "failed") return message;
@@ -118,20 +155,50 @@ export class ScriptProcess {
     timeoutMs: number,
   ): Promise<Extract<FromScript, { kind: Kind }>> {
     const cancelTimer = this.#clock.after(timeoutMs, () => {
-      const seconds = Math.round(timeoutMs / 1_000);
-      const message = `the script has not come to ringfold.steps() within ${seconds} s; its log: ${this.logPath}`;
-      this.#channel.fail(new RingfoldError("SCRIPT_SILENT", message));
-      this.#kill("SIGABRT"); // its launcher writes to the log where it stands
-      const cancelKill = this.#clock.after(limits.childExitTimeoutMs / 2, () => this.#kill("SIGKILL"));
-      void this.ended.then(cancelKill);
+      const message = `the script has not come to ringfold.steps() within ${seconds(timeoutMs)} s; its log: ${this.logPath}`;
+      this.#abort(new RingfoldError("SCRIPT_SILENT", message));
     });
     try {
-      const message = await this.receive();
+      const message = await this.#next();
       if (message.kind === kind) return message as Extract<FromScript, { kind: Kind }>;
       throw this.#failure(`it sent ${message.kind} where ${kind} was due`);
     } finally {
       cancelTimer();
     }
+  }
+
+  /** Looks at the script while it computes. @returns ends the looks */
+  #watch(): () => void {
+    const silence = this.#silence;
+    silence.begin(this.#clock.monotonicMs());
+    let isOver = false;
+    const look = async (): Promise<void> => {
+      const processorMs = await processorTimeMs(this.#child.pid ?? 0);
+      if (isOver) return;
+      const verdict = silence.look(this.#clock.monotonicMs(), processorMs);
+      if (verdict) this.#stalled(verdict);
+      else cancelTimer = this.#clock.after(silence.lookMs, () => void look());
+    };
+    let cancelTimer = this.#clock.after(silence.lookMs, () => void look());
+    return () => {
+      isOver = true;
+      cancelTimer();
+      silence.end(this.#clock.monotonicMs());
+    };
+  }
+
+  #stalled(how: string): void {
+    const data = { log: this.logPath };
+    this.#abort(new RingfoldError("SCRIPT_STALLED", `the script ${how}; its log: ${this.logPath}`, data));
+  }
+
+  /** Ends a script that hangs; who waits for it hears why. */
+  #abort(error: RingfoldError): void {
+    this.#overdue ??= error;
+    this.#channel.fail(error);
+    this.#kill("SIGABRT"); // its launcher writes to the log where it stands
+    const cancelKill = this.#clock.after(limits.childExitTimeoutMs / 2, () => this.#kill("SIGKILL"));
+    void this.ended.then(cancelKill);
   }
 
   /** It may leave its loop and end. @throws RingfoldError SCRIPT_FAILED when it fails after its last step */
@@ -179,6 +246,7 @@ export class ScriptProcess {
     }
     if (this.#failed) return this.#failure(this.#failed.reason);
     if (this.#mayEnd) return undefined;
+    if (this.#overdue) return this.#overdue;
     if (signal) return new RingfoldError("TRAINER_DIED", `the script was ended by ${signal}`, { signal });
     if (code === 0 && this.#isReady) return this.#failure("it ended by itself before its last step");
     if (code === 0) return this.#failure("it ended before its training: is there a ringfold.steps() loop?");
@@ -190,6 +258,11 @@ export class ScriptProcess {
     return new RingfoldError("SCRIPT_FAILED", message, { log: this.logPath });
   }
 }
+
+/** Until what a script that is gone has printed is through the pipe. */
+const lastWordsMs = 5_000;
+
+const seconds = (ms: number): number => Math.round(ms / 100) / 10;
 
 const torchRemedy =
   "Install it (apt-get install python3-torch), or name the Python that has it: ringfold agent --python PATH.";

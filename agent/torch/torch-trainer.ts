@@ -105,7 +105,7 @@ export class TorchTrainer implements Trainee {
     const { script } = this.#options;
     writeFileSync(join(script.sharedPath, "state"), state, { mode: 0o600 });
     script.send({ kind: "load" });
-    const answer = await script.receive();
+    const answer = await script.answer("load a state", this.#answerMs(state.byteLength));
     if (answer.kind === "refused") throw new RingfoldError("ARTEFACT_CORRUPT", answer.message);
     this.#take(answer);
   }
@@ -249,18 +249,25 @@ export class TorchTrainer implements Trainee {
 
   /** Asks the script where its state stands. */
   async #locate(): Promise<void> {
-    this.#options.script.send({ kind: "point" });
-    this.#take(await this.#options.script.receive());
+    const { script } = this.#options;
+    script.send({ kind: "point" });
+    this.#take(await script.answer("say where its state stands", this.#answerMs()));
   }
 
   async #read(kind: "save" | "weights"): Promise<Uint8Array> {
     const { script } = this.#options;
     const path = join(script.sharedPath, "state");
     script.send({ kind });
-    this.#take(await script.receive());
+    const doing = kind === "save" ? "save its state" : "save its weights";
+    this.#take(await script.answer(doing, this.#answerMs()));
     const bytes = await readFile(path);
     unlinkSync(path);
     return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length); // a Buffer's slice would be a view
+  }
+
+  /** How long the script may take for something with all of its state: 16 bytes a parameter where that is not known, as of Adam. */
+  #answerMs(bytes = Math.max(this.#stateBytes, 16 * this.parameterCount)): number {
+    return limits.scriptAnswerTimeoutMs + bytes / limits.scriptStateBytesPerMs;
   }
 
   #take(answer: FromScript): void {

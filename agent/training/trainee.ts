@@ -44,8 +44,13 @@ export interface Trainee {
 }
 
 /** Whether this error says that a script is over: who has started it tells the coordinator, and nobody else needs to. */
-export const isEndOfScript = ({ code }: RingfoldError): boolean =>
-  code === "SCRIPT_FAILED" || code === "SCRIPT_SILENT" || code === "TRAINER_DIED";
+const endsOfScript: ReadonlySet<string> = new Set([
+  "SCRIPT_FAILED",
+  "SCRIPT_SILENT",
+  "SCRIPT_STALLED",
+  "TRAINER_DIED",
+]);
+export const isEndOfScript = ({ code }: RingfoldError): boolean => endsOfScript.has(code);
 
 export interface StepReport {
   /** Completed steps, those of this round included. */

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { readScriptLog } from "../../agent/torch/script-log.ts";
@@ -30,7 +30,9 @@ const script = (...args: string[]) => ({
 });
 const never = new AbortController().signal;
 
-async function openScript(args: string[], options: { readonly python?: string } = {}) {
+type ScriptOptions = Partial<Pick<Parameters<typeof ScriptProcess.start>[0], "python" | "silence">>;
+
+async function openScript(args: string[], options: ScriptOptions = {}) {
   const folder = temporaryFolder();
   const process = await ScriptProcess.start({
     ...{
@@ -49,6 +51,7 @@ async function openScript(args: string[], options: { readonly python?: string } 
 }
 
 interface RankOptions {
+  readonly silence?: ScriptOptions["silence"];
   readonly nonFinite?: "stop" | "skip";
   readonly bucketRule?: BucketRule;
   /** Of checkpoints. */
@@ -57,11 +60,11 @@ interface RankOptions {
 
 async function openRank(
   args: string[],
-  { nonFinite = "stop", bucketRule, everySteps = 100 }: RankOptions = {},
+  { nonFinite = "stop", bucketRule, everySteps = 100, silence }: RankOptions = {},
 ) {
   const reports: StepReport[] = [];
   const rank = { reports, onStep: async (_report: StepReport): Promise<void> => {} };
-  const process = await openScript(args);
+  const process = await openScript(args, silence ? { silence } : {});
   const trainer = await TorchTrainer.open({
     spec: exampleSpec({ nonFinite }),
     script: process,
@@ -356,6 +359,59 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
       /Fatal Python error: Aborted[\s\S]*counting-script\.py", line \d+/,
     );
   });
+
+  test.each([
+    [
+      "hangs in a step",
+      "hangs",
+      { standingMs: 400, longestCount: 2, silentMs: 60_000 },
+      /has stood still for [\d.]+ s/,
+    ],
+    [
+      "computes without end",
+      "spins",
+      { standingMs: 400, longestCount: 2, silentMs: 3_000 },
+      /has said nothing for [\d.]+ s, though/,
+    ],
+  ] as const)(
+    "a script alone that %s is named and ended, and its log says where it stands",
+    async (_what, mood, silence, message) => {
+      const { trainer, process, reports } = await openRank(["100", mood], { silence });
+      const stalled = { code: "SCRIPT_STALLED", message: expect.stringMatching(message) };
+      await expect(trainer.run(memoryRings(1)[0]!, never)).rejects.toMatchObject(stalled);
+      expect(await process.ended).toMatchObject(stalled);
+      expect(reports.at(-1)?.step ?? 0).toBeLessThanOrEqual(2);
+      expect(readFileSync(process.logPath, "utf8")).toMatch(/Fatal Python error: Aborted/);
+    },
+  );
+
+  test("a script alone that computes for longer than a hang would be borne is left in peace", async () => {
+    const silence = { standingMs: 500, longestCount: 1, silentMs: 60_000 };
+    const { trainer } = await openRank(["4", "computes"], { silence });
+    expect(await trainer.run(memoryRings(1)[0]!, never)).toBe("done");
+  });
+
+  test.each([
+    ["save", "hangs saving", "save its state"],
+    ["point", "hangs saving", "say where its state stands"],
+    ["load", "hangs loading", "load a state"],
+  ] as const)("a script that hangs as it is asked to %s is named and ended", async (kind, mood, doing) => {
+    const process = await openScript(["5", mood]);
+    await process.expect("ready", 60_000);
+    writeFileSync(join(process.sharedPath, kind === "load" ? "state" : "unused"), new Uint8Array(64));
+    process.send({ kind });
+    const stalled = {
+      code: "SCRIPT_STALLED",
+      message: expect.stringContaining(`the script did not ${doing} within 0.3 s; its log: `),
+    };
+    await expect(process.answer(doing, 300)).rejects.toMatchObject(stalled);
+    expect(await process.ended).toMatchObject(stalled);
+  });
+
+  test("a program that a script has left behind, with its output, holds nothing up", async () => {
+    const process = await openScript(["3", "leaves a daemon"]);
+    await expect(process.expect("ready", 30_000)).rejects.toMatchObject({ code: "SCRIPT_FAILED" });
+  }, 30_000);
 
   test("of 100 MB of output the newest is kept, with the traceback", async () => {
     const process = await openScript(["3", "floods"]);
