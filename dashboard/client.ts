@@ -1,8 +1,11 @@
 import { askRoute, routeUrl } from "../protocol/api/client.ts";
+import { Coordinators } from "../protocol/api/coordinators.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import { parseJson } from "../protocol/http.ts";
+import { type Readiness, readinessSchema } from "../protocol/messages/api.ts";
 import { systemClock } from "../protocol/ports.ts";
 import { type Connection, followStream, type OpenStream } from "./connection.ts";
+import { Elsewhere } from "./elsewhere.ts";
 import { type Cluster, type CurvePoint, clusterSchema, curveSchema } from "./views.ts";
 
 /** The page's only way to the coordinator. It only reads, which needs no token. */
@@ -16,20 +19,34 @@ export interface Client {
   curve(jobId: string, signal: AbortSignal): Promise<CurvePoint[]>;
 }
 
-/** @param baseUrl of the coordinator's root */
-export function createClient(baseUrl: string): Client {
+/**
+ * @param baseUrl of the coordinator's root
+ * @param go leaves for the page of another coordinator
+ */
+export function createClient(baseUrl: string, go: (url: string) => void): Client {
+  const elsewhere = new Elsewhere(baseUrl, { readiness: () => readReadiness(baseUrl), reaches, go });
   const open: OpenStream = ({ onData, onFailure }) => {
     const source = new EventSource(routeUrl(baseUrl, "clusterEvents", {}));
     source.addEventListener("cluster", (event) => onData(event.data));
-    source.addEventListener("error", onFailure);
+    source.addEventListener("error", () => {
+      onFailure();
+      void elsewhere.look();
+    });
     return () => source.close();
   };
 
+  const coordinators = new Coordinators(baseUrl);
   return {
     follow: ({ onView, onConnection }) =>
-      followStream({ open, clock: systemClock, read: readCluster, onView, onConnection }),
+      followStream({
+        ...{ open, clock: systemClock, read: readCluster, onView },
+        onConnection: (connection) => {
+          if (connection.phase === "live") void elsewhere.remember();
+          onConnection(connection);
+        },
+      }),
     curve: async (jobId, signal) => {
-      const points = curveSchema.safeParse(await askRoute({ baseUrl, signal }, "curve", { id: jobId }));
+      const points = curveSchema.safeParse(await askRoute({ coordinators, signal }, "curve", { id: jobId }));
       if (points.success) return points.data;
       throw new RingfoldError("MESSAGE_INVALID", `the curve of ${jobId} is not one`, { jobId });
     },
@@ -37,3 +54,22 @@ export function createClient(baseUrl: string): Client {
 }
 
 const readCluster = (text: string): Cluster | undefined => clusterSchema.safeParse(parseJson(text)).data;
+
+const probeTimeoutMs = 2_000;
+
+/** What this page's own coordinator says of itself; undefined when it does not answer. Who stands by answers with 503. */
+async function readReadiness(baseUrl: string): Promise<Readiness | undefined> {
+  const signal = AbortSignal.timeout(probeTimeoutMs);
+  const text = await fetch(routeUrl(baseUrl, "ready", {}), { signal }).then(
+    (response) => response.text(),
+    () => "",
+  );
+  return readinessSchema.safeParse(parseJson(text)).data;
+}
+
+/** Whether anybody answers there. Other coordinators let no page of another origin read what they say. */
+const reaches = (url: string): Promise<boolean> =>
+  fetch(routeUrl(url, "live", {}), { mode: "no-cors", signal: AbortSignal.timeout(probeTimeoutMs) }).then(
+    () => true,
+    () => false,
+  );

@@ -10,5 +10,7 @@ import { App } from "./app.tsx";
 import { createClient } from "./client.ts";
 
 // The page is served at the root of the coordinator's HTTP address, or below a path of a reverse proxy.
-const client = createClient(new URL("./", document.baseURI).href);
+const client = createClient(new URL("./", document.baseURI).href, (url) =>
+  location.replace(new URL(location.hash, url)),
+);
 render(<App client={client} />, document.querySelector("#app")!);

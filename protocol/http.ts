@@ -30,3 +30,22 @@ export function connectionFailure(cause: unknown): string {
   const reason = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
   return (reason as { code?: string } | undefined)?.code ?? String(reason);
 }
+
+/** Of a URL: this machine, whichever that is. */
+export const isLoopbackHost = (host: string): boolean =>
+  host === "localhost" || host === "[::1]" || host.startsWith("127.");
+
+/** Whether nobody has heard the request: it may be sent to somebody else, whatever it asks for. */
+export const wasNeverSent = (cause: unknown): boolean =>
+  [
+    "ECONNREFUSED",
+    "ENOTFOUND",
+    "EAI_AGAIN",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "UND_ERR_CONNECT_TIMEOUT",
+  ].includes(connectionFailure(cause));
+
+/** Whether the connection broke, so that the request may have arrived although no answer came. */
+export const wasCutOff = (cause: unknown): boolean =>
+  ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes(connectionFailure(cause));

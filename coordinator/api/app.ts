@@ -1,7 +1,6 @@
 import { timingSafeEqual } from "node:crypto";
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { secureHeaders } from "hono/secure-headers";
 import type { Route } from "../../protocol/api/route.ts";
 import { type RouteName, routes } from "../../protocol/api/routes.ts";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
@@ -9,6 +8,7 @@ import { limits } from "../../protocol/limits.ts";
 import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../port.ts";
 import { createHandlers, type Handler } from "./handlers.ts";
+import { pageHeaders } from "./page-headers.ts";
 import { refuse } from "./refusal.ts";
 import { honoPath, serve } from "./serve.ts";
 
@@ -18,21 +18,21 @@ export interface ApiModules {
   readonly operatorToken: string;
   /** Multiaddrs of the coordinator's node. */
   readonly addresses: () => readonly string[];
+  /** HTTP addresses of all coordinators of the cluster, where there are several. */
+  readonly coordinatorUrls?: () => readonly string[];
   readonly log: Log;
 }
 
 /** The coordinator's HTTP API, made from the table of protocol/api/routes.ts. */
-export function createApi({ coordinator, operatorToken, addresses, log }: ApiModules): Hono {
+export function createApi({
+  coordinator,
+  operatorToken,
+  addresses,
+  coordinatorUrls = () => [],
+  log,
+}: ApiModules): Hono {
   const app = new Hono();
-  app.use(
-    secureHeaders({
-      contentSecurityPolicy: {
-        defaultSrc: ["'self'"],
-        styleSrc: ["'self'", "'unsafe-inline'"],
-        frameAncestors: ["'none'"],
-      },
-    }),
-  );
+  app.use(pageHeaders(coordinatorUrls));
   app.use("/api/*", bodyLimit({ maxSize: limits.httpBodyBytes, onError: () => refuse(tooLarge()) }));
   const forOperators: MiddlewareHandler = async (c, next) => {
     if (!holdsToken(c.req.header("authorization"), operatorToken)) {
@@ -42,7 +42,7 @@ export function createApi({ coordinator, operatorToken, addresses, log }: ApiMod
   };
   app.on(["POST", "PUT", "DELETE", "PATCH"], "/api/*", forOperators);
 
-  const handlers = createHandlers({ coordinator, addresses, log });
+  const handlers = createHandlers({ coordinator, addresses, coordinatorUrls, log });
   const names = Object.keys(routes) as RouteName[];
   for (const name of names) {
     const route: Route = routes[name];

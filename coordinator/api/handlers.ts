@@ -31,11 +31,12 @@ interface HandlerModules {
   readonly coordinator: Coordinator;
   /** Multiaddrs of the coordinator's node. */
   readonly addresses: () => readonly string[];
+  readonly coordinatorUrls: () => readonly string[];
   readonly log: Log;
 }
 
 /** What each route of the table does. */
-export function createHandlers({ coordinator, addresses, log }: HandlerModules): Handlers {
+export function createHandlers({ coordinator, addresses, coordinatorUrls, log }: HandlerModules): Handlers {
   const steer =
     (action: SteerAction) =>
     ({ parameters, body, ifMatch }: SteerRequest) =>
@@ -54,7 +55,7 @@ export function createHandlers({ coordinator, addresses, log }: HandlerModules):
   const document = describeApi(coordinator.release);
   return {
     live: () => ({ live: true }),
-    ready: () => ({ ready: true }),
+    ready: () => ({ ready: true, standby: false, reasons: [], coordinators: [...coordinatorUrls()] }),
     openapi: () => document,
     cluster: () => coordinator.view(),
     clusterEvents: (_, c) => streams.open(c, wholeCluster(coordinator)),

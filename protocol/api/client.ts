@@ -1,16 +1,16 @@
 import { z } from "zod";
 import { type ErrorCode, type ErrorData, isErrorCode, RingfoldError } from "../errors.ts";
-import { connectionFailure, parseJson, resolveUrl } from "../http.ts";
+import { connectionFailure, parseJson, resolveUrl, wasCutOff, wasNeverSent } from "../http.ts";
 import { limits } from "../limits.ts";
 import { problemSchema } from "../messages/api.ts";
+import type { Coordinators } from "./coordinators.ts";
 import { type AnswerOf, fillPath, type InputOfRoute, pageItemsMax, type Route } from "./route.ts";
 import { type RouteName, type Routes, routes } from "./routes.ts";
 
 /** How the command line and the dashboard reach a coordinator: typed by the table of routes. */
 
 export interface ApiConnection {
-  /** Where the coordinator is, as a person wrote it. */
-  readonly baseUrl: string;
+  readonly coordinators: Coordinators;
   readonly operatorToken?: string | undefined;
   readonly signal: AbortSignal;
   readonly timeoutMs?: number;
@@ -40,7 +40,7 @@ export async function callRoute<Name extends RouteName>(
 ): Promise<AnswerOf<Routes[Name]>> {
   const result = routes[name].answer.safeParse(await askRoute(connection, name, input));
   if (result.success) return result.data as AnswerOf<Routes[Name]>;
-  throw foreignAnswer(connection.baseUrl, z.prettifyError(result.error));
+  throw foreignAnswer(connection.coordinators.url, z.prettifyError(result.error));
 }
 
 /** The same, for a caller with a schema of its own: what came, if it is JSON. */
@@ -53,7 +53,6 @@ export async function askRoute<Name extends RouteName>(
   const signal = AbortSignal.any([connection.signal, AbortSignal.timeout(timeoutMs)]);
   const { body } = input as { readonly body?: unknown };
   const route: Route = routes[name];
-  const url = routeUrl(connection.baseUrl, name, input);
   const request = {
     method: route.method,
     headers: {
@@ -63,31 +62,87 @@ export async function askRoute<Name extends RouteName>(
       ...(route.once && { "idempotency-key": `"${crypto.randomUUID()}"` }),
     },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    signal,
   };
+  return askLeader({ ...connection, signal, timeoutMs }, route, async (baseUrl, until) => {
+    const response = await fetch(routeUrl(baseUrl, name, input), { ...request, signal: until });
+    const value = parseJson(await response.text());
+    if (!response.ok) throw problemError(response, value, baseUrl);
+    return value;
+  });
+}
+
+/** Between two attempts; a coordinator is back, or another leads, within seconds. */
+const askAgainMsMax = 1_000;
+/** Of several coordinators one that swallows requests must leave time for the next. */
+const attemptMs = 3_000;
+
+/**
+ * Asks the one that leads, and when it does not any more the next one. What nobody has heard, or a standby has refused, is asked
+ * again as it is; what may have been carried out only if it has a key or changes nothing.
+ */
+async function askLeader<T>(
+  connection: ApiConnection & { readonly timeoutMs: number },
+  { method, once }: Route,
+  ask: (baseUrl: string, until: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { coordinators, signal } = connection;
+  const endMs = performance.now() + connection.timeoutMs;
   for (let attempt = 1; ; attempt++) {
+    const { url, areSeveral } = coordinators;
+    const mayRepeat = once === true || (method === "GET" && areSeveral);
+    const until = openAttempt(signal, mayRepeat && areSeveral);
     try {
-      const response = await fetch(url, request);
-      const value = parseJson(await response.text());
-      if (!response.ok) throw problemError(response, value, connection.baseUrl);
-      return value;
+      const answer = await ask(url, until.signal);
+      coordinators.answered();
+      return answer;
     } catch (cause) {
-      if (!route.once || signal.aborted || !mayAskAgain(cause, attempt))
-        throw transportError(cause, connection, timeoutMs);
+      const kind = signal.aborted ? "final" : failureOf(cause, attempt > 1);
+      if (kind === "elsewhere") coordinators.turnFrom(url, leaderOf(cause));
+      if (kind === "perhaps" && !isRefusal(cause, "KEY_IN_USE")) coordinators.turnFrom(url);
+      const again = {
+        elsewhere: coordinators.areSeveral || (mayRepeat && attempt > 1),
+        perhaps: mayRepeat,
+        final: false,
+      };
+      if (!again[kind] || performance.now() > endMs) throw transportError(cause, connection);
+    } finally {
+      until.close();
     }
-    await pause(Math.min(askAgainMsMax, 125 * 2 ** attempt), signal);
+    await pause(Math.min(askAgainMsMax, 62 * 2 ** attempt), signal);
   }
 }
 
-/** Between two attempts; a coordinator is back within seconds. */
-const askAgainMsMax = 1_000;
-
-/** Whether the request may have arrived although no answer came; once it may have, whatever passes by itself is waited for. */
-function mayAskAgain(cause: unknown, attempt: number): boolean {
-  if (cause instanceof RingfoldError)
-    return cause.code === "KEY_IN_USE" || (attempt > 1 && cause.rule.retryable);
-  return attempt > 1 || ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes(connectionFailure(cause));
+/** A signal that also aborts when an attempt takes too long, until it is closed: what has been opened stays open. */
+function openAttempt(
+  signal: AbortSignal,
+  isBounded: boolean,
+): { readonly signal: AbortSignal; close(): void } {
+  const late = new AbortController();
+  const abort = () => late.abort(new DOMException("no answer in time", "TimeoutError"));
+  const timer = isBounded ? setTimeout(abort, attemptMs) : undefined;
+  return { signal: AbortSignal.any([signal, late.signal]), close: () => clearTimeout(timer) };
 }
+
+/**
+ * What a failed attempt means. elsewhere: nobody has carried it out, and another may. perhaps: it may have been carried out, and may
+ * go well later; of an attempt that is not the first, that is whatever passes by itself.
+ */
+function failureOf(cause: unknown, isRepeated: boolean): "elsewhere" | "perhaps" | "final" {
+  if (wasNeverSent(cause) || isRefusal(cause, "COORDINATOR_STANDBY")) return "elsewhere";
+  const mayPass =
+    cause instanceof RingfoldError
+      ? ["KEY_IN_USE", "STALE_TERM"].includes(cause.code) || (isRepeated && cause.rule.retryable)
+      : isRepeated || wasCutOff(cause) || isTimeout(cause);
+  return mayPass ? "perhaps" : "final";
+}
+
+const isTimeout = (cause: unknown): boolean => cause instanceof Error && cause.name === "TimeoutError";
+
+const isRefusal = (cause: unknown, code: ErrorCode): boolean =>
+  cause instanceof RingfoldError && cause.code === code;
+
+const leaderOf = (cause: unknown): unknown =>
+  cause instanceof RingfoldError ? cause.data.leader : undefined;
 
 /** Ends early when the signal aborts; what comes next notices. */
 const pause = (delayMs: number, signal: AbortSignal): Promise<void> =>
@@ -128,20 +183,18 @@ export async function openEvents<Name extends RouteName>(
   input: InputOfRoute<Routes[Name]>,
   lastEventId?: string,
 ): Promise<ReadableStream<Uint8Array>> {
-  const { baseUrl, signal } = connection;
   const headers = {
     accept: "text/event-stream",
     ...authorization(connection),
     ...(lastEventId !== undefined && { "last-event-id": lastEventId }),
   };
-  const response = await fetch(routeUrl(baseUrl, name, input), { headers, signal }).catch(
-    (cause: unknown) => {
-      throw transportError(cause, connection, limits.requestTimeoutMs);
-    },
-  );
-  if (!response.ok) throw problemError(response, parseJson(await response.text()), baseUrl);
-  if (!response.body) throw foreignAnswer(baseUrl, "the event stream is empty");
-  return response.body;
+  const timeoutMs = limits.requestTimeoutMs;
+  return askLeader({ ...connection, timeoutMs }, routes[name], async (baseUrl, signal) => {
+    const response = await fetch(routeUrl(baseUrl, name, input), { headers, signal });
+    if (!response.ok) throw problemError(response, parseJson(await response.text()), baseUrl);
+    if (!response.body) throw foreignAnswer(baseUrl, "the event stream is empty");
+    return response.body;
+  });
 }
 
 /** @throws RingfoldError USAGE when the base is no HTTP address */
@@ -207,27 +260,26 @@ export const foreignAnswer = (baseUrl: string, detail: string): RingfoldError =>
 /** What went wrong on the way, as one of our errors. */
 export function transportError(
   cause: unknown,
-  { baseUrl, signal }: ApiConnection,
-  timeoutMs: number,
+  {
+    coordinators,
+    signal,
+    timeoutMs = limits.requestTimeoutMs,
+  }: Pick<ApiConnection, "coordinators" | "signal" | "timeoutMs">,
 ): RingfoldError {
+  const address = String(coordinators);
   if (cause instanceof RingfoldError) return cause;
-  if (signal.aborted) {
+  if (signal.aborted && !isTimeout(signal.reason)) {
     if (signal.reason instanceof RingfoldError) return signal.reason;
     return new RingfoldError("CANCELLED", "it was cancelled", {}, { cause });
   }
-  if (cause instanceof Error && cause.name === "TimeoutError") {
-    const message = `no answer from the coordinator at ${baseUrl} within ${timeoutMs / 1_000} s`;
-    return new RingfoldError(
-      "REQUEST_TIMEOUT",
-      message,
-      { address: baseUrl, elapsedMs: timeoutMs },
-      { cause },
-    );
+  if (signal.aborted || isTimeout(cause)) {
+    const message = `no answer from the coordinator at ${address} within ${timeoutMs / 1_000} s`;
+    return new RingfoldError("REQUEST_TIMEOUT", message, { address, elapsedMs: timeoutMs }, { cause });
   }
   return new RingfoldError(
     "COORDINATOR_UNREACHABLE",
-    `no coordinator answers at ${baseUrl} (${connectionFailure(cause)})`,
-    { address: baseUrl },
+    `no coordinator answers at ${address} (${connectionFailure(cause)})`,
+    { address },
     { cause },
   );
 }

@@ -18,6 +18,7 @@ import {
   pruneRequestSchema,
   reachabilityRequestSchema,
   reachabilityViewSchema,
+  readinessSchema,
   steerRequestSchema,
   tokenRequestSchema,
   versionDetailSchema,
@@ -79,7 +80,7 @@ const change = <
  */
 export const routes = {
   live: get("/healthz", "Whether the process answers", { answer: z.object({ live: z.literal(true) }) }),
-  ready: get("/readyz", "Whether the coordinator decides", { answer: z.object({ ready: z.literal(true) }) }),
+  ready: get("/readyz", "Whether the coordinator decides", { answer: readinessSchema }),
   openapi: get("/openapi.json", "This document", { answer: z.record(z.string(), z.unknown()) }),
   cluster: get("/api/cluster", "Everything at once", { answer: clusterViewSchema }),
   clusterEvents: get("/api/events", "Everything at once, now and after changes, at most 4 times a second", {

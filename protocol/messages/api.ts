@@ -247,6 +247,20 @@ export const tokenRequestSchema = z.strictObject({
 });
 export type TokenRequest = z.infer<typeof tokenRequestSchema>;
 
+/** Whether a coordinator decides, and if not, why. */
+export const readinessSchema = z.object({
+  ready: z.boolean(),
+  /** Another one leads, or none does yet. */
+  standby: z.boolean(),
+  /** Its HTTP address, as far as who stands by knows. */
+  leader: z.string().optional(),
+  /** Why it is not ready. */
+  reasons: z.array(z.string()),
+  /** HTTP addresses of all coordinators of the cluster, where there are several. */
+  coordinators: z.array(z.string()),
+});
+export type Readiness = z.infer<typeof readinessSchema>;
+
 /** Whoever asks, as the coordinator sees it. */
 export const observedSchema = z.object({
   address: z.string().max(64),

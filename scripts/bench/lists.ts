@@ -7,6 +7,7 @@ import type { VersionRecord } from "../../coordinator/decide/version.ts";
 import { collections, padded } from "../../coordinator/state.ts";
 import { openLmdbStore } from "../../coordinator/store/lmdb-store.ts";
 import { callList } from "../../protocol/api/client.ts";
+import { Coordinators } from "../../protocol/api/coordinators.ts";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
 import type { LayerDescription } from "../../protocol/messages/model.ts";
 import type { StoreWrite } from "../../protocol/ports.ts";
@@ -97,7 +98,7 @@ function lineOf({ list, items, bytes, firstPageMs, allMs, allCpuMs, typedMs, unc
 }
 
 async function measure(baseUrl: string, list: Row["list"], rounds: number): Promise<Row> {
-  const connection = { baseUrl, signal: new AbortController().signal };
+  const connection = { coordinators: new Coordinators(baseUrl), signal: new AbortController().signal };
   const page = async (query: string, headers: Record<string, string> = {}) => {
     const answer = await fetch(`${baseUrl}/api/${list}${query}`, { headers });
     const text = await answer.text();

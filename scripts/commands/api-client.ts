@@ -7,6 +7,7 @@ import {
   type ItemOf,
   type ListName,
 } from "../../protocol/api/client.ts";
+import { Coordinators } from "../../protocol/api/coordinators.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { Selector } from "../../protocol/ids.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
@@ -18,6 +19,7 @@ import {
   type DeployRequest,
   type DrainAnswer,
   type JobView,
+  type Observed,
   type PeerView,
   type PriorityRequest,
   type PruneAnswer,
@@ -61,7 +63,7 @@ import {
  * code that the coordinator answered with.
  */
 export interface ApiClient {
-  /** Where the coordinator is, as a person wrote it. */
+  /** Of the coordinator that leads, as far as is known. */
   readonly baseUrl: string;
   /** Whether there is an operator token to show. */
   readonly isOperator: boolean;
@@ -112,6 +114,8 @@ export interface ApiClient {
   moveDocumentAlias(place: DocumentPlace, alias: string, request: AliasRequest): Promise<DocumentView>;
   removeDocumentAlias(place: DocumentPlace, alias: string): Promise<void>;
   createToken(request: TokenRequest): Promise<string>;
+  /** This machine as the coordinator sees it. */
+  observed(): Promise<Observed>;
   /** Asks the coordinator to dial this machine. */
   dialBack(request: ReachabilityRequest): Promise<ReachabilityView>;
   /** The log of decisions. */
@@ -161,9 +165,16 @@ async function readTokenFile(home: string): Promise<string | undefined> {
   return text?.trim() || undefined;
 }
 
-export function createApiClient(options: ApiConnection): ApiClient {
+/** @param baseUrl of one coordinator, or of several with commas: whichever leads is asked */
+export function createApiClient({
+  baseUrl,
+  ...given
+}: Omit<ApiConnection, "coordinators"> & { readonly baseUrl: string }): ApiClient {
+  const options: ApiConnection = { ...given, coordinators: new Coordinators(baseUrl) };
   return {
-    baseUrl: options.baseUrl,
+    get baseUrl() {
+      return options.coordinators.url;
+    },
     isOperator: options.operatorToken !== undefined,
     cluster: () => callRoute(options, "cluster", {}),
     peers: () => callList(options, "peers"),
@@ -226,6 +237,7 @@ export function createApiClient(options: ApiConnection): ApiClient {
       await callRoute(options, "removeDocumentAlias", { ...place, alias });
     },
     createToken: async (body) => (await callRoute(options, "createToken", { body })).token,
+    observed: () => callRoute(options, "observed", {}),
     dialBack: (body) => callRoute(options, "dialBack", { body }),
     audit: (wanted) => callList(options, "audit", wanted),
     watch: (name, filters, from) => watchList(options, name, filters, from),

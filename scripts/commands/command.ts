@@ -18,7 +18,7 @@ export interface CommandIo {
 interface CommonOptions {
   readonly json: boolean;
   readonly debug: boolean;
-  /** Base URL of the coordinator's HTTP API; true where only the word was given, which means something to `chaos` alone. */
+  /** Base URLs of coordinators' HTTP APIs, with commas; true where only the word was given, which means something to `chaos` alone. */
   readonly coordinator: string | true;
   /** As given on the command line or in the environment; see operatorToken() for the file. */
   readonly operatorToken?: string;
@@ -47,9 +47,10 @@ export function addCommonOptions(program: Command, env: NodeJS.ProcessEnv): void
   program
     .option("--json", "print one JSON document on stdout, errors too", false)
     .addOption(
-      new Option("--coordinator [url]", "the coordinator's HTTP address (env RINGFOLD_COORDINATOR)").default(
-        env.RINGFOLD_COORDINATOR || "http://127.0.0.1:7070",
-      ),
+      new Option(
+        "--coordinator [url]",
+        "the coordinator's HTTP address, or several with commas (env RINGFOLD_COORDINATOR)",
+      ).default(env.RINGFOLD_COORDINATOR || "http://127.0.0.1:7070"),
     )
     .option(
       "--operator-token <token>",

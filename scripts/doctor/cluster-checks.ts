@@ -141,6 +141,7 @@ const ownHosts = (): string[] => [
 
 /** One question to the coordinator on a connection of its own, as fetch does not tell which port it used. */
 async function measure({ api, signal }: ClusterCheckOptions) {
+  await api.observed().catch(() => {}); // of several, from here on the one that leads is asked
   const startedAtMs = Date.now();
   const { local, body } = await new Promise<{ local: Endpoint; body: string }>((resolve, reject) => {
     const request = get(routeUrl(api.baseUrl, "observed", {}), {

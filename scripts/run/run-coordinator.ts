@@ -1,8 +1,4 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { serveStatic } from "@hono/node-server/serve-static";
-import type { Hono } from "hono";
 import { loadIdentity } from "../../agent/network/identity.ts";
 import { openNetwork } from "../../agent/network/network.ts";
 import { createSwarmKey } from "../../agent/network/swarm-key.ts";
@@ -12,6 +8,7 @@ import { openCoordinator } from "../../coordinator/coordinator.ts";
 import { loadCredentials } from "../../coordinator/credentials.ts";
 import { openLmdbStore } from "../../coordinator/store/lmdb-store.ts";
 import { type Log, type Store, systemClock } from "../../protocol/ports.ts";
+import { serveDashboard } from "./dashboard-files.ts";
 import { lockFolder } from "./folder-lock.ts";
 import { listenHttp } from "./http-listener.ts";
 import { identityPath, loadOperatorToken } from "./shared-secrets.ts";
@@ -54,6 +51,8 @@ export async function assembleCoordinator(
     readonly openStore: () => Promise<Store>;
     /** Multiaddrs, without a peer id, of coordinators that may lead after this one. */
     readonly otherAddresses?: () => Promise<string[]>;
+    /** HTTP addresses of all coordinators that are known. */
+    readonly coordinatorUrls?: () => readonly string[];
   },
 ): Promise<RunningCoordinator> {
   const undo: (() => Promise<void>)[] = [];
@@ -89,7 +88,9 @@ export async function assembleCoordinator(
     undo.push(() => coordinator.close());
 
     const operatorToken = await loadOperatorToken(config.dataPath);
-    const app = createApi({ coordinator, operatorToken, addresses: network.addresses, log });
+    const { coordinatorUrls = () => [] } = surroundings;
+    const { addresses } = network;
+    const app = createApi({ coordinator, operatorToken, addresses, coordinatorUrls, log });
     serveDashboard(app);
     const listener = await listenHttp(app, config.http);
     undo.push(() => listener.close());
@@ -106,13 +107,4 @@ export async function assembleCoordinator(
     await close();
     throw cause;
   }
-}
-
-function serveDashboard(app: Hono): void {
-  const root = fileURLToPath(new URL("../../dashboard/dist", import.meta.url));
-  if (existsSync(join(root, "index.html"))) app.use("/*", serveStatic({ root }));
-  else
-    app.get("/", (c) =>
-      c.text("The dashboard is not built yet: run `npm run build:dashboard` and reload.\n", 503),
-    );
 }

@@ -26,7 +26,7 @@ type Open<T> = (signal: AbortSignal) => AsyncGenerator<T>;
  * whatever the coordinator refuses with and no retry would change
  */
 export async function* followEvents<T>(
-  { baseUrl }: ApiClient,
+  api: ApiClient,
   open: Open<T>,
   options: FollowOptions,
 ): AsyncGenerator<T> {
@@ -34,7 +34,7 @@ export async function* followEvents<T>(
   let failures = 0;
   for (;;) {
     try {
-      for await (const told of untilSilent(open, baseUrl, options.signal)) {
+      for await (const told of untilSilent(open, api.baseUrl, options.signal)) {
         lastHeardMs = Date.now();
         failures = 0;
         yield told;
@@ -46,7 +46,7 @@ export async function* followEvents<T>(
     }
     failures++;
     if (failures === 2) {
-      options.note(`no coordinator answers at ${baseUrl}; running work goes on, trying again`);
+      options.note(`no coordinator answers at ${api.baseUrl}; running work goes on, trying again`);
     }
     await pause(failures === 1 ? 0 : Math.min(retryDelayMaxMs, 125 * 2 ** failures), options.signal);
   }

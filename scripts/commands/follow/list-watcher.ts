@@ -10,7 +10,6 @@ import {
 import type { InputOfRoute } from "../../../protocol/api/route.ts";
 import { type RouteName, type Routes, routes } from "../../../protocol/api/routes.ts";
 import { parseJson } from "../../../protocol/http.ts";
-import { limits } from "../../../protocol/limits.ts";
 import { readEventStream, type ServerEvent } from "./event-stream.ts";
 
 /** What a watched list tells at once. */
@@ -65,13 +64,13 @@ export async function* streamEvents<Name extends RouteName>(
   try {
     yield* readEventStream(await openEvents(connection, name, input, lastEventId));
   } catch (cause) {
-    throw transportError(cause, connection, limits.requestTimeoutMs);
+    throw transportError(cause, connection);
   }
 }
 
 /** @throws RingfoldError MESSAGE_INVALID */
-export function readEventData<T>({ baseUrl }: ApiConnection, schema: z.ZodType<T>, data: string): T {
+export function readEventData<T>({ coordinators }: ApiConnection, schema: z.ZodType<T>, data: string): T {
   const result = schema.safeParse(parseJson(data));
   if (result.success) return result.data;
-  throw foreignAnswer(baseUrl, z.prettifyError(result.error));
+  throw foreignAnswer(coordinators.url, z.prettifyError(result.error));
 }
