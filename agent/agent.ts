@@ -3,11 +3,13 @@ import { join as joinPath } from "node:path";
 import type { Hono } from "hono";
 import { keyIdOf } from "../protocol/attestation.ts";
 import type { EngineName } from "../protocol/job-spec.ts";
+import { askRegistered } from "../protocol/messages/dataset.ts";
 import { protocolRange } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, Log } from "../protocol/ports.ts";
 import { ChunkPatrol } from "./artefact/chunk-patrol.ts";
 import { ArtefactKeeper } from "./artefact/keeper.ts";
+import { Leftovers } from "./artefact/leftovers.ts";
 import { openArtefactStore } from "./artefact/store.ts";
 import { fetchArtefact, serveArtefacts } from "./artefact/transfer.ts";
 import type { AgentConfig } from "./config.ts";
@@ -109,7 +111,15 @@ export async function openAgent(
       const holders = membership.holdersOf(manifest);
       await fetchArtefact(digest, { network, store, holders, log, listed: false }, abort);
     };
-    const patrol = new ChunkPatrol({ store, fetchPart, clock, log });
+    const leftovers = new Leftovers({
+      ...{ store, folder: config.dataPath, clock, log },
+      isRegistered: async (digest, abort) => {
+        const options = { signal: abort };
+        return (await network.request(claims.coordinator, askRegistered, { digest }, options)).registered;
+      },
+    });
+    const tidy = (abort: AbortSignal) => leftovers.free(abort);
+    const patrol = new ChunkPatrol({ store, fetchPart, tidy, clock, log });
     undo.push(() => patrol.close());
     const fetchFromPeers = (
       digest: string,

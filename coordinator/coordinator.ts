@@ -2,6 +2,7 @@ import { issueToken } from "../protocol/credentials.ts";
 import { toRingfoldError } from "../protocol/errors.ts";
 import { Holders } from "../protocol/holdings.ts";
 import { limits } from "../protocol/limits.ts";
+import { askRegistered } from "../protocol/messages/dataset.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
@@ -183,6 +184,9 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   network.handle(reportShard, (report, { from }) =>
     queue.run(() => deployments.report(from, report)).then(() => ({ ok: true })),
   );
+  network.handle(askRegistered, async ({ digest }) => ({
+    registered: datasets.registered().present.includes(digest),
+  }));
   network.subscribe(presenceTopic, (presence, from) => {
     queue
       .run(() => membership.hear(presence, from))

@@ -1,14 +1,15 @@
-import { decode } from "../../protocol/codec.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-import { type DatasetManifest, datasetManifestSchema } from "../../protocol/messages/dataset.ts";
 import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "./store.ts";
+import { readManifest } from "./stored-manifest.ts";
 
 export interface ChunkPatrolModules {
   readonly store: ArtefactStore;
   /** Takes a damaged artefact away and brings it anew. @param manifest whose holders have it */
   readonly fetchPart: (manifest: string, digest: string, signal: AbortSignal) => Promise<void>;
+  /** Work that is due as often as a round, after it. */
+  readonly tidy?: (signal: AbortSignal) => Promise<void>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -41,6 +42,7 @@ export class ChunkPatrol {
     const { signal } = this.#closed;
     while (!signal.aborted) {
       const lacking = await this.#goRound();
+      if (!signal.aborted) await this.#modules.tidy?.(signal);
       await this.#pause(lacking > 0 ? limits.patrolRetryMs : limits.patrolIntervalMs);
     }
   }
@@ -84,17 +86,6 @@ function isWhole(store: ArtefactStore, digest: string): boolean {
     return true;
   } catch (error) {
     if (error instanceof RingfoldError && error.code.startsWith("ARTEFACT_")) return false;
-    throw error;
-  }
-}
-
-/** Undefined for artefacts that are something else: weights, checkpoints. */
-function readManifest(store: ArtefactStore, digest: string): DatasetManifest | undefined {
-  if ((store.stat(digest) ?? Number.POSITIVE_INFINITY) > limits.datasetManifestBytes) return undefined;
-  try {
-    return decode(store.get(digest), datasetManifestSchema, limits.datasetManifestBytes);
-  } catch (error) {
-    if (error instanceof RingfoldError) return undefined;
     throw error;
   }
 }

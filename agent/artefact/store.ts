@@ -29,6 +29,8 @@ export interface ArtefactStore {
   remove(digest: string): Promise<void>;
   /** Without the unlisted, in order; those after one of them, at most so many. */
   list(part?: { readonly after: string | null; readonly max: number }): string[];
+  /** All that are not listed, in order. */
+  unlisted(): string[];
   /** Whether it is here, and listed. */
   lists(digest: string): boolean;
   /** How the list has changed, also by other processes. Cost: one read unless it has. */
@@ -118,6 +120,8 @@ export function openArtefactStore(path: string): ArtefactStore {
       const start = after === null ? "head/" : `head/${after}~`; // behind it: `~` is above all that digests are made of
       return [...database.getKeys({ start, end: "head0", limit: max })].map((key) => String(key).slice(5));
     },
+    unlisted: () =>
+      [...database.getKeys({ start: "part/", end: "part0" })].map((key) => String(key).slice("part/".length)),
     lists: (digest) => database.get(`head/${digest}`) !== undefined,
     holdings: journal.holdings,
     setName: (name, reference) =>

@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { exampleShapeSchema } from "../data-schema.ts";
 import { digestSchema, nameSchema, peerIdSchema } from "../ids.ts";
+import { limits } from "../limits.ts";
+import type { Conversation } from "../ports.ts";
 import { preparationSchema } from "../preparation.ts";
 import { envelopeSchema } from "./attestation.ts";
 import { documentReferenceSchema } from "./document.ts";
@@ -156,3 +158,13 @@ export const datasetDetailSchema = datasetViewSchema.extend({
   attestation: envelopeSchema.optional(),
 });
 export type DatasetDetail = z.infer<typeof datasetDetailSchema>;
+
+/** agent -> coordinator: whether there is a data set with a manifest that the agent has in its store. */
+export const askRegistered: Conversation<{ digest: string }, { registered: boolean }> = {
+  protocol: "/ringfold/dataset/registered/1",
+  request: z.object({ digest: digestSchema }),
+  response: z.object({ registered: z.boolean() }),
+  requestBytesMax: 1_024,
+  responseBytesMax: 1_024,
+  timeoutMs: limits.requestTimeoutMs,
+};

@@ -1,8 +1,8 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { RingfoldError } from "../../../protocol/errors.ts";
+import { openTableFolder } from "./table-folder.ts";
 
 export type Cell = string | number | bigint | boolean | null;
 
@@ -25,7 +25,7 @@ export class Tables {
         { cause },
       );
     });
-    const folder = await mkdtemp(join(tmpdir(), "ringfold-tables-"));
+    const folder = await openTableFolder();
     try {
       const instance = await duckdb.DuckDBInstance.create(join(folder, "tables.duckdb"), {
         threads: "1",

@@ -2,8 +2,9 @@ import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { hostname, userInfo } from "node:os";
 import { join, resolve } from "node:path";
-import { openArtefactStore, sha256 } from "../../../agent/artefact/store.ts";
+import { type ArtefactStore, openArtefactStore, sha256 } from "../../../agent/artefact/store.ts";
 import { prepareDataset } from "../../../agent/data/preparation/preparation.ts";
+import { markPreparation } from "../../../agent/data/preparation/preparation-mark.ts";
 import { loadIdentity, signerOf } from "../../../agent/network/identity.ts";
 import { attest, canonicalDigest, type Signer } from "../../../protocol/attestation.ts";
 import { RingfoldError, toRingfoldError } from "../../../protocol/errors.ts";
@@ -29,7 +30,7 @@ export interface AddOptions {
 /**
  * Prepares a source in this process, writes its chunks into the store of the agent on this machine, and registers the data
  * set: the agent holds it from then on, and the coordinator brings it to another one. Nothing is registered before all is
- * durable. Chunks that an interrupted run has written are found again by the next one.
+ * durable. Chunks that an interrupted run has written are found again by the next one; the agent frees them where none comes for a day.
  *
  * @throws RingfoldError FILE_NOT_FOUND | DATA_INVALID | STORE_FAILED | CONFIG_INVALID | CANCELLED, and those of the API
  */
@@ -46,16 +47,24 @@ export async function addDataset(
   const folder = agentFolder(context, options.agent);
   const store = openArtefactStore(join(folder, "artefacts"));
   const progress = createPreparationProgress(context);
+  const mark = await markPreparation(folder);
   const added: string[] = [];
+  let found = 0;
+  let isDescribed = false;
   try {
     const put = async (bytes: Uint8Array): Promise<string> => {
       if (store.stat(sha256(bytes)) === undefined) added.push(sha256(bytes));
+      else found++;
       return store.put(bytes, { listed: false });
     };
     const { manifest, bytes } = await prepareDataset(path, preparation, put, progress);
     if (bytes.byteLength > limits.datasetManifestBytes) throw manifestTooLarge(bytes.byteLength);
-    const digest = await store.put(bytes);
     progress.close();
+    if (found > 0) context.note(`${found} of ${found + added.length} chunks were here already`);
+    refuseFreed([...manifest.train.chunks, ...manifest.test.chunks], store);
+    await mark.describes(sha256(bytes));
+    isDescribed = true;
+    const digest = await store.put(bytes);
     const addedBy = `${userInfo().username} on ${hostname()}`;
     const signer = await agentSigner(folder);
     const attestation = signer && (await attest(datasetStatement(name, manifest, digest), signer));
@@ -63,14 +72,19 @@ export async function addDataset(
       ...{ name, manifest, digest, addedBy, ...(pipeline !== undefined && { pipeline }) },
       ...(attestation && { attestation }),
     });
+    await mark.remove();
     return { json: detail, text: `${datasetText(detail)}\n\n${nextStep(detail)}` };
   } catch (cause) {
-    // A source that cannot become a data set leaves nothing behind; an interrupted one goes on where it was.
-    if (!context.signal.aborted) for (const digest of added) await store.remove(digest);
-    else if (added.length > 0)
+    // A source that cannot become a data set leaves nothing behind; an interrupted one goes on where it was, and so does one
+    // of which we cannot know whether it is registered: the agent asks in a day.
+    if (!context.signal.aborted && !isDescribed) {
+      for (const digest of added) await store.remove(digest);
+      await mark.remove();
+    } else if (added.length > 0)
       context.note(`interrupted: the same command goes on after ${added.length} chunks`);
     throw cause;
   } finally {
+    mark.leave();
     progress.close();
     await store.close();
   }
@@ -112,6 +126,15 @@ function agentFolder({ io }: CommandContext, agent: string | undefined): string 
     path: folder,
     remedy:
       "Run this on a machine with an agent (`ringfold up` or `ringfold agent`), or name its data folder with --agent.",
+  });
+}
+
+/** A preparation that stood still for more than a day counts as dead, and its chunks may be gone. */
+function refuseFreed(chunks: readonly string[], store: ArtefactStore): void {
+  const freed = chunks.filter((digest) => store.stat(digest) === undefined).length;
+  if (freed === 0) return;
+  throw new RingfoldError("STORE_FAILED", `${freed} chunks were freed while the others were written`, {
+    remedy: "Run the same command again: it goes on with the chunks that are here.",
   });
 }
 

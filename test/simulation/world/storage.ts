@@ -136,6 +136,7 @@ export class ArtefactDisk {
           .toSorted((a, b) => (a < b ? -1 : 1))
           .filter((digest) => after === null || digest > after)
           .slice(0, max),
+      unlisted: () => [],
       lists: (digest) => this.has(digest),
       holdings: () => ({
         store: "disk",
