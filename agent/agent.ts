@@ -200,6 +200,7 @@ export async function openAgent(
         incarnation,
       }),
       links: () => linkMeter.links(),
+      served: () => serving.served(),
       holdings: () => store.holdings(),
       measureLoad: createLoadMeter(),
       onReached: chooseHost,

@@ -4,7 +4,7 @@ import { Holders } from "../protocol/holdings.ts";
 import { limits } from "../protocol/limits.ts";
 import { askRegistered } from "../protocol/messages/dataset.ts";
 import { reportJob } from "../protocol/messages/job.ts";
-import { join, leave, presenceTopic } from "../protocol/messages/membership.ts";
+import { join, leave, type Presence, presenceTopic } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";
 import { Apart } from "./apart.ts";
@@ -28,6 +28,7 @@ import { QuotaDesk } from "./quota-desk.ts";
 import { Registrar } from "./registrar.ts";
 import { ReplicationDesk } from "./replication-desk.ts";
 import { ReportFilter } from "./report-filter.ts";
+import { RolloutDesk } from "./rollout-desk.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { collections } from "./state.ts";
 import { SweepDesk } from "./sweep-desk.ts";
@@ -91,6 +92,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const jobs = new JobDesk(context, () => quotas.all());
   const sweeps = new SweepDesk(context, jobs);
   const deployments = new DeploymentDesk(context);
+  const rollouts = new RolloutDesk(context, deployments);
   const datasets = new DatasetDesk(context);
   const documents = new DocumentDesk(context, () =>
     documentReferences({ datasets, jobs, sweeps, versions: versionRegistry }),
@@ -142,6 +144,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     await apart.run("jobs", () => jobs.lookAround());
     await apart.run("sweeps", () => sweeps.lookAround()); // after the jobs: trials take what no other job wants
     await apart.run("deployments", () => deployments.lookAround());
+    await apart.run("rollouts", () => rollouts.lookAround()); // after the deployments: it goes by their replicas
   };
   /** What nobody waits for: a storm of joins or losses need not look through all artefacts each time. */
   const tidy = async () => {
@@ -182,14 +185,22 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     return { ok: true };
   });
   network.handle(reportShard, (report, { from }) =>
-    queue.run(() => deployments.report(from, report)).then(() => ({ ok: true })),
+    queue.run(async () => {
+      await deployments.report(from, report);
+      await rollouts.lookAround();
+      return { ok: true };
+    }),
   );
   network.handle(askRegistered, async ({ digest }) => ({
     registered: datasets.registered().present.includes(digest),
   }));
+  const hear = async (presence: Presence, from: string) => {
+    const isNews = await membership.hear(presence, from);
+    if (isNews) await rollouts.hear(from, presence.hello.incarnation, presence.served);
+  };
   network.subscribe(presenceTopic, (presence, from) => {
     queue
-      .run(() => membership.hear(presence, from))
+      .run(() => hear(presence, from))
       .catch((error) => log.debug({ err: error, from }, "Dropped presence"));
   });
   network.onConnection(({ peerId, connected }) => {
@@ -206,7 +217,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       await membership.judge();
       const forgotten = context.peers.sweep();
       for (const peerId of forgotten)
-        for (const each of [context.holders, membership, reports]) each.forget(peerId);
+        for (const each of [context.holders, membership, reports, rollouts]) each.forget(peerId);
       if (forgotten.length > 0) context.changed();
       await lookAround();
       await tidy();
@@ -215,7 +226,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
 
   const operations = createOperations({
     ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
-    ...{ deployments, datasets, documents, versions, logs, mayGo },
+    ...{ deployments, rollouts, datasets, documents, versions, logs, mayGo },
   });
   return {
     peerId: network.peerId,
@@ -232,6 +243,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       versions: [...versions.views()],
       deployments: deployments.views(),
       sweeps: sweeps.summaries(),
+      rollouts: rollouts.views(),
       events: context.decisions.news().slice(-100),
     }),
     onChange: (listener) => {

@@ -1,13 +1,15 @@
 import { RingfoldError } from "../protocol/errors.ts";
 import { shortPeer } from "../protocol/ids.ts";
-import { cutIntoShards } from "../protocol/layer-cut.ts";
+import { cutIntoShards, type LayerRange } from "../protocol/layer-cut.ts";
 import { limits } from "../protocol/limits.ts";
 import type { DeploymentView } from "../protocol/messages/api.ts";
 import { type Placement, placeShards, type Shard, type ShardReport } from "../protocol/messages/serving.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
+import { type CandidateAction, changeCandidate } from "./decide/candidate.ts";
 import type { Decision } from "./decide/decision.ts";
 import {
+  type DeploymentChange,
   type DeploymentDecision,
   type DeploymentEvent,
   type DeploymentWorld,
@@ -17,7 +19,7 @@ import {
   findDeployment,
 } from "./decide/deployment.ts";
 import { type DeploymentRecord, deploymentState } from "./decide/placement.ts";
-import { servedBy, vouchedContent } from "./decide/version.ts";
+import { servedBy, type VersionRecord, vouchedContent } from "./decide/version.ts";
 import { isDraining } from "./peers.ts";
 import { collections, padded } from "./state.ts";
 
@@ -64,19 +66,13 @@ export class DeploymentDesk {
 
   /**
    * Places a version. What is live under that name stays live until the new deployment is ready, and then makes way.
-   * @throws RingfoldError NOT_FOUND | REQUEST_INVALID | INSUFFICIENT_WORKERS
+   * @throws RingfoldError NOT_FOUND | REQUEST_INVALID | INSUFFICIENT_WORKERS | CONFLICT
    */
   async deploy(name: string, request: DeployOrder): Promise<DeploymentView> {
-    const { versions, store, clock } = this.#context;
+    const { versions, clock } = this.#context;
     const version = versions.get(name, request.version);
-    const { model } = version.manifest;
-    if (model.topology.framework === "torch") {
-      const message = `${name}@${request.version} holds the weights of a PyTorch model, which agents cannot serve`;
-      const remedy = "Serve a model that `ringfold train` has trained; load these weights with PyTorch.";
-      throw new RingfoldError("REQUEST_INVALID", message, { remedy });
-    }
-    const ranges = cutIntoShards(model.layers, request.shards);
-    const deployment = (collections.counters.read(store, "deployment") ?? 0) + 1;
+    const ranges = cutForServing(version, request.shards);
+    const deployment = this.nextNumber();
     const served = servedBy(version, deployment, clock.nowMs());
     await this.#handle(
       { kind: "requested", deployment, name, request, ranges },
@@ -88,6 +84,33 @@ export class DeploymentDesk {
     const wanted =
       findDeployment(this.#deployments, name, false) ?? findDeployment(this.#deployments, name, true);
     return this.#view(wanted!);
+  }
+
+  /** Of the next deployment; none has had it before. */
+  nextNumber(): number {
+    return (collections.counters.read(this.#context.store, "deployment") ?? 0) + 1;
+  }
+
+  find(deployment: number): DeploymentRecord | undefined {
+    return this.#deployments.get(deployment);
+  }
+
+  /** What answers under a name, and what is about to replace it by itself. */
+  standing(name: string): Record<"live" | "pending", DeploymentRecord | undefined> {
+    const find = (live: boolean) => findDeployment(this.#deployments, name, live);
+    return { live: find(true), pending: find(false) };
+  }
+
+  /**
+   * Does to a candidate what its rollout has decided, in one write with that.
+   * @throws RingfoldError INSUFFICIENT_WORKERS
+   */
+  async changeCandidate(
+    action: CandidateAction,
+    decision: Decision,
+    writes: readonly StoreWrite[],
+  ): Promise<void> {
+    await this.#commit(changeCandidate(this.#deployments, action, this.#world()), decision, writes);
   }
 
   /** @throws RingfoldError NOT_FOUND */
@@ -136,11 +159,16 @@ export class DeploymentDesk {
   ): Promise<void> {
     const decision = decideDeployment(this.#deployments, event, world);
     if (!decision) return;
-    const { put, removed, subject, reason } = decision;
-    await this.#context.decisions.commit({ ...told, subject, reason, isNews: true }, [
+    const { subject, reason } = decision;
+    await this.#commit(decision, { ...told, subject, reason, isNews: true }, extra(decision));
+  }
+
+  /** Durable, then visible to the agents. */
+  async #commit({ put, removed }: DeploymentChange, decision: Decision, writes: readonly StoreWrite[]) {
+    await this.#context.decisions.commit(decision, [
       ...put.map((record) => collections.deployments.put(padded(record.deployment), record)),
       ...removed.map(({ deployment }) => collections.deployments.remove(padded(deployment))),
-      ...extra(decision),
+      ...writes,
     ]);
     for (const { deployment } of removed) this.#deployments.delete(deployment);
     for (const record of put) this.#deployments.set(record.deployment, record);
@@ -241,19 +269,29 @@ export class DeploymentDesk {
   }
 }
 
+/** @throws RingfoldError REQUEST_INVALID for what agents cannot serve */
+export function cutForServing({ version, manifest }: VersionRecord, shardCount: number): LayerRange[] {
+  const { name, model } = manifest;
+  if (model.topology.framework !== "torch") return cutIntoShards(model.layers, shardCount);
+  const message = `${name}@${version} holds the weights of a PyTorch model, which agents cannot serve`;
+  const remedy = "Serve a model that `ringfold train` has trained; load these weights with PyTorch.";
+  throw new RingfoldError("REQUEST_INVALID", message, { remedy });
+}
+
 const withoutLives = (shard: DeploymentRecord["shards"][number]): Shard => ({
   ...shard,
   replicas: shard.replicas.map(({ peerId, ready }) => ({ peerId, ready })),
 });
 
 function deploymentView(record: DeploymentRecord): DeploymentView {
-  const { deployment, name, version, live, replicaCount, revision, shards } = record;
+  const { deployment, name, version, live, weight = null, replicaCount, revision, shards } = record;
   const { state, reason } = deploymentState(record);
   return {
     deployment,
     name,
     version,
     live,
+    weight,
     shardCount: shards.length,
     replicaCount,
     state,

@@ -72,11 +72,12 @@ export class MembershipDesk {
     };
   }
 
-  async hear(presence: Presence, from: string): Promise<void> {
+  /** @returns whether it is news */
+  async hear(presence: Presence, from: string): Promise<boolean> {
     const { peers, holders, network, changed } = this.#context;
     const { hello, membership } = presence;
     const isKnown = peers.get(from) !== undefined;
-    if (from !== hello.peerId || (!isKnown && !network.connectedPeers().includes(from))) return;
+    if (from !== hello.peerId || (!isKnown && !network.connectedPeers().includes(from))) return false;
     const roles = await this.#rolesOf(from, membership);
     if (!isKnown) {
       // A member of an earlier coordinator that has not noticed the change: its socket was replaced, never closed.
@@ -84,9 +85,10 @@ export class MembershipDesk {
       const drained = this.#stateOf(from).member?.drainedAtMs ?? null;
       peers.admit(hello, roles, drained !== null);
     }
-    if (!peers.hear(presence)) return;
+    if (!peers.hear(presence)) return false;
     holders.hear(from, presence.holdings);
     changed();
+    return true;
   }
 
   /** It is gone from the peer table. */

@@ -11,6 +11,7 @@ import type { MembershipDesk } from "./membership-desk.ts";
 import type { Coordinator } from "./port.ts";
 import { assertMatches } from "./precondition.ts";
 import type { QuotaDesk } from "./quota-desk.ts";
+import type { RolloutDesk } from "./rollout-desk.ts";
 import type { SerialQueue } from "./serial-queue.ts";
 import type { SweepDesk } from "./sweep-desk.ts";
 import type { VersionDesk } from "./version-desk.ts";
@@ -25,6 +26,7 @@ interface OperationModules {
   readonly quotas: QuotaDesk;
   readonly sweeps: SweepDesk;
   readonly deployments: DeploymentDesk;
+  readonly rollouts: RolloutDesk;
   readonly datasets: DatasetDesk;
   readonly documents: DocumentDesk;
   readonly versions: VersionDesk;
@@ -39,7 +41,7 @@ type Own = "peerId" | "release" | "term" | "closed" | "peers" | "view" | "onChan
 /** What operators ask and order: questions are answered from memory, and everything that decides waits for its turn. */
 export function createOperations(modules: OperationModules): Omit<Coordinator, Own> {
   const { context, queue, requests, lookAround, membership, jobs, quotas, sweeps } = modules;
-  const { deployments, datasets, documents, versions, logs, mayGo } = modules;
+  const { deployments, rollouts, datasets, documents, versions, logs, mayGo } = modules;
   /** The configuration of a job or a sweep. */
   const config = (name: string, content: object, addedBy: string, named: string | undefined) => () =>
     documents.ofWork({ kind: "config", name, content, addedBy }, named);
@@ -136,9 +138,23 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
         return deployments.deploy(name, { ...request, version });
       }),
     removeDeployment: (name, { ifMatch } = {}) =>
-      queue.run(() => {
+      queue.run(async () => {
         assertMatches(() => deployments.revision(name), ifMatch);
-        return deployments.remove(name);
+        await deployments.remove(name);
+        await rollouts.lookAround();
+      }),
+    rollouts: () => rollouts.views(),
+    rollout: (name) => rollouts.view(name),
+    rolloutRevision: (name) => rollouts.revision(name),
+    startRollout: (request, key) =>
+      requests.once(key, () => rollouts.start(request), {
+        made: "rollout-requested",
+        again: ({ name }) => rollouts.view(name),
+      }),
+    orderRollout: (name, order, { ifMatch, ...options } = {}) =>
+      queue.run(() => {
+        assertMatches(() => rollouts.revision(name), ifMatch);
+        return rollouts.order(name, order, options);
       }),
     audit: (query) => context.decisions.page(query),
     datasets: () => datasets.views(),

@@ -27,6 +27,7 @@ import type {
 import type { JobLogs, JobLogsQuery } from "../protocol/messages/job-log.ts";
 import type { Lineage } from "../protocol/messages/lineage.ts";
 import type { QuotaView } from "../protocol/messages/quota.ts";
+import type { RolloutOrder, RolloutView, RolloutWish } from "../protocol/messages/rollout.ts";
 import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../protocol/sweep-spec.ts";
 import type { QuotaRecord } from "./decide/queue-facts.ts";
@@ -88,6 +89,13 @@ export interface Coordinator {
   deploymentRevision(name: string): string | undefined;
   deploy(name: string, request: DeployRequest, how?: Condition): Promise<DeploymentView>;
   removeDeployment(name: string, how?: Condition): Promise<void>;
+  rollouts(): RolloutView[];
+  rollout(name: string): RolloutView;
+  rolloutRevision(name: string): string;
+  /** @param key makes it happen once, however often it is asked for */
+  startRollout(request: RolloutWish, key?: RequestKey): Promise<RolloutView>;
+  /** @param how `full`: a promotion to the end, and not to the next step */
+  orderRollout(name: string, order: RolloutOrder, how?: Steering & { full?: boolean }): Promise<RolloutView>;
   /** A stretch of the log of decisions. */
   audit(query: AuditQuery): AuditPage;
   datasets(): DatasetView[];

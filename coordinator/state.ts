@@ -14,6 +14,7 @@ import { jobRecordSchema } from "./decide/job-record.ts";
 import { memberRecordSchema } from "./decide/member.ts";
 import { deploymentRecordSchema } from "./decide/placement.ts";
 import { quotaRecordSchema } from "./decide/queue-facts.ts";
+import { rolloutRecordSchema } from "./decide/rollout-record.ts";
 import { sweepRecordSchema } from "./decide/sweep-record.ts";
 import { versionRecordSchema } from "./decide/version.ts";
 
@@ -104,6 +105,8 @@ export const collections = {
   /** Pipelines and job configurations, `kind/name/number`. */
   documents: collection("document", documentRecordSchema),
   deployments: collection("deployment", deploymentRecordSchema),
+  /** By name of what is served. */
+  rollouts: collection("rollout", rolloutRecordSchema),
   decisions: collection("decision", decisionEntrySchema),
   requests: collection("request", requestRecordSchema),
   /** `snapshot`: the last decision that is in the snapshot. */
@@ -112,7 +115,18 @@ export const collections = {
 
 /** Kinds of records that only decisions change. Loss curves are measured, and secrets stay out of every log. */
 const recordedKinds = new Set([
-  ...["counter", "member", "job", "sweep", "quota", "version", "dataset", "document", "deployment"],
+  ...[
+    "counter",
+    "member",
+    "job",
+    "sweep",
+    "quota",
+    "version",
+    "dataset",
+    "document",
+    "deployment",
+    "rollout",
+  ],
   ...["alias", "pipeline-alias", "config-alias"],
 ]);
 export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));

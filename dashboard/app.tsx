@@ -68,7 +68,12 @@ export function App({ client }: { client: Client }) {
         </div>
         <div class="column">
           <Peers peers={cluster.peers} nowMs={nowMs} />
-          <Deployments deployments={cluster.deployments} versions={cluster.versions} peers={cluster.peers} />
+          <Deployments
+            deployments={cluster.deployments}
+            rollouts={cluster.rollouts}
+            versions={cluster.versions}
+            peers={cluster.peers}
+          />
           <Sweeps sweeps={cluster.sweeps} nowMs={nowMs} />
           <Versions versions={cluster.versions} nowMs={nowMs} />
         </div>

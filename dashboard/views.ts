@@ -35,6 +35,7 @@ export type Peer = Cluster["peers"][number];
 export type Job = Cluster["jobs"][number];
 export type Version = Cluster["versions"][number];
 export type Deployment = Cluster["deployments"][number];
+export type Rollout = Cluster["rollouts"][number];
 export type Sweep = Cluster["sweeps"][number];
 export type CurvePoint = z.infer<typeof curveSchema>[number];
 

@@ -18,6 +18,7 @@ import * as models from "./commands/models.ts";
 import * as peers from "./commands/peers.ts";
 import * as predict from "./commands/predict.ts";
 import * as quotas from "./commands/quotas.ts";
+import * as rollout from "./commands/rollout.ts";
 import * as run from "./commands/run.ts";
 import * as sweep from "./commands/sweep.ts";
 import * as sweeps from "./commands/sweeps.ts";
@@ -46,6 +47,7 @@ const commandModules: readonly { register(program: Command, io: CommandIo): void
   peers,
   models,
   deploy,
+  rollout,
   predict,
   generate,
   translate,

@@ -11,6 +11,7 @@ import {
   type Presence,
   presenceTopic,
 } from "../../protocol/messages/membership.ts";
+import type { Served } from "../../protocol/messages/served.ts";
 import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
 import { openDeadline } from "../deadline.ts";
 import type { AgentCredentials } from "./credentials-file.ts";
@@ -22,6 +23,7 @@ export interface MembershipModules {
   readonly hello: () => Hello;
   readonly holdings: () => Holdings;
   readonly links: () => MeasuredLink[];
+  readonly served: () => Served[];
   readonly measureLoad: () => Presence["load"];
   /** A connection to the coordinator stands; called before each hello to it. */
   readonly onReached: () => Promise<void>;
@@ -204,7 +206,7 @@ export class Membership {
   }
 
   #beat(): void {
-    const { network, hello, holdings, links, measureLoad, clock, log } = this.#modules;
+    const { network, hello, holdings, links, served, measureLoad, clock, log } = this.#modules;
     if (this.#closed.signal.aborted || this.#membership === null) return;
     const presence = {
       hello: hello(),
@@ -213,6 +215,7 @@ export class Membership {
       load: measureLoad(),
       holdings: holdings(),
       links: links(),
+      served: served(),
     };
     network
       .publish(presenceTopic, presence)

@@ -6,18 +6,18 @@ import type { Placement } from "../../protocol/messages/serving.ts";
 import type { Log } from "../../protocol/ports.ts";
 import { Admission } from "./admission.ts";
 import { missingShards, type PlacementTable } from "./placement-table.ts";
-import type { Predictor } from "./predictor.ts";
 import {
   formatInferenceReply,
   formatModelMetadata,
   parseInferenceRequest,
 } from "./protocols/open-inference.ts";
+import type { TrafficSplit } from "./traffic-split.ts";
 
 /** What bodies that are being read or answered may hold together: sixteen of the largest. */
 const admittedBytesMax = 16 * limits.predictBodyBytes;
 
 export interface GatewayModules {
-  readonly predictor: Pick<Predictor, "predict">;
+  readonly predictor: Pick<TrafficSplit, "predict">;
   readonly table: PlacementTable;
   readonly log: Log;
 }
@@ -82,13 +82,15 @@ function addModels(app: Hono, { predictor, table, log }: GatewayModules, failure
   });
   app.on("POST", paths("/infer"), admit(), refuseTooLarge, async (context) => {
     const { name, version } = findPlacement(table, context);
+    const isNamed = context.req.param("version") !== undefined;
     if (context.req.header("inference-header-content-length") !== undefined) {
       throw new RingfoldError("REQUEST_INVALID", "binary tensors are not supported: send `data` in JSON");
     }
     const { id, input } = parseInferenceRequest(new Uint8Array(await context.req.arrayBuffer()));
-    const reply = await predictor.predict({ name, version, input }, context.req.raw.signal);
+    const request = { name, input, ...(isNamed && { version }), ...(id !== null && { id }) };
+    const reply = await predictor.predict(request, context.req.raw.signal);
     failures.end();
-    log.debug({ model: `${name}@${version}`, hops: reply.hops }, "Prediction answered");
+    log.debug({ model: `${name}@${reply.version}`, hops: reply.hops }, "Prediction answered");
     return context.json(formatInferenceReply(reply, id));
   });
 }
@@ -101,13 +103,13 @@ function findPlacement(table: PlacementTable, context: Context): Placement {
   const wanted = context.req.param("version");
   const live = table.find(name);
   if (live === undefined) throw new RingfoldError("NOT_FOUND", `model ${name.slice(0, 64)} is not deployed`);
-  if (wanted !== undefined && wanted !== String(live.version)) {
-    throw new RingfoldError(
-      "NOT_FOUND",
-      `${name} has no live version ${wanted.slice(0, 64)}; live is ${live.version}`,
-    );
-  }
-  return live;
+  if (wanted === undefined) return live;
+  const found = /^[1-9][0-9]{0,8}$/.test(wanted) ? table.find(name, Number(wanted)) : undefined;
+  if (found) return found;
+  throw new RingfoldError(
+    "NOT_FOUND",
+    `${name} has no live version ${wanted.slice(0, 64)}; live is ${live.version}`,
+  );
 }
 
 const tooLarge = () =>

@@ -52,10 +52,17 @@ export class PlacementTable {
     return this.#term >= 0;
   }
 
-  /** The live version of a model; undefined when it is not deployed, or another version is. */
+  /** The live version of a model, or by its number the candidate of a rollout; undefined when another version is deployed, or none. */
   find(name: string, version?: number): Placement | undefined {
     const live = this.#placements.find((placement) => placement.name === name && placement.live);
-    return version === undefined || live?.version === version ? live : undefined;
+    return version === undefined
+      ? live
+      : [live, this.candidate(name)].find((one) => one?.version === version);
+  }
+
+  /** The version that is being rolled out beside the live one. */
+  candidate(name: string): Placement | undefined {
+    return this.#placements.find((placement) => placement.name === name && placement.weight !== undefined);
   }
 
   /** A deployment that was current when a request came, as it is now. */

@@ -51,6 +51,17 @@ export function checkOutput(placement: Placement, shard: Shard, input: WireTenso
   }
 }
 
+/**
+ * The last shard's word: a client could do nothing with such a number, and JSON has no word for it.
+ * @throws RingfoldError NOT_FINITE
+ */
+export function checkAnswer({ name, version }: Placement, answer: Tensor): void {
+  if (answer.data.every(Number.isFinite)) return;
+  throw new RingfoldError("NOT_FINITE", `${name}@${version} gave a number that is not finite`, {
+    remedy: "Look at the scale of the input, then at the training of this version.",
+  });
+}
+
 const outputShapeOf = (model: Placement["manifest"]["model"], { toLayer }: Shard): readonly number[] =>
   shapeAcross(model, toLayer);
 

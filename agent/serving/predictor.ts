@@ -6,7 +6,7 @@ import { abortError, type Deadline, openDeadline, untilAborted } from "../deadli
 import type { ShardHost } from "./host/shard-host.ts";
 import type { InferResult } from "./host/shard-host-messages.ts";
 import { missingShards, type PlacementTable } from "./placement-table.ts";
-import { checkInput, checkOutput } from "./prediction-checks.ts";
+import { checkAnswer, checkInput, checkOutput } from "./prediction-checks.ts";
 import type { Router } from "./router.ts";
 import { shardKey } from "./shard-key.ts";
 import { fromWire, type Tensor, toWire } from "./wire-tensor.ts";
@@ -15,6 +15,10 @@ export interface PredictRequest {
   readonly name: string;
   /** The live version when absent. */
   readonly version?: number;
+  /** As its caller names it. */
+  readonly id?: string;
+  /** `limits.predictTimeoutMs` when absent. */
+  readonly timeoutMs?: number;
   /** f32, shape [batch, ...inputShape of the model]. */
   readonly input: Tensor;
 }
@@ -75,7 +79,7 @@ export class Predictor {
     checkInput(placement, request.input);
     const what = `prediction by ${placement.name}@${placement.version}`;
     const deadline = openDeadline(
-      { timeoutMs: limits.predictTimeoutMs, what, parent: signal },
+      { timeoutMs: request.timeoutMs ?? limits.predictTimeoutMs, what, parent: signal },
       this.#modules.clock,
     );
     try {
@@ -86,7 +90,9 @@ export class Predictor {
         tensor = output;
         hops.push(trace);
       }
-      return { name: placement.name, version: placement.version, output: fromWire(tensor), hops };
+      const output = fromWire(tensor);
+      checkAnswer(placement, output);
+      return { name: placement.name, version: placement.version, output, hops };
     } finally {
       deadline.release();
     }

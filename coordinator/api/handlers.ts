@@ -2,6 +2,7 @@ import type { Context } from "hono";
 import type { AnswerOf, Route } from "../../protocol/api/route.ts";
 import type { RouteName, Routes } from "../../protocol/api/routes.ts";
 import type { SteerAction } from "../../protocol/messages/api.ts";
+import type { RolloutOrder } from "../../protocol/messages/rollout.ts";
 import type { Log } from "../../protocol/ports.ts";
 import type { Coordinator } from "../port.ts";
 import { Revised } from "./entity-tags.ts";
@@ -27,6 +28,12 @@ interface SteerRequest {
   readonly ifMatch: readonly string[] | undefined;
 }
 
+interface RolloutOrderRequest {
+  readonly parameters: { readonly name: string };
+  readonly body: { readonly reason: string; readonly full?: boolean };
+  readonly ifMatch: readonly string[] | undefined;
+}
+
 interface HandlerModules {
   readonly coordinator: Coordinator;
   /** Multiaddrs of the coordinator's node. */
@@ -41,6 +48,10 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
     (action: SteerAction) =>
     ({ parameters, body, ifMatch }: SteerRequest) =>
       coordinator.steerJob(parameters.id, action, { ...body, ...(ifMatch && { ifMatch }) });
+  const orderRollout =
+    (order: RolloutOrder) =>
+    ({ parameters, body, ifMatch }: RolloutOrderRequest) =>
+      coordinator.orderRollout(parameters.name, order, { ...body, ...(ifMatch && { ifMatch }) });
   const streams = new EventStreams(coordinator, log);
   /** A page, or what is watched from now on. */
   const list = <Item extends object>(list: List<Item>) => {
@@ -118,6 +129,14 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
       await coordinator.removeDeployment(parameters.name, { ifMatch });
       return {};
     },
+    rollouts: list(lists.rollouts),
+    rollout: ({ parameters: { name } }) =>
+      new Revised(coordinator.rollout(name), coordinator.rolloutRevision(name)),
+    startRollout: ({ body, key }) => coordinator.startRollout(body, key),
+    pauseRollout: orderRollout("pause"),
+    resumeRollout: orderRollout("resume"),
+    promoteRollout: orderRollout("promote"),
+    abortRollout: orderRollout("abort"),
     datasets: list(lists.datasets),
     dataset: ({ parameters: { name, version } }) => coordinator.dataset(name, version),
     addDataset: ({ body, key }) => coordinator.addDataset(body, key),

@@ -4,6 +4,7 @@ import type { DeploymentView, JobView, PeerView, VersionView } from "../../proto
 import type { DatasetView } from "../../protocol/messages/dataset.ts";
 import type { DocumentView } from "../../protocol/messages/document.ts";
 import type { QuotaView } from "../../protocol/messages/quota.ts";
+import type { RolloutView } from "../../protocol/messages/rollout.ts";
 import type { SweepSummary } from "../../protocol/messages/sweep.ts";
 import type { Coordinator } from "../port.ts";
 import { Page } from "./shown.ts";
@@ -77,7 +78,24 @@ const quotas: List<QuotaView> = {
   facts: ({ project }) => ({ project }),
 };
 
-export const lists = { peers, jobs, quotas, sweeps, models, deployments, datasets, documents } as const;
+const rollouts: List<RolloutView> = {
+  all: (coordinator) => coordinator.rollouts(),
+  key: ({ name }) => name,
+  place: ({ name }) => [name],
+  facts: ({ name, state }) => ({ name, state }),
+};
+
+export const lists = {
+  peers,
+  jobs,
+  quotas,
+  sweeps,
+  models,
+  deployments,
+  rollouts,
+  datasets,
+  documents,
+} as const;
 
 export interface ListQuery {
   readonly limit: number;

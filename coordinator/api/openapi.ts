@@ -26,6 +26,7 @@ import {
 } from "../../protocol/messages/document.ts";
 import { jobLogsSchema } from "../../protocol/messages/job-log.ts";
 import { lineageSchema } from "../../protocol/messages/lineage.ts";
+import { rolloutRequestSchema, rolloutViewSchema } from "../../protocol/messages/rollout.ts";
 import { sweepSummarySchema, sweepViewSchema } from "../../protocol/messages/sweep.ts";
 import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
 
@@ -38,6 +39,7 @@ const named = {
     SweepSpec: sweepSpecSchema,
     SteerRequest: steerRequestSchema,
     DeployRequest: deployRequestSchema,
+    RolloutRequest: rolloutRequestSchema,
     DatasetRequest: datasetRequestSchema,
     DocumentRequest: documentRequestSchema,
   },
@@ -52,6 +54,7 @@ const named = {
     VersionDetail: versionDetailSchema,
     Lineage: lineageSchema,
     Deployment: deploymentViewSchema,
+    Rollout: rolloutViewSchema,
     Dataset: datasetViewSchema,
     DatasetDetail: datasetDetailSchema,
     Document: documentViewSchema,

@@ -45,16 +45,18 @@ export type DeploymentEvent =
   | { readonly kind: "reported"; readonly from: string; readonly report: ShardReport & { life: string } }
   | { readonly kind: "tick"; readonly deployment: number };
 
-export interface DeploymentDecision {
+export interface DeploymentChange {
   readonly put: readonly DeploymentRecord[];
   readonly removed: readonly DeploymentRecord[];
+}
+export interface DeploymentDecision extends DeploymentChange {
   readonly subject: string;
   readonly reason: string;
 }
 
 /**
  * The life of deployments: (all of them, event, world) -> what changes, and why; undefined when nothing does.
- * @throws RingfoldError NOT_FOUND | INSUFFICIENT_WORKERS
+ * @throws RingfoldError NOT_FOUND | INSUFFICIENT_WORKERS | CONFLICT
  */
 export function decideDeployment(
   deployments: Deployments,
@@ -78,13 +80,19 @@ export function decideDeployment(
   }
 }
 
+/** The one that answers requests, or the one that is about to replace it by itself: no candidate of a rollout. */
 export function findDeployment(
   deployments: Deployments,
   name: string,
   live: boolean,
 ): DeploymentRecord | undefined {
-  return [...deployments.values()].find((record) => record.name === name && record.live === live);
+  return [...deployments.values()].find(
+    (record) => record.name === name && record.live === live && record.weight === undefined,
+  );
 }
+
+export const findCandidate = (deployments: Deployments, name: string): DeploymentRecord | undefined =>
+  [...deployments.values()].find((record) => record.name === name && record.weight !== undefined);
 
 /** Whether a deployment would lose its last ready replica of a shard without this peer, and another can take it. */
 export function dependsOn(deployments: Deployments, servers: readonly string[], peerId: string): boolean {
@@ -110,25 +118,39 @@ function decideRequest(
     record?.version === version && record.shards.length === shards && record.replicaCount === replicaCount;
   // What was asked for last is what is wanted: asked for again, nothing changes.
   if (isThis(pending ?? live)) return undefined;
+  const candidate = findCandidate(deployments, name);
+  if (candidate) {
+    throw new RingfoldError("CONFLICT", `${name}@${candidate.version} is being rolled out`, {
+      ...{ name, version: candidate.version },
+      remedy: `Wait for it, or end it with \`ringfold rollout promote ${name} --full\` or \`abort ${name}\`.`,
+    });
+  }
   if (pending && isThis(live)) {
     const reason = `stays with ${name}@${version}; ${name}@${pending.version} is given up before it was ready`;
     return { put: [], removed: [pending], subject: `deployment ${name}`, reason };
   }
-  const hosts = hostsOf(deployments, world);
-  if (hosts.length < replicaCount) {
-    throw new RingfoldError(
-      "INSUFFICIENT_WORKERS",
-      `${replicaCount} replicas need as many agents; ${hosts.length} are live`,
-      { servers: hosts.length },
-    );
-  }
   const fresh = newDeployment({ deployment, name, version, replicaCount, live: live === undefined }, ranges);
   return {
-    put: [decidePlacement(fresh, hosts)],
+    put: [placeFirst(deployments, fresh, world)],
     removed: pending ? [pending] : [],
     subject: `deployment ${name}`,
     reason: `deploys ${name}@${version} as ${shards} shards x ${replicaCount} replicas`,
   };
+}
+
+/** @throws RingfoldError INSUFFICIENT_WORKERS */
+export function placeFirst(
+  deployments: Deployments,
+  fresh: DeploymentRecord,
+  world: DeploymentWorld,
+): DeploymentRecord {
+  const hosts = hostsOf(deployments, world);
+  if (hosts.length >= fresh.replicaCount) return decidePlacement(fresh, hosts);
+  throw new RingfoldError(
+    "INSUFFICIENT_WORKERS",
+    `${fresh.replicaCount} replicas need as many agents; ${hosts.length} are live`,
+    { servers: hosts.length },
+  );
 }
 
 function decideReport(
@@ -148,7 +170,7 @@ function decideReport(
     ? `shard ${shardIndex} is ready on ${who}`
     : `shard ${shardIndex} failed on ${who}: ${report.detail}`;
   const subject = `deployment ${report.name}@${report.version}`;
-  if (next.live || deploymentState(next).state !== "ready")
+  if (next.live || next.weight !== undefined || deploymentState(next).state !== "ready")
     return { put: [next], removed: [], subject, reason };
   const replaced = findDeployment(deployments, next.name, true);
   const news = replaced ? `takes over from ${replaced.name}@${replaced.version}` : "is live";

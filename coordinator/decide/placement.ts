@@ -24,14 +24,16 @@ export const deploymentRecordSchema = z.object({
   ),
   /** Peers that could not load a shard, while they live. */
   failures: z.array(z.object({ shardIndex: z.number().int().nonnegative(), peerId: z.string() })).default([]),
-  /** Requests go to the live deployment of a name; another one of that name is about to replace it. */
+  /** Requests go to the live deployment of a name; another one of that name is about to replace it, or a candidate. */
   live: z.boolean(),
+  /** Of a candidate in a rollout: percent of the requests that go to it. It becomes live by decision of that rollout alone. */
+  weight: z.number().int().min(0).max(100).optional(),
 });
 export type DeploymentRecord = z.infer<typeof deploymentRecordSchema>;
 type Shard = DeploymentRecord["shards"][number];
 
 export function newDeployment(
-  of: Pick<DeploymentRecord, "deployment" | "name" | "version" | "replicaCount" | "live">,
+  of: Pick<DeploymentRecord, "deployment" | "name" | "version" | "replicaCount" | "live" | "weight">,
   ranges: readonly LayerRange[],
 ): DeploymentRecord {
   return {

@@ -7,11 +7,14 @@ import { type DecisionEntry, logFormat } from "../decide/decision.ts";
 import { beginLog } from "../decision-log.ts";
 import { collections, padded } from "../state.ts";
 
-/** Raised when a key changes its meaning; a store of a newer release is refused, not guessed at. */
-export const storeFormat = 2;
+/**
+ * Raised when a key changes its meaning; a store of a newer release is refused, not guessed at. 3: a deployment that is not
+ * live may be a candidate, which earlier releases would let take over.
+ */
+export const storeFormat = 3;
 export const formatKey = "meta/format";
 
-/** By the format that they start from; each leads to the next one. */
+/** By the format that they start from; each leads to the present one. What has none reads as it is. */
 const migrations: Readonly<Record<number, (store: Store) => StoreWrite[]>> = { 1: beginDecisions };
 
 /**

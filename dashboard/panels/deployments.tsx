@@ -1,16 +1,20 @@
-import type { Deployment, Peer, Version } from "../views.ts";
+import type { Deployment, Peer, Rollout, Version } from "../views.ts";
 import { Empty, Panel } from "./panel.tsx";
 import { PeerName } from "./peer-name.tsx";
+import { RolloutLine } from "./rollout-line.tsx";
 import { countStates, StateBadge } from "./state-badge.tsx";
 
 interface DeploymentsProps {
   readonly deployments: readonly Deployment[];
+  readonly rollouts: readonly Rollout[];
   readonly versions: readonly Version[];
   readonly peers: readonly Peer[];
 }
 
 /** What is being served: for each deployment its shards, and for each shard the peers that hold a replica. */
-export function Deployments({ deployments, versions, peers }: DeploymentsProps) {
+export function Deployments({ deployments, rollouts, versions, peers }: DeploymentsProps) {
+  const rolloutOf = ({ name, live }: Deployment) =>
+    live ? rollouts.find((rollout) => rollout.name === name) : undefined;
   const newest = versions.reduce<Version | null>(
     (best, version) => (best === null || version.createdAtMs > best.createdAtMs ? version : best),
     null,
@@ -30,7 +34,12 @@ export function Deployments({ deployments, versions, peers }: DeploymentsProps) 
       ) : (
         <ul class="deployments">
           {deployments.map((deployment) => (
-            <DeploymentItem key={deployment.deployment} deployment={deployment} peers={peers} />
+            <DeploymentItem
+              key={deployment.deployment}
+              deployment={deployment}
+              rollout={rolloutOf(deployment)}
+              peers={peers}
+            />
           ))}
         </ul>
       )}
@@ -38,7 +47,14 @@ export function Deployments({ deployments, versions, peers }: DeploymentsProps) 
   );
 }
 
-const DeploymentItem = ({ deployment, peers }: { deployment: Deployment; peers: readonly Peer[] }) => (
+interface DeploymentItemProps {
+  readonly deployment: Deployment;
+  /** The last one of its name, beside the live deployment. */
+  readonly rollout: Rollout | undefined;
+  readonly peers: readonly Peer[];
+}
+
+const DeploymentItem = ({ deployment, rollout, peers }: DeploymentItemProps) => (
   <li
     data-testid="deployment-row"
     data-deployment={deployment.name}
@@ -50,7 +66,7 @@ const DeploymentItem = ({ deployment, peers }: { deployment: Deployment; peers: 
         {deployment.name}@{deployment.version}
       </h3>
       <StateBadge state={deployment.state} />
-      {deployment.live ? null : <span class="muted">takes over when it is ready</span>}
+      {deployment.live ? null : <span class="muted">{expectation(deployment)}</span>}
       <span class="muted">
         {deployment.shardCount} {deployment.shardCount === 1 ? "shard" : "shards"} × {deployment.replicaCount}{" "}
         {deployment.replicaCount === 1 ? "replica" : "replicas"} · revision {deployment.revision}
@@ -59,6 +75,7 @@ const DeploymentItem = ({ deployment, peers }: { deployment: Deployment; peers: 
     <p class="reason" aria-live="polite">
       {deployment.reason}
     </p>
+    {rollout ? <RolloutLine rollout={rollout} /> : null}
     <table class="shards">
       <caption class="visually-hidden">Replicas of each shard of {deployment.name}</caption>
       <tbody>
@@ -95,3 +112,6 @@ const DeploymentItem = ({ deployment, peers }: { deployment: Deployment; peers: 
     </table>
   </li>
 );
+
+const expectation = ({ weight }: Deployment): string =>
+  weight === null ? "takes over when it is ready" : `candidate, gets ${weight}% of the requests`;

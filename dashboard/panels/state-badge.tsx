@@ -21,6 +21,12 @@ const tones: Readonly<Record<string, Tone>> = {
   ready: "good",
   degraded: "warn",
   unavailable: "bad",
+  // rollouts
+  placing: "busy",
+  progressing: "busy",
+  promoted: "good",
+  "rolled-back": "bad",
+  aborted: "neutral",
   // the connection of the page
   connecting: "busy",
   live: "good",

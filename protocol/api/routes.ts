@@ -39,6 +39,12 @@ import { lossPointSchema } from "../messages/job.ts";
 import { jobLogsQuerySchema, jobLogsSchema } from "../messages/job-log.ts";
 import { lineageSchema } from "../messages/lineage.ts";
 import { quotaRequestSchema, quotaViewSchema } from "../messages/quota.ts";
+import {
+  rolloutPromotionSchema,
+  rolloutRequestSchema,
+  rolloutStateSchema,
+  rolloutViewSchema,
+} from "../messages/rollout.ts";
 import { sweepStateSchema, sweepSummarySchema, sweepViewSchema } from "../messages/sweep.ts";
 import { sweepSpecSchema } from "../sweep-spec.ts";
 import { listOf, type Route } from "./route.ts";
@@ -48,6 +54,12 @@ const steering = {
   mayBeEmpty: true,
   conditional: true,
   answer: jobViewSchema,
+} as const;
+const orderingRollout = {
+  body: steerRequestSchema,
+  mayBeEmpty: true,
+  conditional: true,
+  answer: rolloutViewSchema,
 } as const;
 const nothing = { answer: z.object({}) };
 /** `name@3` or `name@alias` of another one. */
@@ -209,6 +221,40 @@ export const routes = {
   undeploy: change("DELETE", "/api/deployments/{name}", "Serves a model no longer", {
     ...{ conditional: true, ...nothing },
   }),
+  rollouts: get(
+    "/api/rollouts",
+    "The last rollout of each name that is served",
+    listOf(rolloutViewSchema, { name: z.string(), state: rolloutStateSchema }),
+  ),
+  rollout: get("/api/rollouts/{name}", "The last rollout of one name", { answer: rolloutViewSchema }),
+  startRollout: change("POST", "/api/rollouts", "Lets a version take over from the live one in steps", {
+    ...{ body: rolloutRequestSchema, answer: rolloutViewSchema },
+    ...{ status: 201, location: "/api/rollouts/{name}", once: true },
+  }),
+  pauseRollout: change(
+    "POST",
+    "/api/rollouts/{name}/pause",
+    "Keeps the weight of a rollout as it is; a version that is worse is rolled back all the same",
+    orderingRollout,
+  ),
+  resumeRollout: change(
+    "POST",
+    "/api/rollouts/{name}/resume",
+    "Lets a paused rollout go on, with the hold of its step from the beginning",
+    orderingRollout,
+  ),
+  promoteRollout: change(
+    "POST",
+    "/api/rollouts/{name}/promote",
+    "Goes to the next step whatever the hold, or makes the version live at once",
+    { ...orderingRollout, body: rolloutPromotionSchema },
+  ),
+  abortRollout: change(
+    "POST",
+    "/api/rollouts/{name}/abort",
+    "Takes the candidate away; the live version answers everything",
+    orderingRollout,
+  ),
   datasets: get(
     "/api/datasets",
     "The registered data sets, by name and number",

@@ -7,6 +7,7 @@ import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
 import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
 import { metricsSchema, versionManifestSchema } from "./model.ts";
+import { rolloutViewSchema } from "./rollout.ts";
 import { shardSchema } from "./serving.ts";
 import { sweepIdSchema, sweepSummarySchema } from "./sweep.ts";
 
@@ -207,6 +208,8 @@ export const deploymentViewSchema = z.object({
   version: z.number().int().positive(),
   /** Answers requests. One that is not live yet takes over from the live one of its name when it is ready. */
   live: z.boolean(),
+  /** Of a candidate in a rollout: percent of the requests that go to it. It takes over when the rollout promotes it. */
+  weight: z.number().int().nullable().default(null),
   shardCount: z.number().int(),
   replicaCount: z.number().int(),
   state: deploymentStateSchema,
@@ -234,6 +237,7 @@ export const clusterViewSchema = z.object({
   versions: z.array(versionViewSchema),
   deployments: z.array(deploymentViewSchema),
   sweeps: z.array(sweepSummarySchema).default([]),
+  rollouts: z.array(rolloutViewSchema).default([]),
   /** Newest last; the decisions and their reasons. */
   events: z.array(eventViewSchema),
 });

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { digestSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { documentKindSchema } from "./document.ts";
+import { rolloutEvidenceSchema, rolloutOrderSchema } from "./rollout.ts";
 
 /** Who made the coordinator decide: a peer by what it said, a person, or the coordinator itself by looking around. */
 export const deciderSchema = z.discriminatedUnion("kind", [
@@ -87,6 +88,18 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
     state: z.string(),
     detail: z.string(),
   }),
+  event("rollout-requested", {
+    name: z.string(),
+    version: z.number().int(),
+    steps: z.array(z.number().int()),
+  }),
+  event("rollout-ordered", {
+    name: z.string(),
+    order: rolloutOrderSchema,
+    full: z.boolean(),
+    detail: z.string(),
+  }),
+  event("rollout-looked-at", { name: z.string(), evidence: rolloutEvidenceSchema }),
   /** Told by a release that kept no decisions. */
   event("told-before", {}),
 ]);

@@ -31,6 +31,8 @@ export const placementSchema = z.object({
   shards: z.array(shardSchema).min(1).max(64),
   /** Requests go to the live deployment of a name; one that is not live yet only loads. */
   live: z.boolean(),
+  /** Of a candidate in a rollout: percent of the requests that go to it instead of the live one. */
+  weight: z.number().int().min(0).max(100).optional(),
 });
 export type Placement = z.infer<typeof placementSchema>;
 

@@ -44,6 +44,7 @@ import type {
 import type { JobLogs, JobLogsQuery } from "../../protocol/messages/job-log.ts";
 import type { Lineage } from "../../protocol/messages/lineage.ts";
 import type { QuotaRequest, QuotaView } from "../../protocol/messages/quota.ts";
+import type { RolloutOrder, RolloutRequest, RolloutView } from "../../protocol/messages/rollout.ts";
 import type { SweepSummary, SweepView } from "../../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../../protocol/sweep-spec.ts";
 import { type CommandContext, ringfoldHome } from "./command.ts";
@@ -101,6 +102,15 @@ export interface ApiClient {
   deployments(): Promise<DeploymentView[]>;
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
+  rollouts(): Promise<RolloutView[]>;
+  rollout(name: string): Promise<RolloutView>;
+  startRollout(request: RolloutRequest): Promise<RolloutView>;
+  /** @param how `full`: a promotion to the end, and not to the next step */
+  orderRollout(
+    name: string,
+    order: RolloutOrder,
+    how: { reason: string; full?: boolean },
+  ): Promise<RolloutView>;
   datasets(): Promise<DatasetView[]>;
   dataset(name: string, version: number): Promise<DatasetDetail>;
   addDataset(request: DatasetRequest): Promise<DatasetDetail>;
@@ -215,6 +225,11 @@ export function createApiClient({
     async removeDeployment(name) {
       await callRoute(options, "undeploy", { name });
     },
+    rollouts: () => callList(options, "rollouts"),
+    rollout: (name) => callRoute(options, "rollout", { name }),
+    startRollout: (body) => callRoute(options, "startRollout", { body }),
+    orderRollout: (name, order, { reason, full }) =>
+      callRoute(options, `${order}Rollout`, { name, body: { reason, ...(full && { full }) } }),
     datasets: () => callList(options, "datasets"),
     dataset: (name, version) => callRoute(options, "dataset", { name, version }),
     addDataset: (body) => callRoute(options, "addDataset", { body }),

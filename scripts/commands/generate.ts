@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { modelReference, positiveInteger } from "./arguments.ts";
@@ -33,6 +34,7 @@ async function generate(
   context: CommandContext,
   options: GenerateOptions,
 ): Promise<CommandResult> {
+  const id = randomUUID();
   const { infer, modelShapes } = await import("./inference/open-inference.ts");
   const { Gateways } = await import("./inference/gateways.ts");
   const { tokenSampler } = await import("./inference/sampling.ts");
@@ -56,7 +58,7 @@ async function generate(
     const data = new Float32Array(places);
     data.set(seen);
     const answer = await gateways.ask((gatewayUrl) =>
-      infer({ gatewayUrl, ...reference }, { shape: [1, places], data }, signal),
+      infer({ gatewayUrl, id, ...reference }, { shape: [1, places], data }, signal),
     );
     const from = (seen.length - 1) * tokenCount;
     tokens.push(sample(answer.outputs[0]!.data.slice(from, from + tokenCount)));

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { type Command, Option } from "commander";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { type IndexRange, indexRange, modelReference } from "./arguments.ts";
@@ -47,6 +48,7 @@ async function predict(
   options: PredictOptions,
 ): Promise<CommandResult> {
   const input = await readInput(reference, context, options);
+  const id = randomUUID();
   const { infer } = await import("./inference/open-inference.ts");
   const { Gateways } = await import("./inference/gateways.ts");
   const gateways = await Gateways.find(context, options.gateway);
@@ -58,7 +60,9 @@ async function predict(
   let latest: InferenceAnswer | undefined;
   const firstIndex = options.mnistTest?.first ?? 0;
   for (const batch of batchesOf(input)) {
-    latest = await gateways.ask((gatewayUrl) => infer({ gatewayUrl, ...reference }, batch, context.signal));
+    latest = await gateways.ask((gatewayUrl) =>
+      infer({ gatewayUrl, id, ...reference }, batch, context.signal),
+    );
     const place = { batch, firstIndex: firstIndex + predictions.length };
     predictions.push(...readPredictions(latest, target ? { ...place, target } : place));
   }

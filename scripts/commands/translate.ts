@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { Command } from "commander";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { modelReference } from "./arguments.ts";
@@ -35,6 +36,7 @@ async function translateTexts(
   context: CommandContext,
   { gateway }: TranslateOptions,
 ): Promise<CommandResult> {
+  const id = randomUUID();
   const { infer, modelShapes } = await import("./inference/open-inference.ts");
   const { Gateways } = await import("./inference/gateways.ts");
   const { pairOf } = await import("./inference/language.ts");
@@ -47,7 +49,7 @@ async function translateTexts(
   const shapes = await gateways.ask((gatewayUrl) => modelShapes({ gatewayUrl, ...reference }, signal));
   checkShapes(reference.name, pair, shapes);
   const translations = await translate(texts, pair, async (input) => {
-    const answer = await gateways.ask((gatewayUrl) => infer({ gatewayUrl, ...reference }, input, signal));
+    const answer = await gateways.ask((gatewayUrl) => infer({ gatewayUrl, id, ...reference }, input, signal));
     return answer.outputs[0]!.data;
   });
   for (const { text, cut } of translations) if (cut) note(`Longer than the model reads, and cut: ${text}`);

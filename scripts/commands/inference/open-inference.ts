@@ -50,6 +50,8 @@ export interface InferenceTarget {
   readonly name: string;
   /** The deployed one unless told. */
   readonly version?: number;
+  /** What belongs together has one: while a new version is rolled out, the same one answers all of it. */
+  readonly id?: string;
 }
 
 /**
@@ -64,6 +66,7 @@ export async function infer(
   signal: AbortSignal,
 ): Promise<InferenceAnswer> {
   const body = {
+    ...(target.id !== undefined && { id: target.id }),
     inputs: [{ name: "input", shape: input.shape, datatype: "FP32", data: Array.from(input.data) }],
   };
   const answer = answerSchema.safeParse(await ask(target, { path: "/infer", body, signal }));

@@ -188,6 +188,7 @@ export class Machine {
       }),
       holdings: () => disk.open(life).holdings(),
       links: () => [],
+      served: () => [],
       measureLoad: () => ({ cpu: 0, residentBytes: 0 }),
       onReached: async () => {},
       onJoined: async (response) => {

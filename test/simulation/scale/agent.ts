@@ -52,7 +52,7 @@ export class ScaleAgent {
     if (this.#membership === null) return;
     await this.#network.publish(presenceTopic, {
       ...{ hello: this.#hello(), membership: this.#membership, sequence: this.#beats++ },
-      ...{ load: { cpu: 1, residentBytes: 1e8 }, holdings: this.#holdings(), links: [] },
+      ...{ load: { cpu: 1, residentBytes: 1e8 }, holdings: this.#holdings(), links: [], served: [] },
     });
   }
 

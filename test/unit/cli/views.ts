@@ -162,6 +162,7 @@ export const deploymentView = (changes: Partial<DeploymentView> = {}): Deploymen
   name: "digits",
   version: 1,
   live: true,
+  weight: null,
   shardCount: 1,
   replicaCount: 1,
   state: "loading",
@@ -181,6 +182,7 @@ export const clusterView = (changes: Partial<ClusterView> = {}): ClusterView => 
   versions: [],
   deployments: [],
   sweeps: [],
+  rollouts: [],
   events: [],
   ...changes,
 });

@@ -49,6 +49,7 @@ test.each([
       measureLoad: () => ({}),
       holdings: () => ({ store: "", revision: 0, recent: [] }),
       links: () => [],
+      served: () => [],
     },
     credentials: { membership: null, token: "", claims: { coordinator, addresses: [] } },
   } as unknown as MembershipModules);
@@ -93,6 +94,7 @@ test("a coordinator that goes away as it takes the agent in is looked for again"
       measureLoad: () => ({}),
       holdings: () => ({ store: "", revision: 0, recent: [] }),
       links: () => [],
+      served: () => [],
     },
     credentials: { membership: null, token: "", claims: { coordinator, addresses: ["/memory/1"] } },
   } as unknown as MembershipModules);

@@ -18,7 +18,7 @@ const input = { shape: [1, 4], data: Float32Array.of(1, 2, 3, 4) };
 const request = { name: "digits", input };
 const never = new AbortController().signal;
 
-type Behaviour = ErrorCode | "hang" | "wrong shape" | "answer";
+type Behaviour = ErrorCode | "hang" | "wrong shape" | "not a number" | "answer";
 
 /** An agent that hosts nothing, in a cluster whose peers behave as told; `asked` lists who was asked, in order. */
 function openCluster(placement: Placement, behaviours: Readonly<Record<string, Behaviour>> = {}) {
@@ -33,6 +33,11 @@ function openCluster(placement: Placement, behaviours: Readonly<Record<string, B
       if (behaviour === "hang") await new Promise((resolve) => signal.addEventListener("abort", resolve));
       else if (behaviour === "wrong shape") {
         return { output: toWire({ shape: [1, 3], data: new Float32Array(3) }), computeMs: 1 };
+      } else if (behaviour === "not a number") {
+        return {
+          output: toWire({ shape: [1, 4], data: Float32Array.of(1, 2, Number.NaN, 4) }),
+          computeMs: 1,
+        };
       } else if (behaviour !== "answer") throw new RingfoldError(behaviour, "as told");
       const { shape, data } = fromWire(wire);
       return { output: toWire({ shape, data: data.map((value) => value + 1) }), computeMs: 1 };
@@ -191,6 +196,11 @@ describe("a prediction that cannot be made", () => {
     await expect(
       predictor.predict({ name: "digits", input: { shape: [5, 4], data: new Float32Array(20) } }, never),
     ).rejects.toMatchObject({ code: "PAYLOAD_TOO_LARGE", data: { batchMax: 4 } });
+  });
+
+  test("whose answer has no finite number: JSON has no word for it", async () => {
+    const { predictor } = openCluster(twoShards, { [c]: "not a number" });
+    await expect(predictor.predict(request, never)).rejects.toMatchObject({ code: "NOT_FINITE" });
   });
 
   test("says which shard has no replica", async () => {
