@@ -1,6 +1,6 @@
 import { RingfoldError } from "../protocol/errors.ts";
 import type { AliasRequest } from "../protocol/messages/api.ts";
-import type { Store } from "../protocol/ports.ts";
+import type { Store, StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
 import { type AliasRecord, decideAlias } from "./decide/alias.ts";
 import { collections } from "./state.ts";
@@ -58,6 +58,20 @@ export class Aliases {
     await this.#commit(record, record.version, reason, context);
     this.#set(record);
     return true;
+  }
+
+  /** A move that another decision brings with it: to be written with that, and called once it is durable. */
+  moveWith(
+    name: string,
+    alias: string,
+    version: number,
+    nowMs: number,
+  ): { write: StoreWrite; moved: () => void } {
+    const { record } = decideAlias(this.get(name, alias), { name, alias, version }, nowMs);
+    return {
+      write: collections.aliases[this.#of].put(`${name}/${alias}`, record),
+      moved: () => this.#set(record),
+    };
   }
 
   /** @throws RingfoldError NOT_FOUND */

@@ -20,7 +20,7 @@ import {
   rolloutTakenOver,
   rolloutView,
 } from "./decide/rollout-record.ts";
-import { decideAlias, servedBy, type VersionRecord } from "./decide/version.ts";
+import { servedBy, type VersionRecord } from "./decide/version.ts";
 import { cutForServing, type DeploymentDesk } from "./deployment-desk.ts";
 import { ServedEvidence } from "./served-evidence.ts";
 import { collections } from "./state.ts";
@@ -146,22 +146,20 @@ export class RolloutDesk {
     told: Pick<Decision, "who" | "event">,
     more: readonly StoreWrite[],
   ): Promise<void> {
-    const { decisions, versions, changed } = this.#context;
+    const { decisions, versions, clock, changed } = this.#context;
     const { name } = rollout;
     const before = this.#rollouts.get(name);
     if (rollout === before) return this.#waitsFor(rollout, reason);
     const decision = { ...told, subject: `rollout ${name}@${rollout.version}`, reason, isNews: true };
     const alias =
-      rollout.state === "promoted" && rollout.alias ? this.#alias(rollout, rollout.alias) : undefined;
-    const writes = [
-      collections.rollouts.put(name, rollout),
-      ...(alias ? [collections.aliases.put(`${name}/${alias.alias}`, alias)] : []),
-      ...more,
-    ];
+      rollout.state === "promoted" && rollout.alias
+        ? versions.aliases.moveWith(name, rollout.alias, rollout.version, clock.nowMs())
+        : undefined;
+    const writes = [collections.rollouts.put(name, rollout), ...(alias ? [alias.write] : []), ...more];
     if (action) await this.#deployments.changeCandidate(action, decision, writes);
     else await decisions.commit(decision, writes);
     this.#rollouts.set(name, rollout);
-    if (alias) versions.setAlias(alias);
+    alias?.moved();
     this.#waits.delete(name);
     if (isRolloutOver(rollout)) this.#evidence.end(sidesOf(rollout));
     else if (before?.number !== rollout.number || before.steppedAtMs !== rollout.steppedAtMs) {
@@ -199,11 +197,6 @@ export class RolloutDesk {
       "REQUEST_INVALID",
       `requests cannot go to both: ${name}@${version} takes ${shapes}`,
     );
-  }
-
-  #alias({ name, version }: RolloutRecord, alias: string) {
-    const { versions, clock } = this.#context;
-    return decideAlias(versions.alias(name, alias), { name, alias, version }, clock.nowMs()).record;
   }
 
   #sight(rollout: RolloutRecord | undefined): RolloutSight {
