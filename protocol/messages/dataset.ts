@@ -93,6 +93,30 @@ const columnStatisticsSchema = z.object({
 });
 export type ColumnStatistics = z.infer<typeof columnStatisticsSchema>;
 
+/** Of the training images, as they are trained on: pixels from 0 to 1. */
+const imageStatisticsSchema = z.object({
+  height: count,
+  width: count,
+  channels: z.array(z.object({ mean: z.number(), sd: z.number() })).max(4),
+});
+export type ImageStatistics = z.infer<typeof imageStatisticsSchema>;
+
+/** Of the training texts of one column, as tokens, before they are cut. */
+const textStatisticsSchema = z.object({
+  column: z.string(),
+  documents: count,
+  tokens: count,
+  /** Tokens that there are, and how many of them occur. */
+  ...{ vocabulary: count, used: count },
+  /** Words that are not in the vocabulary, each time. */
+  unknown: count,
+  /** Documents that are longer than an example, whose end is left out. */
+  cut: count,
+  /** Tokens of a document; beyond 4,096 the quantiles are to 1.6%. */
+  lengths: z.object({ min: count, median: count, p95: count, max: count }),
+});
+export type TextStatistics = z.infer<typeof textStatisticsSchema>;
+
 const splitContentSchema = z.object({
   count,
   /** Of each class, where there are classes. */
@@ -118,6 +142,9 @@ export const datasetManifestSchema = z.object({
   preparation: preparationSchema,
   fitted: fittedPreparationSchema,
   statistics: z.array(columnStatisticsSchema).max(4_096),
+  /** Not of a data set that an earlier release has prepared. */
+  images: imageStatisticsSchema.optional(),
+  texts: z.array(textStatisticsSchema).max(4_096).optional(),
 });
 export type DatasetManifest = z.infer<typeof datasetManifestSchema>;
 

@@ -91,7 +91,8 @@ export function featureOf(encoder: Encoder, name: string): Feature {
 /** Writes one cell as the numbers of its feature. A missing category or text is unknown: zeros. */
 export type CellWriter = (cell: Cell, row: Float32Array, offset: number) => void;
 
-export function cellWriter(encoder: Encoder): CellWriter {
+/** @param onTokens told the tokens of each text that there is, before they are cut */
+export function cellWriter(encoder: Encoder, onTokens?: (tokens: readonly number[]) => void): CellWriter {
   switch (encoder.kind) {
     case "number":
       return (cell, row, offset) => {
@@ -119,7 +120,11 @@ export function cellWriter(encoder: Encoder): CellWriter {
     case "words":
     case "bpe": {
       const tokenise = tokeniser(encoder);
-      return (cell, row, offset) => row.set(tokenise(String(cell ?? "")).slice(0, encoder.length), offset);
+      return (cell, row, offset) => {
+        const tokens = tokenise(String(cell ?? ""));
+        if (cell !== null) onTokens?.(tokens);
+        row.set(tokens.slice(0, encoder.length), offset);
+      };
     }
   }
 }

@@ -5,6 +5,7 @@ import { RingfoldError } from "../../../protocol/errors.ts";
 import type { ImagePreparation } from "../../../protocol/preparation.ts";
 import type { ChunkSink } from "../chunk-writer.ts";
 import { openDataset } from "../dataset.ts";
+import { ImageSums } from "./content-statistics.ts";
 import { hashOrder, hashSplit } from "./hash-order.ts";
 import { decodeImage, imageSize } from "./image-decoder.ts";
 import type { PreparationWatch } from "./preparation-watch.ts";
@@ -64,8 +65,8 @@ async function prepareIdx(
     index < train.count
       ? train.gather([index], row, target)
       : test.gather([index - train.count], row, target);
-  const written = await writeExamples(shape, splits, { write }, output);
-  return { ...written, fitted: { columns: [], steps: [], encoders: [] }, statistics: [] };
+  const described = await writeImages(shape, splits, { write }, output);
+  return { ...described, fitted: { columns: [], steps: [], encoders: [] }, statistics: [] };
 }
 
 async function prepareFolder(
@@ -109,8 +110,21 @@ async function prepareFolder(
     for (let i = 0; i < pixels.length; i++) row[i] = pixels[i]! / 255;
     target[0] = places.get(files[index]!.label)!;
   };
-  const written = await writeExamples(shape, splits, { load, write }, output);
-  return { ...written, fitted: { columns: [], steps: [], encoders: [], classes }, statistics: [] };
+  const described = await writeImages(shape, splits, { load, write }, output);
+  return { ...described, fitted: { columns: [], steps: [], encoders: [], classes }, statistics: [] };
+}
+
+/** Writes the examples, and describes those of the training split. */
+async function writeImages(
+  shape: ExampleShape,
+  splits: Parameters<typeof writeExamples>[1],
+  of: Omit<Parameters<typeof writeExamples>[2], "observe">,
+  output: Output,
+) {
+  const [height = 1, width = 1, channels = 1] = shape.inputShape;
+  const sums = new ImageSums(channels);
+  const written = await writeExamples(shape, splits, { ...of, observe: (row) => sums.add(row) }, output);
+  return { ...written, images: sums.statistics({ height, width }) };
 }
 
 interface ImageFile {

@@ -3,6 +3,7 @@ import { RingfoldError } from "../../../protocol/errors.ts";
 import type { PairsPreparation } from "../../../protocol/preparation.ts";
 import type { ChunkSink } from "../chunk-writer.ts";
 import { createTyped, type TypedColumn, unknownColumn } from "./column-kinds.ts";
+import { TextCounts } from "./content-statistics.ts";
 import { hashSplit } from "./hash-order.ts";
 import type { PreparationWatch } from "./preparation-watch.ts";
 import { readSource, type TableFormat } from "./source-table.ts";
@@ -36,13 +37,15 @@ export async function preparePairs(
     return fitTokens(preparation, { column, length, marked: true }, texts);
   };
   const encoders = [encoder(0), encoder(1)] as const;
-  const written = await writeExamples(
-    shapeOf(encoders),
-    splits,
-    { write: pairWriter(pairs, encoders) },
-    { put, watch },
-  );
-  return { ...written, fitted: { columns: [], steps: [], encoders: [...encoders] }, statistics: [] };
+  const writer = pairWriter(pairs, encoders);
+  const counts = encoders.map((each) => new TextCounts(each));
+  const observe = () => {
+    for (const [side, tokens] of writer.last().entries()) counts[side]!.add(tokens);
+  };
+  const of = { write: writer.write, observe };
+  const written = await writeExamples(shapeOf(encoders), splits, of, { put, watch });
+  const texts = counts.map((each) => each.statistics(true));
+  return { ...written, fitted: { columns: [], steps: [], encoders: [...encoders] }, statistics: [], texts };
 }
 
 type Pair = readonly [source: string, target: string];
@@ -86,14 +89,19 @@ function shapeOf([source, target]: readonly [TokenEncoder, TokenEncoder]): Examp
 function pairWriter(pairs: readonly Pair[], [source, target]: readonly [TokenEncoder, TokenEncoder]) {
   const [read, write] = [tokeniser(source), tokeniser(target)];
   const { begin, end } = marksOf(target);
-  return (index: number, row: Float32Array, into: Float32Array): void => {
+  let last: readonly (readonly number[])[] = [];
+  const writePair = (index: number, row: Float32Array, into: Float32Array): void => {
     const [from, to] = pairs[index]!;
-    row.set(read(from).slice(0, source.length));
+    const taken = read(from);
+    row.set(taken.slice(0, source.length));
     const written = write(to);
+    last = [taken, written];
     row.set([begin, ...written].slice(0, target.length), source.length);
     into.fill(-1);
     into.set([...written, end].slice(0, target.length));
   };
+  /** Tokens of the pair that was written last, before they were cut. */
+  return { write: writePair, last: () => last };
 }
 
 const emptyCell = (column: string, row: number): RingfoldError =>

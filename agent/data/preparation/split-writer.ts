@@ -23,7 +23,12 @@ export interface WrittenSplits {
 export async function writeExamples(
   shape: ExampleShape,
   splits: { readonly train: Uint32Array; readonly test: Uint32Array },
-  of: { readonly load?: (index: number) => Promise<void>; readonly write: WriteExample },
+  of: {
+    readonly load?: (index: number) => Promise<void>;
+    readonly write: WriteExample;
+    /** Sees each example of the training split as it is written. */
+    readonly observe?: (row: Float32Array) => void;
+  },
   { put, watch }: { readonly put: ChunkSink; readonly watch: PreparationWatch },
 ): Promise<WrittenSplits> {
   const { train, test } = splits;
@@ -38,17 +43,20 @@ export async function writeExamples(
   }
   watch.stage("writes chunks");
   let done = 0;
-  const writeSplit = async (indices: Uint32Array) => {
+  const writeSplit = async (indices: Uint32Array, observe?: (row: Float32Array) => void) => {
     const writer = new ChunkWriter(shape, put);
     for (const index of indices) {
       watch.signal.throwIfAborted();
       await of.load?.(index);
-      await writer.add((row, target) => of.write(index, row, target));
+      await writer.add((row, target) => {
+        of.write(index, row, target);
+        observe?.(row);
+      });
       watch.progress(++done, train.length + test.length);
     }
     return { content: await writer.finish(), bytes: writer.bytes };
   };
-  const [written, held] = [await writeSplit(train), await writeSplit(test)];
+  const [written, held] = [await writeSplit(train, of.observe), await writeSplit(test)];
   const contents = { train: written.content, test: held.content, bytes: written.bytes + held.bytes };
   return { shape, chunkExamples: chunkExamplesOf(shape), ...contents };
 }

@@ -9,6 +9,7 @@ import type {
 import type { TablePreparation } from "../../../protocol/preparation.ts";
 import { type ChunkSink, ChunkWriter, chunkExamplesOf } from "../chunk-writer.ts";
 import { createTyped, kindsOf, type TypedColumn } from "./column-kinds.ts";
+import { TextCounts } from "./content-statistics.ts";
 import { cellWriter, featureOf, fitEncoders } from "./encoders.ts";
 import { featureNames } from "./feature-names.ts";
 import type { PreparationWatch } from "./preparation-watch.ts";
@@ -17,6 +18,7 @@ import { describeColumns } from "./statistics.ts";
 import { applyStep, countRows, fitStep } from "./steps.ts";
 import { type Cell, own, quoted, Tables } from "./tables.ts";
 import { fitClasses, targetOf, targetReader, typeTarget } from "./target.ts";
+import { isOfTexts } from "./tokens.ts";
 
 export type PreparedContent = Omit<DatasetManifest, "format" | "source" | "preparation">;
 
@@ -104,13 +106,17 @@ interface Writing {
 async function writeSplits(
   tables: Tables,
   writing: Writing,
-): Promise<{ train: SplitContent; test: SplitContent; bytes: number }> {
+): Promise<Pick<PreparedContent, "train" | "test" | "bytes" | "texts">> {
   const { fitted, preparation, watch } = writing;
   const total = await countRows(tables);
   const readTarget = targetReader(preparation.target, fitted.classes);
-  const writeInputs = rowWriter(fitted.encoders, writing.shape);
+  const counts = fitted.encoders.map((encoder) => (isOfTexts(encoder) ? new TextCounts(encoder) : undefined));
   let done = 0;
-  const writeSplit = async (side: string): Promise<{ content: SplitContent; bytes: number }> => {
+  const writeSplit = async (
+    side: string,
+    onTokens?: TokenObserver,
+  ): Promise<{ content: SplitContent; bytes: number }> => {
+    const writeInputs = rowWriter(fitted.encoders, writing.shape, onTokens);
     const writer = new ChunkWriter(writing.shape, writing.put);
     const cells = [...fitted.encoders.map(({ column }) => column), preparation.target.column].map(quoted);
     for await (const rows of tables.stream(
@@ -129,21 +135,29 @@ async function writeSplits(
     return { content: await writer.finish(), bytes: writer.bytes };
   };
   watch.stage("writes chunks");
-  const train = await writeSplit(`NOT ${own.isTest}`);
+  const train = await writeSplit(`NOT ${own.isTest}`, (i, tokens) => counts[i]?.add(tokens));
   const test = await writeSplit(own.isTest);
-  return { train: train.content, test: test.content, bytes: train.bytes + test.bytes };
+  const texts = counts.flatMap((each) => each?.statistics(true) ?? []);
+  return {
+    ...{ train: train.content, test: test.content, bytes: train.bytes + test.bytes },
+    ...(texts.length > 0 && { texts }),
+  };
 }
+
+/** @param i of the encoder */
+type TokenObserver = (i: number, tokens: readonly number[]) => void;
 
 /** Writes the cells of one row as the row of an example. @throws RingfoldError DATA_INVALID for a number that is missing */
 export function rowWriter(
   encoders: readonly Encoder[],
   { features = [] }: ExampleShape,
+  onTokens?: TokenObserver,
 ): (cells: readonly Cell[], row: number, into: Float32Array) => void {
   let end = 0;
   const parts = encoders.map((encoder, i) => {
     const offset = end;
     end += features[i]!.shape.reduce((product, size) => product * size, 1);
-    return { encoder, offset, write: cellWriter(encoder) };
+    return { encoder, offset, write: cellWriter(encoder, onTokens && ((tokens) => onTokens(i, tokens))) };
   });
   return (cells, row, into) => {
     for (const [i, { encoder, offset, write }] of parts.entries()) {

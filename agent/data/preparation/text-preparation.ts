@@ -3,6 +3,7 @@ import type { ExampleShape } from "../../../protocol/data-schema.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import type { TextPreparation } from "../../../protocol/preparation.ts";
 import type { ChunkSink } from "../chunk-writer.ts";
+import { TextCounts } from "./content-statistics.ts";
 import { hashSplit } from "./hash-order.ts";
 import type { PreparationWatch } from "./preparation-watch.ts";
 import { writeExamples } from "./split-writer.ts";
@@ -32,6 +33,8 @@ export async function prepareText(
   const encoder = fitTokens(preparation, { column: "text", length }, () => trainTexts(pieces, train));
   const tokenise = tokeniser(encoder);
   const tokens = pieces.map((piece) => Uint32Array.from(tokenise(piece)));
+  const counts = new TextCounts(encoder);
+  for (const index of train) counts.add(tokens[index]!);
   const classCount = tokenCount(encoder);
   const shape: ExampleShape = {
     inputShape: [length],
@@ -51,7 +54,8 @@ export async function prepareText(
     target.set(stretch.subarray(1));
   };
   const written = await writeExamples(shape, splits, { write }, { put, watch });
-  return { ...written, fitted: { columns: [], steps: [], encoders: [encoder] }, statistics: [] };
+  const texts = [counts.statistics(false)];
+  return { ...written, fitted: { columns: [], steps: [], encoders: [encoder] }, statistics: [], texts };
 }
 
 async function readText(path: string): Promise<string> {

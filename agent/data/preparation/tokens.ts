@@ -3,6 +3,9 @@ import { learnMerges, pairBytes, pairEncoder } from "./byte-pairs.ts";
 
 export type TokenEncoder = Extract<Encoder, { kind: "bytes" | "words" | "bpe" }>;
 
+export const isOfTexts = (encoder: Encoder): encoder is TokenEncoder =>
+  encoder.kind === "bytes" || encoder.kind === "words" || encoder.kind === "bpe";
+
 /** Tokens of a text that begins and ends: what is written follows `begin`, and `end` closes it. Padding is 0. */
 export const marksOf = ({ kind }: TokenEncoder): { begin: number; end: number } =>
   kind === "words" ? { begin: 2, end: 3 } : { begin: 1, end: 2 };

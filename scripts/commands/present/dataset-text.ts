@@ -3,7 +3,9 @@ import type {
   ColumnStatistics,
   DatasetDetail,
   DatasetView,
+  ImageStatistics,
   SplitContent,
+  TextStatistics,
 } from "../../../protocol/messages/dataset.ts";
 import { formatBytes, formatCount, formatPercent } from "./quantity.ts";
 import { formatFacts, formatTable } from "./table.ts";
@@ -48,6 +50,8 @@ export function datasetText(detail: DatasetDetail): string {
     facts,
     balanceTable(train, test, fitted.classes),
     columnTable(manifest.statistics),
+    imageTable(manifest.images),
+    textTable(manifest.texts),
     pipelineText(detail),
   ];
   return parts.filter((part) => part !== "").join("\n\n");
@@ -106,6 +110,30 @@ function columnTable(statistics: readonly ColumnStatistics[]): string {
         .map(({ value, count: times }) => `${value} (${times})`)
         .join(", ")
         .slice(0, 60),
+    ]),
+  );
+}
+
+function imageTable(images: ImageStatistics | undefined): string {
+  if (!images) return "";
+  const { height, width, channels } = images;
+  const names = channels.length === 3 ? ["red", "green", "blue"] : ["grey"];
+  const table = formatTable(
+    ["channel", "mean", "sd"],
+    channels.map(({ mean, sd }, i) => [names[i] ?? String(i), mean.toFixed(4), sd.toFixed(4)]),
+  );
+  return `training images: ${height} high, ${width} wide, pixels from 0 to 1\n${table}`;
+}
+
+function textTable(texts: readonly TextStatistics[] | undefined): string {
+  if (!texts || texts.length === 0) return "";
+  return formatTable(
+    ["text", "documents", "tokens", "vocabulary", "used", "unknown", "min", "median", "95%", "max", "cut"],
+    texts.map(({ column, documents, tokens, vocabulary, used, unknown, lengths, cut }) => [
+      ...[column, formatCount(documents), formatCount(tokens), formatCount(vocabulary), formatCount(used)],
+      formatPercent(tokens === 0 ? 0 : unknown / tokens),
+      ...[lengths.min, lengths.median, lengths.p95, lengths.max].map(formatCount),
+      formatPercent(documents === 0 ? 0 : cut / documents),
     ]),
   );
 }
