@@ -136,6 +136,7 @@ export const errorRules = {
     true,
   ),
   STORE_FAILED: rule("self", 500, 74, "Check the disk of the data folder: space, permissions, errors."),
+  STORE_DENIED: rule("self", 500, 77, "Check the user, password and certificates that etcd is to let in."),
   STORE_NEWER: rule(
     "self",
     500,

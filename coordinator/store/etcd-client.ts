@@ -1,4 +1,4 @@
-import { z } from "zod";
+import type { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 
 /**
@@ -8,7 +8,7 @@ import { RingfoldError } from "../../protocol/errors.ts";
 export interface EtcdClient {
   /**
    * @throws RingfoldError STORE_FAILED when no endpoint answers in time, or one refuses; `data.refused` tells which:
-   * without it the request may have been carried out.
+   * without it the request may have been carried out. STORE_DENIED when etcd does not let this coordinator in.
    */
   call<T>(path: string, body: object, schema: z.ZodType<T>, signal?: AbortSignal): Promise<T>;
 }
@@ -16,7 +16,7 @@ export interface EtcdClient {
 /** One endpoint gets this long before the next is asked: all three must have had their turn well within a lease. */
 export const attemptMs = 800;
 
-/** Asks one endpoint. @throws RingfoldError STORE_FAILED with `data.refused` when it answered with a refusal; anything when it did not answer */
+/** Asks one endpoint. @throws RingfoldError STORE_FAILED | STORE_DENIED with `data.refused` when it answered with a refusal; anything when it did not answer */
 export type AskEndpoint = (
   endpoint: string,
   path: string,
@@ -24,8 +24,7 @@ export type AskEndpoint = (
   signal: AbortSignal | undefined,
 ) => Promise<unknown>;
 
-/** @param ask over HTTP, unless told otherwise by the simulator */
-export function createEtcdClient(endpoints: readonly string[], ask: AskEndpoint = askOverHttp): EtcdClient {
+export function createEtcdClient(endpoints: readonly string[], ask: AskEndpoint): EtcdClient {
   /** The one that answered last; once it does not, the next: not every call is to wait for it. */
   let current = 0;
   return {
@@ -54,30 +53,6 @@ export function createEtcdClient(endpoints: readonly string[], ask: AskEndpoint 
 /** Whether the same request may go well later. */
 export const saysNobodyAnswers = ({ code, data }: RingfoldError): boolean =>
   code === "STORE_FAILED" && "endpoints" in data;
-
-const refusalSchema = z.object({ error: z.string(), code: z.number().optional() });
-/** gRPC codes that another endpoint, or the same one later, may answer otherwise: deadline, aborted, unavailable. */
-const passing: ReadonlySet<number> = new Set([4, 10, 14]);
-
-async function askOverHttp(
-  endpoint: string,
-  path: string,
-  body: object,
-  signal: AbortSignal | undefined,
-): Promise<unknown> {
-  const timeout = AbortSignal.timeout(attemptMs);
-  const response = await fetch(`${endpoint}/v3/${path}`, {
-    method: "POST",
-    body: JSON.stringify(body),
-    signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-  });
-  const answer: unknown = await response.json();
-  if (response.ok) return answer;
-  const refusal = refusalSchema.safeParse(answer);
-  const message = refusal.data?.error ?? `status ${response.status}`;
-  const refused = !passing.has(refusal.data?.code ?? 14);
-  throw new RingfoldError("STORE_FAILED", `etcd at ${endpoint} refuses: ${message}`, { endpoint, refused });
-}
 
 export const toBase64 = (bytes: Uint8Array | string): string =>
   Buffer.from(bytes as string).toString("base64");

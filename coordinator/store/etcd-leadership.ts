@@ -50,6 +50,7 @@ const anything = z.unknown();
 
 /**
  * Waits until this coordinator leads: the key under `prefix` is made by one of them, with a lease that the others wait out.
+ * @throws RingfoldError STORE_DENIED; the reason of `signal`
  * @param self told to who asks for the leader
  * @param onStandby called with what the present leader says of itself, when that changes
  */
@@ -74,7 +75,7 @@ export async function campaign(
       const askedMs = time.nowMs();
       const answer = await tryToLead(client, key, options, lease).catch((cause: unknown) => {
         options.signal.throwIfAborted();
-        if (!(cause instanceof RingfoldError)) throw cause;
+        if (!(cause instanceof RingfoldError) || cause.code === "STORE_DENIED") throw cause;
         return undefined; // etcd is between leaders itself, or our lease has run out
       });
       lease = answer?.lease;

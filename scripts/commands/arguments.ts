@@ -159,6 +159,8 @@ export function pointInTime(text: string): number {
 
 /** `etcd://10.0.0.1:2379,10.0.0.2:2379/lab`, or `etcds://` for TLS; the prefix of all keys is `ringfold/` unless told. */
 export function etcdLocation(text: string): { readonly endpoints: string[]; readonly prefix: string } {
+  if (text.includes("@"))
+    throw new InvalidArgumentError("Give --etcd-user and --etcd-password-file: others read command lines.");
   const match = /^etcd(s?):\/\/([^/]+)(?:\/([a-z0-9._-]+)\/?)?$/.exec(text);
   const hosts = match?.[2]?.split(",") ?? [];
   if (!match || !hosts.every((host) => /^[a-zA-Z0-9.-]+:[0-9]{1,5}$/.test(host)))

@@ -1,40 +1,35 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { EtcdLocation } from "../run/run-candidate.ts";
 import type { RunningCoordinator } from "../run/run-coordinator.ts";
-import { type Endpoint, etcdLocation, hostAndPort, positiveInteger, replicas } from "./arguments.ts";
+import { type Endpoint, hostAndPort, positiveInteger, replicas } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
+import { addEtcdOptions, type EtcdOptions, locateEtcd } from "./etcd-options.ts";
 
-interface CoordinatorOptions {
+interface CoordinatorOptions extends EtcdOptions {
   readonly data?: string;
   readonly name: string;
   readonly listen: Endpoint;
   readonly http: Endpoint;
   readonly keepDecisions?: number;
   readonly replicas?: number;
-  readonly store?: EtcdLocation;
 }
 
 export function register(program: Command, io: CommandIo): void {
-  program
+  const command = program
     .command("coordinator")
     .description("run the coordinator of a cluster, with its HTTP API and dashboard")
     .option("--data <folder>", "where its state lives; ~/.ringfold/coordinator unless told")
     .option("--name <name>", "name of the cluster, when it is made", "ringfold")
     .option("--listen <host:port>", "where agents reach it", hostAndPort, { host: "0.0.0.0", port: 7071 })
     .option("--http <host:port>", "API and dashboard", hostAndPort, { host: "127.0.0.1", port: 7070 })
-    .option(
-      "--store <url>",
-      "etcd://host:port,host:port[/prefix] for several coordinators; else a folder of its own",
-      etcdLocation,
-    )
     .option("--keep-decisions <count>", "decisions that the log keeps; 10,000 unless told", positiveInteger)
     .option(
       "--replicas <count>",
       "agents that hold each version and data set, up to 16; 2 unless told",
       replicas,
-    )
-    .action((_options: unknown, command: Command) =>
+    );
+  addEtcdOptions(command, " for several coordinators; else a folder of its own").action(
+    (_options: unknown, command: Command) =>
       runCommand<CoordinatorOptions>(command, io, async ({ common, signal, note }, options) => {
         const { runCoordinator } = await import("../run/run-coordinator.ts");
         const { createLog } = await import("../run/logger.ts");
@@ -57,7 +52,8 @@ export function register(program: Command, io: CommandIo): void {
           note(`Cluster ${ready.clusterName}: dashboard at ${ready.httpUrl}`);
           note(`To add a machine, run there:\n  ringfold agent --join ${ready.joinToken}`);
         };
-        if (options.store) {
+        const etcd = await locateEtcd(options, io.env);
+        if (etcd) {
           const { runCandidate } = await import("../run/run-candidate.ts");
           const onStandby = (leader: string) => {
             if (common.json) io.stdout.write(`${JSON.stringify({ standby: true, leader })}\n`);
@@ -65,7 +61,7 @@ export function register(program: Command, io: CommandIo): void {
           };
           const stopped = new AbortController();
           void untilStopped(signal).then(() => stopped.abort());
-          await runCandidate(config, options.store, { log, signal: stopped.signal, onLeading, onStandby });
+          await runCandidate(config, etcd, { log, signal: stopped.signal, onLeading, onStandby });
           return undefined;
         }
         const running = await runCoordinator(config, log);
@@ -74,5 +70,5 @@ export function register(program: Command, io: CommandIo): void {
         await running.close();
         return undefined;
       }),
-    );
+  );
 }

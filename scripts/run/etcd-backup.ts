@@ -3,7 +3,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { writePrivateFile } from "../../agent/network/identity.ts";
 import { collections } from "../../coordinator/state.ts";
-import { createEtcdClient } from "../../coordinator/store/etcd-client.ts";
 import { campaign } from "../../coordinator/store/etcd-leadership.ts";
 import { openEtcdStore, readEtcdState } from "../../coordinator/store/etcd-store.ts";
 import { formatKey } from "../../coordinator/store/format.ts";
@@ -12,7 +11,7 @@ import { inWrites } from "../../coordinator/store/one-write.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { Log, StoreWrite } from "../../protocol/ports.ts";
 import { appearing, type BackupSummary, checkCopy, copyStore, goOnFromBackup, storePath } from "./backup.ts";
-import type { EtcdLocation } from "./run-candidate.ts";
+import { connectEtcd, type EtcdLocation } from "./etcd-location.ts";
 import { identityPath, tokenPath } from "./shared-secrets.ts";
 
 /** Says to coordinators that what is there is no store yet. */
@@ -28,7 +27,7 @@ export async function backUpEtcd(
   to: string,
   signal: AbortSignal,
 ): Promise<BackupSummary> {
-  const values = await readEtcdState(createEtcdClient(etcd.endpoints), etcd.prefix, signal);
+  const values = await readEtcdState(connectEtcd(etcd), etcd.prefix, signal);
   if (values.size === 0)
     throw new RingfoldError("NOT_FOUND", `no coordinator has its data in etcd under ${etcd.prefix}`);
   return appearing(to, async (folder) => {
@@ -54,10 +53,11 @@ export async function backUpEtcd(
  */
 export async function restoreToEtcd(
   from: string,
-  { endpoints, prefix }: EtcdLocation,
+  etcd: EtcdLocation,
   { log, signal }: { readonly log: Log; readonly signal: AbortSignal },
 ): Promise<Omit<BackupSummary, "folder">> {
-  const client = createEtcdClient(endpoints);
+  const { prefix } = etcd;
+  const client = connectEtcd(etcd);
   const leadership = await campaign(client, { prefix, self: "a restore", signal });
   try {
     if ((await readEtcdState(client, prefix, signal)).size > 0) {

@@ -1,20 +1,15 @@
 import { repeat } from "../../coordinator/pacing.ts";
-import { createEtcdClient, type EtcdClient } from "../../coordinator/store/etcd-client.ts";
+import type { EtcdClient } from "../../coordinator/store/etcd-client.ts";
 import { campaign, type Leadership } from "../../coordinator/store/etcd-leadership.ts";
 import { openEtcdStore } from "../../coordinator/store/etcd-store.ts";
 import { leadInTurns } from "../../coordinator/store/turns.ts";
 import { type Log, systemClock } from "../../protocol/ports.ts";
+import { connectEtcd, type EtcdLocation } from "./etcd-location.ts";
 import { listenHttp } from "./http-listener.ts";
 import { assembleCoordinator, type CoordinatorConfig, type RunningCoordinator } from "./run-coordinator.ts";
 import { shareSecrets } from "./shared-secrets.ts";
 import { standbyApi } from "./standby-api.ts";
 import { addressesTold, httpUrl, tellAddresses, tellUrl, urlsTold } from "./told-addresses.ts";
-
-export interface EtcdLocation {
-  readonly endpoints: readonly string[];
-  /** Before every key, with a slash at its end. */
-  readonly prefix: string;
-}
 
 /** A coordinator that is new stands in pages that are loaded after so long. */
 const urlsReadEveryMs = 10_000;
@@ -28,14 +23,14 @@ export interface CandidateListeners {
 /**
  * One of several coordinators over etcd, until `signal` aborts: waits while another leads, leads when its turn comes, and
  * waits again when it has lost its lease.
- * @throws RingfoldError PORT_IN_USE | STORE_FAILED | STORE_NEWER | CONFIG_INVALID
+ * @throws RingfoldError PORT_IN_USE | STORE_FAILED | STORE_DENIED | STORE_NEWER | CONFIG_INVALID
  */
 export async function runCandidate(
   config: CoordinatorConfig,
   etcd: EtcdLocation,
   { log, signal, ...listeners }: { readonly log: Log; readonly signal: AbortSignal } & CandidateListeners,
 ): Promise<void> {
-  const client = createEtcdClient(etcd.endpoints);
+  const client = connectEtcd(etcd);
   await tellAddresses(client, etcd.prefix, config);
   let urls: readonly string[] = [];
   const readUrls = async () => {

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { restoredTerms } from "../../coordinator/decide/restored.ts";
 import { DecisionLog, recordedState, replayLog } from "../../coordinator/decision-log.ts";
 import { collections } from "../../coordinator/state.ts";
-import { createEtcdClient, type EtcdClient, toBase64 } from "../../coordinator/store/etcd-client.ts";
+import { type EtcdClient, toBase64 } from "../../coordinator/store/etcd-client.ts";
 import { campaign, type Leadership } from "../../coordinator/store/etcd-leadership.ts";
 import { openEtcdStore } from "../../coordinator/store/etcd-store.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
@@ -36,7 +36,7 @@ describe.skipIf(!etcdIsInstalled)("coordinators on three nodes of etcd", () => {
   async function lead(prefix: string, self: string, onStandby?: (leader: string) => void) {
     const ended = new AbortController();
     onTestFinished(() => ended.abort());
-    const client = createEtcdClient(etcd.endpoints);
+    const client = etcd.client();
     const leadership = await campaign(client, {
       prefix,
       self,
@@ -73,7 +73,7 @@ describe.skipIf(!etcdIsInstalled)("coordinators on three nodes of etcd", () => {
     await decide(first.log, 1);
     // As if its process had been stopped: its lease ends, and nobody tells it.
     const asleep: Leadership = { ...first.leadership, lost: new AbortController().signal };
-    const sleeper = await openEtcdStore(createEtcdClient(etcd.endpoints), { prefix, leadership: asleep });
+    const sleeper = await openEtcdStore(etcd.client(), { prefix, leadership: asleep });
     await first.leadership.resign();
     const second = await lead(prefix, "second");
     await decide(second.log, 2);
@@ -87,7 +87,7 @@ describe.skipIf(!etcdIsInstalled)("coordinators on three nodes of etcd", () => {
   test("a write that comes late, or once more, changes nothing", async () => {
     const prefix = newPrefix();
     const { leadership } = await lead(prefix, "first");
-    const client = createEtcdClient(etcd.endpoints);
+    const client = etcd.client();
     const sent: { path: string; body: object }[] = [];
     const heard: EtcdClient = {
       call: async (path, body, schema, signal) => {
@@ -141,7 +141,7 @@ describe.skipIf(!etcdIsInstalled)("coordinators on three nodes of etcd", () => {
   test("what is no more of use is compacted, and what stands stays", async () => {
     const prefix = newPrefix();
     const { leadership } = await lead(prefix, "first");
-    const client = createEtcdClient(etcd.endpoints);
+    const client = etcd.client();
     const clock = new FakeClock();
     const store = await openEtcdStore(client, { prefix, leadership, clock });
     onTestFinished(() => store.close());
