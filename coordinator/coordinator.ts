@@ -28,6 +28,7 @@ import { QuotaDesk } from "./quota-desk.ts";
 import { Registrar } from "./registrar.ts";
 import { ReplicationDesk } from "./replication-desk.ts";
 import { ReportFilter } from "./report-filter.ts";
+import { RetentionDesk } from "./retention-desk.ts";
 import { RolloutDesk } from "./rollout-desk.ts";
 import { SerialQueue } from "./serial-queue.ts";
 import { collections } from "./state.ts";
@@ -102,10 +103,11 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       new Map([
         ...deployments.served(name).map((version) => [version, "it is served"] as const),
         ...sweeps.usedVersions(name),
-        ...[...jobs.beginningWith(name)].map(([version, id]) => [version, `${id} begins with it`] as const),
+        ...jobs.beginningWith(name),
       ]),
     job: (jobId) => jobs.find(jobId)?.spec,
   });
+  const retention = new RetentionDesk(context, versions);
   const garbage = new CheckpointGarbage(jobs);
   const replication = new ReplicationDesk(context, {
     registered: () => ({
@@ -149,6 +151,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   /** What nobody waits for: a storm of joins or losses need not look through all artefacts each time. */
   const tidy = async () => {
     const { apart } = context;
+    await apart.run("retention", () => retention.lookAround());
     await apart.run("checkpoints", () => garbage.lookAround(clock.nowMs()));
     await apart.run("replication", async () => replication.lookAround());
   };
@@ -226,7 +229,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
 
   const operations = createOperations({
     ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
-    ...{ deployments, rollouts, datasets, documents, versions, logs, mayGo },
+    ...{ deployments, rollouts, datasets, documents, versions, retention, logs, mayGo },
   });
   return {
     peerId: network.peerId,

@@ -5,11 +5,18 @@ import { shortPeer } from "../protocol/ids.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
 import type { Envelope } from "../protocol/messages/attestation.ts";
-import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
+import type {
+  DatasetDetail,
+  DatasetRequest,
+  DatasetView,
+  VersionData,
+} from "../protocol/messages/dataset.ts";
+import type { StoreWrite } from "../protocol/ports.ts";
 import { verifyDataset } from "../protocol/provenance.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { DatasetRecord } from "./decide/dataset.ts";
 import type { Decision } from "./decide/decision.ts";
+import type { Registration } from "./document-desk.ts";
 import { liveHolders, type Registered } from "./replication-desk.ts";
 import { collections, padded } from "./state.ts";
 
@@ -43,6 +50,24 @@ export class DatasetDesk {
     return [...this.#records.values()].find((record) => record.digest === digest);
   }
 
+  /**
+   * What a prediction needs of a data set. That is kept when it is removed: a version may be served for years after its data had to go.
+   * @throws RingfoldError NOT_FOUND when no such data set was ever registered
+   */
+  preparedBy(digest: string): VersionData {
+    const record = this.find(digest);
+    if (!record) {
+      const message = "it was trained on no data set that is, or was, registered";
+      throw new RingfoldError("NOT_FOUND", message, {
+        digest,
+        remedy: "Prepare the inputs yourself, and give them with --input.",
+      });
+    }
+    const { shape, preparation, fitted } = record.manifest;
+    const isRemoved = record.removedAtMs !== null;
+    return { dataset: referenceOf(record), digest, removed: isRemoved, shape, preparation, fitted };
+  }
+
   /** @param reference `name@version` @throws RingfoldError NOT_FOUND */
   named(reference: string): DatasetDetail {
     const [name = "", version] = reference.split("@");
@@ -51,13 +76,13 @@ export class DatasetDesk {
 
   /**
    * Gives a data set its number. The same content under the same name keeps the number that it has.
-   * @param register its pipeline, once it is known that all is well; `name@3`
+   * @param register its pipeline, once it is known that all is well
    * @throws RingfoldError REQUEST_INVALID when the digest is not that of the manifest; SIGNATURE_INVALID when it is signed by
    * nobody of the cluster, or something else is
    */
   async add(
     { name, manifest, digest, addedBy, attestation }: DatasetRequest,
-    register: () => Promise<string>,
+    register: () => Promise<Registration>,
   ): Promise<DatasetDetail> {
     const bytes = encode(manifest);
     if (
@@ -82,15 +107,14 @@ export class DatasetDesk {
       manifest,
       ...(attestation && { attestation }),
       addedBy,
-      pipeline,
+      pipeline: pipeline.reference,
       createdAtMs: clock.nowMs(),
       removedAtMs: null,
     };
     const reason = `added by ${addedBy}: ${manifest.train.count} training and ${manifest.test.count} test examples`;
-    await this.#commit(record, {
-      event: { kind: "dataset-added", dataset: referenceOf(record), digest },
-      reason,
-    });
+    const event = { kind: "dataset-added", dataset: referenceOf(record), digest } as const;
+    await this.#commit(record, { event, reason }, pipeline.writes);
+    pipeline.written();
     return this.view(name, version);
   }
 
@@ -144,7 +168,11 @@ export class DatasetDesk {
     });
   }
 
-  async #commit(record: DatasetRecord, told: Pick<Decision, "event" | "reason">): Promise<void> {
+  async #commit(
+    record: DatasetRecord,
+    told: Pick<Decision, "event" | "reason">,
+    extra: readonly StoreWrite[] = [],
+  ): Promise<void> {
     const id = `${record.name}/${padded(record.version)}`;
     const decision = {
       ...told,
@@ -152,7 +180,7 @@ export class DatasetDesk {
       subject: `data ${referenceOf(record)}`,
       isNews: true,
     } as const;
-    await this.#context.decisions.commit(decision, [collections.datasets.put(id, record)]);
+    await this.#context.decisions.commit(decision, [collections.datasets.put(id, record), ...extra]);
     this.#records.set(referenceOf(record), record);
     this.#registered = undefined;
     this.#context.changed();

@@ -1,6 +1,7 @@
 import { canonicalDigest } from "../protocol/attestation.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import type { Selector } from "../protocol/ids.ts";
+import { limits } from "../protocol/limits.ts";
 import type { AliasRequest } from "../protocol/messages/api.ts";
 import {
   type DocumentContent,
@@ -10,6 +11,7 @@ import {
   documentContentSchemas,
   type KeyDifference,
 } from "../protocol/messages/document.ts";
+import type { StoreWrite } from "../protocol/ports.ts";
 import { Aliases } from "./aliases.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { Decision } from "./decide/decision.ts";
@@ -32,8 +34,15 @@ export interface OfferedDocument {
   /** Checked, with all defaults. */
   readonly content: object;
   readonly addedBy: string;
-  /** By somebody; else it came with work. */
-  readonly isAsked: boolean;
+}
+
+/** What work goes by, and what is to be written in one write with that. */
+export interface Registration {
+  /** `name@3` */
+  readonly reference: string;
+  readonly writes: readonly StoreWrite[];
+  /** To be called once they are durable. */
+  readonly written: () => void;
 }
 
 /** Why documents must stay, by kind and reference: `pipeline credit@1`. */
@@ -96,11 +105,32 @@ export class DocumentDesk {
   }
 
   /**
-   * Gives a content its number; the same content under the same name keeps the one that it has.
-   * @returns `name@3`
+   * Gives a content that somebody offers its number; the same content under the same name keeps the one that it has.
    * @throws RingfoldError CONFLICT when there is no room
    */
-  async register({ content, ...offered }: OfferedDocument): Promise<string> {
+  async add(offered: OfferedDocument): Promise<DocumentDetail> {
+    const { reference, record, reason } = await this.#prepare({ ...offered, isAsked: true });
+    if (record) await this.#commit([record], { ...added(record), reason, isNews: true });
+    return this.named(offered.kind, reference);
+  }
+
+  /**
+   * What work that is being begun goes by: the document that it names, which has to say the same, or its own content, which is registered
+   * with it.
+   * @throws RingfoldError NOT_FOUND | REQUEST_INVALID when the one that it names says something else; CONFLICT as above
+   */
+  async ofWork(offered: OfferedDocument, named: string | undefined): Promise<Registration> {
+    if (named !== undefined) return registered(this.#assertSame(offered, this.named(offered.kind, named)));
+    const { reference, record, reason } = await this.#prepare({ ...offered, isAsked: false });
+    if (!record) return registered(reference);
+    if (record.bytes <= limits.documentBytesAlong)
+      return { reference, writes: [write(record)], written: () => this.#keep(record) };
+    await this.#commit([record], { ...added(record), reason, isNews: false });
+    return registered(reference);
+  }
+
+  /** @returns the record that is to be written; none where it is known. Room has been made for it */
+  async #prepare({ content, ...offered }: OfferedDocument & { readonly isAsked: boolean }) {
     const bytes = Buffer.byteLength(JSON.stringify(content));
     const wanted = {
       ...offered,
@@ -109,29 +139,18 @@ export class DocumentDesk {
       bytes,
     };
     const decided = decideDocument(this.#named(offered), wanted, this.#context.clock.nowMs());
-    if ("known" in decided) return referenceOf(decided.known);
+    if ("known" in decided) return { reference: referenceOf(decided.known), reason: "" };
     const { record, reason } = decided;
-    const { kind, digest } = record;
     if (!this.#named(record)[record.version - 1]) await this.#makeRoom(bytes);
-    const event = { kind: "document-added", of: kind, document: referenceOf(record), digest } as const;
-    await this.#commit([record], { event, reason, isNews: record.isAsked });
-    return referenceOf(record);
+    return { reference: referenceOf(record), record, reason };
   }
 
-  /**
-   * What work that is being begun goes by: the document that it names, which has to say the same, or its own content, registered.
-   * @returns `name@3`
-   * @throws RingfoldError NOT_FOUND | REQUEST_INVALID when the one that it names says something else; CONFLICT as above
-   */
-  async ofWork(offered: Omit<OfferedDocument, "isAsked">, named: string | undefined): Promise<string> {
-    if (named === undefined) return this.register({ ...offered, isAsked: false });
-    const { kind } = offered;
-    const known = this.named(kind, named);
-    // What an earlier release has registered may lack keys that have a default by now.
+  /** What an earlier release has registered may lack keys that have a default by now. */
+  #assertSame({ kind, content }: OfferedDocument, known: DocumentDetail): string {
     const means = documentContentSchemas[kind].safeParse(known.content).data;
-    if (means && canonicalDigest(means) === canonicalDigest(offered.content)) return referenceOf(known);
-    const message = `what was sent is not what ${kind} ${referenceOf(known)} says`;
-    throw new RingfoldError("REQUEST_INVALID", message, {
+    const reference = referenceOf(known);
+    if (means && canonicalDigest(means) === canonicalDigest(content)) return reference;
+    throw new RingfoldError("REQUEST_INVALID", `what was sent is not what ${kind} ${reference} says`, {
       remedy: "Leave the reference out: what was sent is registered under its own name.",
     });
   }
@@ -241,6 +260,13 @@ export class DocumentDesk {
 }
 
 const idOf = ({ kind, name, version }: DocumentEntry): string => `${kind}/${name}/${padded(version)}`;
+const registered = (reference: string): Registration => ({ reference, writes: [], written: () => {} });
+const added = (record: DocumentRecord) => ({
+  event: {
+    ...({ kind: "document-added", of: record.kind, digest: record.digest } as const),
+    document: referenceOf(record),
+  },
+});
 const write = (record: DocumentRecord) => collections.documents.put(idOf(record), record);
 
 function splitReference(reference: string): readonly [string, Selector] {

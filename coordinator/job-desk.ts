@@ -8,6 +8,7 @@ import type { StoreWrite } from "../protocol/ports.ts";
 import { CommandOutbox } from "./command-outbox.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { Decision } from "./decide/decision.ts";
+import { mayReleaseCheckpoints } from "./decide/garbage.ts";
 import { decideJob, effectsInForce, type JobEffect, type JobEvent } from "./decide/job.ts";
 import { jobNews } from "./decide/job-news.ts";
 import { isOver, type JobRecord, newJob } from "./decide/job-record.ts";
@@ -15,6 +16,7 @@ import { assertSteerable } from "./decide/job-steering.ts";
 import { takenOver } from "./decide/job-term.ts";
 import { stateToFetch } from "./decide/job-trial.ts";
 import type { QuotaRecord } from "./decide/queue-facts.ts";
+import type { Registration } from "./document-desk.ts";
 import { commandOfEffect } from "./job-commands.ts";
 import { manifestOf } from "./job-manifest.ts";
 import { JobProgress } from "./job-progress.ts";
@@ -80,28 +82,31 @@ export class JobDesk {
   }
 
   /**
-   * @param by its configuration, registered once it is known that it can be begun, as `name@3`; or which of a sweep's trials it is, where that
-   * pauses, and by what the sweep goes
+   * @param by its configuration, asked for once it is known that it can be begun; or which of a sweep's trials it is, where that pauses, and
+   * by what the sweep goes
    * @throws RingfoldError NOT_FOUND when there is no version that it would begin with
    */
   async submit(
     spec: JobSpec,
-    by: (() => Promise<string>) | Pick<JobRecord, "trial" | "bound" | "config">,
+    by: { readonly register: () => Promise<Registration> } | Pick<JobRecord, "trial" | "bound" | "config">,
   ): Promise<JobView> {
     const { store, clock, versions } = this.#context;
     const base = spec.from === undefined ? undefined : versions.named(spec.from);
     // An alias may move; what the job begins with does not.
     const from = base ? { from: `${base.manifest.name}@${base.version}` } : {};
-    const origin = typeof by === "function" ? { config: await by() } : by;
+    const config = "register" in by ? await by.register() : undefined;
+    const origin = "register" in by ? {} : by;
     const number = (collections.counters.read(store, "job") ?? 0) + 1;
     const job = {
       ...newJob(`job-${number}`, { ...spec, ...from }, clock.nowMs()),
       ...{ base: base?.manifest.weights.digest ?? null, ...origin },
+      ...(config && { config: config.reference }),
     };
     const event = { kind: "job-submitted", jobId: job.id } as const;
-    const extra = [collections.counters.put("job", number)];
-    const who = { kind: typeof by === "function" ? "operator" : "coordinator" } as const;
+    const extra = [collections.counters.put("job", number), ...(config?.writes ?? [])];
+    const who = { kind: config ? "operator" : "coordinator" } as const;
     await this.#commit(undefined, job, { who, event }, extra);
+    config?.written();
     await this.#happen(job.id, { kind: "tick" });
     return this.view(job.id);
   }
@@ -172,13 +177,17 @@ export class JobDesk {
     );
   }
 
-  /** Jobs that are not over and begin with a version of this name, by its number. */
+  /** Why versions of a name must stay, by number: jobs that are not over begin with them, or such as may be tried again. */
   beginningWith(name: string): Map<number, string> {
-    return new Map(
-      [...this.#jobs.open()]
-        .filter(({ spec }) => spec.from?.split("@")[0] === name)
-        .map(({ id, spec }) => [Number(spec.from!.split("@")[1]), id]),
-    );
+    const reasons = new Map<number, string>();
+    const nowMs = this.#context.clock.nowMs();
+    for (const job of this.#jobs.all()) {
+      const [base, number] = job.spec.from?.split("@") ?? [];
+      if (base !== name || mayReleaseCheckpoints(job, nowMs)) continue;
+      const again = isOver(job) ? ", and may be tried again" : "";
+      reasons.set(Number(number), `${job.id} begins with it${again}`);
+    }
+    return reasons;
   }
 
   find(jobId: string): JobRecord | undefined {

@@ -11,6 +11,7 @@ import type { MembershipDesk } from "./membership-desk.ts";
 import type { Coordinator } from "./port.ts";
 import { assertMatches } from "./precondition.ts";
 import type { QuotaDesk } from "./quota-desk.ts";
+import type { RetentionDesk } from "./retention-desk.ts";
 import type { RolloutDesk } from "./rollout-desk.ts";
 import type { SerialQueue } from "./serial-queue.ts";
 import type { SweepDesk } from "./sweep-desk.ts";
@@ -30,6 +31,7 @@ interface OperationModules {
   readonly datasets: DatasetDesk;
   readonly documents: DocumentDesk;
   readonly versions: VersionDesk;
+  readonly retention: RetentionDesk;
   readonly logs: LogDesk;
   /** Whether nothing would be lost if this agent went now. */
   readonly mayGo: (peerId: string) => boolean;
@@ -41,7 +43,7 @@ type Own = "peerId" | "release" | "term" | "closed" | "peers" | "view" | "onChan
 /** What operators ask and order: questions are answered from memory, and everything that decides waits for its turn. */
 export function createOperations(modules: OperationModules): Omit<Coordinator, Own> {
   const { context, queue, requests, lookAround, membership, jobs, quotas, sweeps } = modules;
-  const { deployments, rollouts, datasets, documents, versions, logs, mayGo } = modules;
+  const { deployments, rollouts, datasets, documents, versions, retention, logs, mayGo } = modules;
   /** The configuration of a job or a sweep. */
   const config = (name: string, content: object, addedBy: string, named: string | undefined) => () =>
     documents.ofWork({ kind: "config", name, content, addedBy }, named);
@@ -69,11 +71,13 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
     curve: (jobId) => jobs.curve(jobId),
     jobLogs: (jobId, query) => logs.read(jobs.view(jobId), query),
     jobRevision: (jobId) => jobs.revision(jobId),
-    submitJob: (spec, { key, config: named } = {}) =>
-      requests.once(key, () => jobs.submit(datasets.resolve(spec), config(spec.name, spec, "a job", named)), {
+    submitJob: (spec, { key, config: named } = {}) => {
+      const register = config(spec.name, spec, "a job", named);
+      return requests.once(key, () => jobs.submit(datasets.resolve(spec), { register }), {
         made: "job-submitted",
         again: ({ jobId }) => jobs.view(jobId),
-      }),
+      });
+    },
     steerJob: (jobId, action, { reason = "", ifMatch } = {}) =>
       queue.run(() => {
         assertMatches(() => jobs.revision(jobId), ifMatch);
@@ -117,6 +121,8 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
       }),
     version: (name, selector) => versions.view(name, selector),
     versionDiff: (name, selector, other) => versions.diff(name, selector, other),
+    versionData: (name, selector) =>
+      datasets.preparedBy(context.versions.get(name, selector).manifest.lineage.dataDigest),
     lineage: (name, selector) =>
       traceLineage(context.versions.get(name, selector), {
         versions: context.versions,
@@ -129,6 +135,20 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
     removeAlias: (name, alias) => queue.run(() => versions.removeAlias(name, alias)),
     removeVersion: (name, version) => queue.run(() => versions.remove(name, version)),
     pruneVersions: (name, request) => queue.run(() => versions.prune(name, request)),
+    retentionRules: () => retention.views(),
+    retentionRule: (model) => retention.view(model),
+    retentionRevision: (model) => retention.revision(model),
+    setRetentionRule: (rule, ifMatch) =>
+      queue.run(async () => {
+        assertMatches(() => retention.revision(rule.name), ifMatch);
+        await retention.set(rule);
+        return retention.view(rule.name);
+      }),
+    removeRetentionRule: (model, ifMatch) =>
+      queue.run(() => {
+        assertMatches(() => retention.revision(model), ifMatch);
+        return retention.remove(model);
+      }),
     deployment: (name) => deployments.view(name),
     deploymentRevision: (name) => deployments.revision(name),
     deploy: (name, request, { ifMatch } = {}) =>
@@ -176,11 +196,10 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
     document: (kind, name, selector) => documents.view(kind, name, selector),
     documentDiff: (kind, name, selector, other) => documents.diff(kind, name, selector, other),
     addDocument: (offered, key) =>
-      requests.once(
-        key,
-        async () => documents.named(offered.kind, await documents.register({ ...offered, isAsked: true })),
-        { made: "document-added", again: ({ of, document }) => documents.named(of, document) },
-      ),
+      requests.once(key, () => documents.add(offered), {
+        made: "document-added",
+        again: ({ of, document }) => documents.named(of, document),
+      }),
     removeDocument: (kind, name, version) => queue.run(() => documents.remove(kind, name, version)),
     moveDocumentAlias: (place, alias, request) => queue.run(() => documents.moveAlias(place, alias, request)),
     removeDocumentAlias: (place, alias) => queue.run(() => documents.removeAlias(place, alias)),

@@ -17,7 +17,12 @@ import type {
   VersionDifference,
   VersionView,
 } from "../protocol/messages/api.ts";
-import type { DatasetDetail, DatasetRequest, DatasetView } from "../protocol/messages/dataset.ts";
+import type {
+  DatasetDetail,
+  DatasetRequest,
+  DatasetView,
+  VersionData,
+} from "../protocol/messages/dataset.ts";
 import type {
   DocumentDetail,
   DocumentKind,
@@ -27,10 +32,12 @@ import type {
 import type { JobLogs, JobLogsQuery } from "../protocol/messages/job-log.ts";
 import type { Lineage } from "../protocol/messages/lineage.ts";
 import type { QuotaView } from "../protocol/messages/quota.ts";
+import type { RetentionDetail, RetentionView } from "../protocol/messages/retention.ts";
 import type { RolloutOrder, RolloutView, RolloutWish } from "../protocol/messages/rollout.ts";
 import type { SweepSummary, SweepView } from "../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../protocol/sweep-spec.ts";
 import type { QuotaRecord } from "./decide/queue-facts.ts";
+import type { RetentionRule } from "./decide/retention.ts";
 import type { AuditPage, AuditQuery } from "./decision-log.ts";
 import type { OfferedDocument } from "./document-desk.ts";
 import type { RequestKey } from "./keyed-requests.ts";
@@ -78,8 +85,16 @@ export interface Coordinator {
   version(name: string, selector: Selector): VersionDetail;
   /** @param other `name@3` or `name@alias` */
   versionDiff(name: string, selector: Selector, other: string): VersionDifference[];
+  /** What a prediction needs of the data set that it was trained on. */
+  versionData(name: string, selector: Selector): VersionData;
   /** What it comes from, over the versions that it began with, and what became of it. */
   lineage(name: string, selector: Selector): Lineage;
+  retentionRules(): RetentionView[];
+  retentionRule(model: string): RetentionDetail;
+  retentionRevision(model: string): string | undefined;
+  /** @param ifMatch only if the rule is at one of these revisions */
+  setRetentionRule(rule: RetentionRule, ifMatch?: readonly string[]): Promise<RetentionDetail>;
+  removeRetentionRule(model: string, ifMatch?: readonly string[]): Promise<void>;
   moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
   removeAlias(name: string, alias: string): Promise<void>;
   removeVersion(name: string, version: number): Promise<void>;
@@ -106,7 +121,7 @@ export interface Coordinator {
   document(kind: DocumentKind, name: string, selector: Selector): DocumentDetail;
   /** @param other of the same kind, `name@3` or `name@alias` */
   documentDiff(kind: DocumentKind, name: string, selector: Selector, other: string): KeyDifference[];
-  addDocument(document: NewDocument, key?: RequestKey): Promise<DocumentDetail>;
+  addDocument(document: OfferedDocument, key?: RequestKey): Promise<DocumentDetail>;
   removeDocument(kind: DocumentKind, name: string, version: number): Promise<void>;
   moveDocumentAlias(place: DocumentPlace, alias: string, request: AliasRequest): Promise<DocumentView>;
   removeDocumentAlias(place: DocumentPlace, alias: string): Promise<void>;
@@ -114,7 +129,6 @@ export interface Coordinator {
   close(): Promise<void>;
 }
 
-type NewDocument = Omit<OfferedDocument, "isAsked">;
 type DocumentPlace = Pick<OfferedDocument, "kind" | "name">;
 
 interface Submission {

@@ -14,6 +14,7 @@ import { jobRecordSchema } from "./decide/job-record.ts";
 import { memberRecordSchema } from "./decide/member.ts";
 import { deploymentRecordSchema } from "./decide/placement.ts";
 import { quotaRecordSchema } from "./decide/queue-facts.ts";
+import { retentionRuleSchema } from "./decide/retention.ts";
 import { rolloutRecordSchema } from "./decide/rollout-record.ts";
 import { sweepRecordSchema } from "./decide/sweep-record.ts";
 import { versionRecordSchema } from "./decide/version.ts";
@@ -93,6 +94,8 @@ export const collections = {
   jobs: collection("job", jobRecordSchema),
   sweeps: collection("sweep", sweepRecordSchema),
   quotas: collection("quota", quotaRecordSchema),
+  /** By model. */
+  retention: collection("retention", retentionRuleSchema),
   curves: collection("curve", curveSchema),
   versions: collection("version", versionRecordSchema),
   /** By what they are aliases of. */
@@ -127,7 +130,7 @@ const recordedKinds = new Set([
     "deployment",
     "rollout",
   ],
-  ...["alias", "pipeline-alias", "config-alias"],
+  ...["alias", "pipeline-alias", "config-alias", "retention"],
 ]);
 export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));
 

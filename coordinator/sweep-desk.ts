@@ -14,6 +14,7 @@ import {
   type TrialJob,
 } from "./decide/sweep.ts";
 import { isSweepOver, newSweep, type SweepRecord } from "./decide/sweep-record.ts";
+import type { Registration } from "./document-desk.ts";
 import type { JobDesk } from "./job-desk.ts";
 import { collections } from "./state.ts";
 import { summaryOf, viewOf } from "./sweep-view.ts";
@@ -49,10 +50,10 @@ export class SweepDesk {
   }
 
   /**
-   * @param register its configuration, once it is known that it can be begun; `name@3`
+   * @param register its configuration, once it is known that it can be begun
    * @throws RingfoldError NOT_FOUND when there is no version that its trials would begin with
    */
-  async submit(spec: SweepSpec, register: () => Promise<string>): Promise<SweepView> {
+  async submit(spec: SweepSpec, register: () => Promise<Registration>): Promise<SweepView> {
     const { store, clock, versions } = this.#context;
     const base = spec.job.from === undefined ? undefined : versions.named(spec.job.from);
     const config = await register();
@@ -60,7 +61,10 @@ export class SweepDesk {
     const from = base ? { from: `${base.manifest.name}@${base.version}` } : {};
     const number = (collections.counters.read(store, "sweep") ?? 0) + 1;
     const job = { ...spec.job, ...from };
-    const sweep = { ...newSweep(`sweep-${number}`, { ...spec, job }, clock.nowMs()), config };
+    const sweep = {
+      ...newSweep(`sweep-${number}`, { ...spec, job }, clock.nowMs()),
+      config: config.reference,
+    };
     const event = { kind: "sweep-submitted", sweepId: sweep.id } as const;
     const { method, metric } = sweep.search;
     const rungs = rungsOf(sweep.search, sweep.job.epochs, sweep.trials.length).length;
@@ -69,8 +73,9 @@ export class SweepDesk {
       sweep,
       { who: { kind: "operator" }, event },
       [`submitted: ${method} search of ${sweep.trials.length} trials${steps} by ${metric}`],
-      [collections.counters.put("sweep", number)],
+      [collections.counters.put("sweep", number), ...config.writes],
     );
+    config.written();
     await this.#handle(sweep.id, { kind: "tick" });
     return this.view(sweep.id);
   }

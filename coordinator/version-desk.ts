@@ -10,8 +10,10 @@ import type {
   VersionView,
 } from "../protocol/messages/api.ts";
 import type { CoordinatorContext } from "./context.ts";
+import type { Decision } from "./decide/decision.ts";
 import { assertRemovable, type References } from "./decide/references.ts";
-import { decideRetention, type VersionRecord, vouchedContent } from "./decide/version.ts";
+import { decideRetention, type RetentionRule, ruleText } from "./decide/retention.ts";
+import { type VersionRecord, vouchedContent } from "./decide/version.ts";
 import { diffVersions } from "./decide/version-diff.ts";
 import { liveHolders, type Registered } from "./replication-desk.ts";
 import { inWrites } from "./store/one-write.ts";
@@ -24,6 +26,7 @@ export interface VersionUsers {
 }
 
 const operator = { kind: "operator" } as const;
+const coordinator = { kind: "coordinator" } as const;
 
 /** What people do with versions: aliases, comparing, letting go. Jobs register them. */
 export class VersionDesk {
@@ -91,21 +94,46 @@ export class VersionDesk {
   async prune(name: string, { keepLast, dryRun }: PruneRequest): Promise<PruneAnswer> {
     const present = this.#context.versions.present(name);
     if (present.length === 0) throw new RingfoldError("NOT_FOUND", `there is no model ${name}`, { name });
-    const answer = decideRetention(present, keepLast, this.#references(name));
-    if (!dryRun && answer.removed.length > 0)
+    const answer = this.#decide({ name, keepLast, keepForDays: null });
+    if (!dryRun)
       await this.#remove(name, answer.removed, `all but the newest ${keepLast} and what is needed`);
     return answer;
   }
 
+  /** What a rule means now. */
+  retention(rule: RetentionRule): PruneAnswer & { readonly presentCount: number } {
+    const presentCount = this.#context.versions.present(rule.name).length;
+    return { presentCount, ...this.#decide(rule) };
+  }
+
+  /** Lets go what a rule lets go. */
+  async retain(rule: RetentionRule): Promise<void> {
+    await this.#remove(rule.name, this.#decide(rule).removed, ruleText(rule), coordinator);
+  }
+
+  #decide({ name, ...rule }: RetentionRule): PruneAnswer {
+    const { versions, clock } = this.#context;
+    const present = versions.present(name).map(({ version, manifest: { createdAtMs } }) => ({
+      ...{ version, createdAtMs },
+    }));
+    return decideRetention(present, rule, this.#references(name), clock.nowMs());
+  }
+
   /** Thousands of versions are more than one write takes; if a later decision fails, asking again removes the rest. */
-  async #remove(name: string, numbers: readonly number[], reason: string): Promise<void> {
+  async #remove(
+    name: string,
+    numbers: readonly number[],
+    reason: string,
+    who: Decision["who"] = operator,
+  ): Promise<void> {
+    if (numbers.length === 0) return;
     const { versions, decisions, clock } = this.#context;
     const all = numbers.map((version) => ({ ...versions.get(name, version), removedAtMs: clock.nowMs() }));
     for (const records of inWrites(all, (record) => versions.write(record))) {
       const removed = records.map(({ version }) => version);
       await decisions.commit(
         {
-          ...{ who: operator, subject: `model ${name}`, isNews: true },
+          ...{ who, subject: `model ${name}`, isNews: true },
           event: { kind: "versions-removed", name, versions: removed },
           reason: `${reason}: ${list(removed)}`,
         },

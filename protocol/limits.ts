@@ -185,9 +185,13 @@ export const limits = {
   eventStreamsMax: 256,
   /** Requests with an Idempotency-Key that are known when they come again: days of submitting, at 300 bytes each. */
   requestKeysKept: 4_096,
+  /** How often retention rules are looked at for what time has changed, or the end of a job: they count in days. */
+  retentionLookMs: 30_000,
   /** Pipelines and job configurations that are registered, and bytes of them; a job file is about 1 KB, one with a script as large as that. */
   documentsMax: 10_000,
   documentsBytesMax: 256 * mib,
+  /** Up to this one is written with the work that goes by it, twice as everything in the log is; a larger one in a write of its own. */
+  documentBytesAlong: 96 * kib,
   /** Decisions that the coordinator's log keeps word for word; a few hundred bytes each. */
   decisionsKept: 10_000,
   /** Records in one write: etcd takes 128 operations in a transaction (`--max-txn-ops`), of which the log and the fence have some. */

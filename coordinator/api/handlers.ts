@@ -110,12 +110,22 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
     versionDiff: ({ parameters: { name, selector }, query }) => ({
       differences: coordinator.versionDiff(name, selector, query.with),
     }),
+    versionData: ({ parameters: { name, selector } }) => coordinator.versionData(name, selector),
     lineage: ({ parameters: { name, selector } }) => coordinator.lineage(name, selector),
     removeVersion: async ({ parameters: { name, version } }) => {
       await coordinator.removeVersion(name, version);
       return {};
     },
     pruneVersions: ({ parameters, body }) => coordinator.pruneVersions(parameters.name, body),
+    retentionRules: list(lists.retentionRules),
+    retentionRule: ({ parameters: { model } }) =>
+      new Revised(coordinator.retentionRule(model), coordinator.retentionRevision(model)!),
+    setRetentionRule: ({ parameters: { model }, body, ifMatch }) =>
+      coordinator.setRetentionRule({ name: model, ...body }, ifMatch),
+    removeRetentionRule: async ({ parameters: { model }, ifMatch }) => {
+      await coordinator.removeRetentionRule(model, ifMatch);
+      return {};
+    },
     moveAlias: ({ parameters: { name, alias }, body }) => coordinator.moveAlias(name, alias, body),
     removeAlias: async ({ parameters: { name, alias } }) => {
       await coordinator.removeAlias(name, alias);

@@ -4,6 +4,7 @@ import type { DeploymentView, JobView, PeerView, VersionView } from "../../proto
 import type { DatasetView } from "../../protocol/messages/dataset.ts";
 import type { DocumentView } from "../../protocol/messages/document.ts";
 import type { QuotaView } from "../../protocol/messages/quota.ts";
+import type { RetentionView } from "../../protocol/messages/retention.ts";
 import type { RolloutView } from "../../protocol/messages/rollout.ts";
 import type { SweepSummary } from "../../protocol/messages/sweep.ts";
 import type { Coordinator } from "../port.ts";
@@ -85,6 +86,13 @@ const rollouts: List<RolloutView> = {
   facts: ({ name, state }) => ({ name, state }),
 };
 
+const retentionRules: List<RetentionView> = {
+  all: (coordinator) => coordinator.retentionRules(),
+  key: ({ name }) => name,
+  place: ({ name }) => [name],
+  facts: ({ name }) => ({ name }),
+};
+
 export const lists = {
   peers,
   jobs,
@@ -95,6 +103,7 @@ export const lists = {
   rollouts,
   datasets,
   documents,
+  retentionRules,
 } as const;
 
 export interface ListQuery {

@@ -2,7 +2,7 @@ import { limits } from "../../protocol/limits.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
 
 /**
- * Whether nobody will go on from the checkpoints of a job: it has its version, or its sweep has counted it. One that failed or was
+ * Whether nobody will go on from the checkpoints of a job, or begin it anew: it has its version, or its sweep has counted it. One that failed or was
  * cancelled by somebody may be tried again, for a while.
  */
 export function mayReleaseCheckpoints(job: JobRecord, nowMs: number): boolean {

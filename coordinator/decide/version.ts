@@ -1,9 +1,7 @@
 import { z } from "zod";
 import { digestSchema } from "../../protocol/ids.ts";
-import type { PruneAnswer } from "../../protocol/messages/api.ts";
 import { envelopeSchema } from "../../protocol/messages/attestation.ts";
 import { versionManifestSchema } from "../../protocol/messages/model.ts";
-import type { References } from "./references.ts";
 
 export const versionRecordSchema = z.object({
   version: z.number().int().positive(),
@@ -46,21 +44,3 @@ export const servedBy = (record: VersionRecord, deployment: number, atMs: number
   ...record,
   deployments: [...record.deployments, { deployment, atMs }].slice(-deploymentsKept),
 });
-
-/**
- * Which versions of a name go when only the newest `keepLast` are wanted: never one that something needs.
- * @param present those that are not removed, in order
- */
-export function decideRetention(
-  present: readonly Pick<VersionRecord, "version">[],
-  keepLast: number,
-  references: References,
-): PruneAnswer {
-  const old = present.slice(0, Math.max(0, present.length - keepLast)).map(({ version }) => version);
-  return {
-    removed: old.filter((version) => !references.has(version)),
-    kept: old
-      .filter((version) => references.has(version))
-      .map((version) => ({ version, reason: references.get(version)! })),
-  };
-}

@@ -40,6 +40,7 @@ export const pathParameters = {
   selector: selectorSchema,
   alias: aliasSchema,
   project: nameSchema,
+  model: nameSchema,
   kind: documentKindSchema,
 } as const;
 export type PathParameter = keyof typeof pathParameters;

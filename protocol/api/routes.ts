@@ -26,7 +26,12 @@ import {
   versionViewSchema,
 } from "../messages/api.ts";
 import { auditEntrySchema } from "../messages/audit.ts";
-import { datasetDetailSchema, datasetRequestSchema, datasetViewSchema } from "../messages/dataset.ts";
+import {
+  datasetDetailSchema,
+  datasetRequestSchema,
+  datasetViewSchema,
+  versionDataSchema,
+} from "../messages/dataset.ts";
 import {
   documentDetailSchema,
   documentKindSchema,
@@ -39,6 +44,7 @@ import { lossPointSchema } from "../messages/job.ts";
 import { jobLogsQuerySchema, jobLogsSchema } from "../messages/job-log.ts";
 import { lineageSchema } from "../messages/lineage.ts";
 import { quotaRequestSchema, quotaViewSchema } from "../messages/quota.ts";
+import { retentionDetailSchema, retentionRequestSchema, retentionViewSchema } from "../messages/retention.ts";
 import {
   rolloutPromotionSchema,
   rolloutRequestSchema,
@@ -195,11 +201,30 @@ export const routes = {
     "What a version comes from, and what became of it",
     { answer: lineageSchema },
   ),
+  versionData: get(
+    "/api/models/{name}/versions/{selector}/data",
+    "What a prediction needs of the data set that a version was trained on, also after that was removed",
+    { answer: versionDataSchema },
+  ),
   removeVersion: change("DELETE", "/api/models/{name}/versions/{version}", "Frees the weights of a version", {
     ...nothing,
   }),
   pruneVersions: change("POST", "/api/models/{name}/prune", "Frees the weights of old versions", {
     ...{ body: pruneRequestSchema, answer: pruneAnswerSchema },
+  }),
+  retentionRules: get(
+    "/api/retention",
+    "By which rules versions of models go by themselves",
+    listOf(retentionViewSchema, { name: z.string() }),
+  ),
+  retentionRule: get("/api/retention/{model}", "The rule of one model, and what stays although it is old", {
+    answer: retentionDetailSchema,
+  }),
+  setRetentionRule: change("PUT", "/api/retention/{model}", "Lets old versions of a model go from now on", {
+    ...{ body: retentionRequestSchema, conditional: true, answer: retentionDetailSchema },
+  }),
+  removeRetentionRule: change("DELETE", "/api/retention/{model}", "Lets all versions of a model stay", {
+    ...{ conditional: true, ...nothing },
   }),
   moveAlias: change("PUT", "/api/models/{name}/aliases/{alias}", "Points an alias to a version", {
     ...{ body: aliasRequestSchema, answer: versionViewSchema },

@@ -73,6 +73,12 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
     alias: z.string(),
     version: z.number().int().nullable(),
   }),
+  event("retention-set", {
+    name: z.string(),
+    keepLast: z.number().int(),
+    keepForDays: z.number().int().nullable(),
+  }),
+  event("retention-removed", { name: z.string() }),
   event("versions-removed", { name: z.string(), versions: z.array(z.number().int()) }),
   event("deployment-requested", {
     name: z.string(),

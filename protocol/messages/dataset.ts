@@ -195,3 +195,14 @@ export const askRegistered: Conversation<{ digest: string }, { registered: boole
   responseBytesMax: 1_024,
   timeoutMs: limits.requestTimeoutMs,
 };
+
+/** What a prediction needs of the data set that a version was trained on: how examples were made, and what its numbers mean. */
+export const versionDataSchema = z.object({
+  /** `loans@1` */
+  dataset: z.string(),
+  digest: digestSchema,
+  /** Nobody holds its chunks any more; all this is known all the same. */
+  removed: z.boolean(),
+  ...datasetManifestSchema.pick({ shape: true, preparation: true, fitted: true }).shape,
+});
+export type VersionData = z.infer<typeof versionDataSchema>;

@@ -33,7 +33,12 @@ import {
   type VersionView,
 } from "../../protocol/messages/api.ts";
 import type { AuditEntry } from "../../protocol/messages/audit.ts";
-import type { DatasetDetail, DatasetRequest, DatasetView } from "../../protocol/messages/dataset.ts";
+import type {
+  DatasetDetail,
+  DatasetRequest,
+  DatasetView,
+  VersionData,
+} from "../../protocol/messages/dataset.ts";
 import type {
   DocumentDetail,
   DocumentKind,
@@ -44,6 +49,7 @@ import type {
 import type { JobLogs, JobLogsQuery } from "../../protocol/messages/job-log.ts";
 import type { Lineage } from "../../protocol/messages/lineage.ts";
 import type { QuotaRequest, QuotaView } from "../../protocol/messages/quota.ts";
+import type { RetentionDetail, RetentionRequest, RetentionView } from "../../protocol/messages/retention.ts";
 import type { RolloutOrder, RolloutRequest, RolloutView } from "../../protocol/messages/rollout.ts";
 import type { SweepSummary, SweepView } from "../../protocol/messages/sweep.ts";
 import type { SweepSpec } from "../../protocol/sweep-spec.ts";
@@ -94,9 +100,15 @@ export interface ApiClient {
   version(name: string, selector: Selector): Promise<VersionDetail>;
   /** @param other `name@3` or `name@alias` */
   versionDiff(name: string, selector: Selector, other: string): Promise<VersionDifference[]>;
+  /** What a prediction needs of the data set that it was trained on. */
+  versionData(name: string, selector: Selector): Promise<VersionData>;
   lineage(name: string, selector: Selector): Promise<Lineage>;
   removeVersion(name: string, version: number): Promise<void>;
   pruneVersions(name: string, request: PruneRequest): Promise<PruneAnswer>;
+  retentionRules(): Promise<RetentionView[]>;
+  retentionRule(model: string): Promise<RetentionDetail>;
+  setRetentionRule(model: string, rule: RetentionRequest): Promise<RetentionDetail>;
+  removeRetentionRule(model: string): Promise<void>;
   moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
   removeAlias(name: string, alias: string): Promise<void>;
   deployments(): Promise<DeploymentView[]>;
@@ -211,11 +223,18 @@ export function createApiClient({
     version: (name, selector) => callRoute(options, "model", { name, selector }),
     versionDiff: async (name, selector, other) =>
       (await callRoute(options, "versionDiff", { name, selector, query: { with: other } })).differences,
+    versionData: (name, selector) => callRoute(options, "versionData", { name, selector }),
     lineage: (name, selector) => callRoute(options, "lineage", { name, selector }),
     async removeVersion(name, version) {
       await callRoute(options, "removeVersion", { name, version });
     },
     pruneVersions: (name, body) => callRoute(options, "pruneVersions", { name, body }),
+    retentionRules: () => callList(options, "retentionRules"),
+    retentionRule: (model) => callRoute(options, "retentionRule", { model }),
+    setRetentionRule: (model, body) => callRoute(options, "setRetentionRule", { model, body }),
+    async removeRetentionRule(model) {
+      await callRoute(options, "removeRetentionRule", { model });
+    },
     moveAlias: (name, alias, body) => callRoute(options, "moveAlias", { name, alias, body }),
     async removeAlias(name, alias) {
       await callRoute(options, "removeAlias", { name, alias });

@@ -11,6 +11,7 @@ import {
 } from "./arguments.ts";
 import { type CommandIo, runCommand } from "./command.ts";
 import { registerProvenance } from "./provenance.ts";
+import { registerRetention } from "./retention.ts";
 
 export function register(program: Command, io: CommandIo): void {
   const models = program
@@ -64,6 +65,7 @@ export function register(program: Command, io: CommandIo): void {
     remove: (api, name, alias) => api.removeAlias(name, alias),
   });
   registerRemoval(models, io);
+  registerRetention(models, io);
 }
 
 interface PruneOptions {

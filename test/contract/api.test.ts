@@ -217,6 +217,8 @@ const mutations = [
   ["POST", "/api/rollouts/digits/promote", { full: true }],
   ["POST", "/api/rollouts/digits/abort", { reason: "wrong data" }],
   ["DELETE", "/api/models/digits/versions/1", undefined],
+  ["PUT", "/api/retention/digits", { keepLast: 3 }],
+  ["DELETE", "/api/retention/digits", undefined],
   ["POST", "/api/models/digits/prune", { keepLast: 1 }],
   ["PUT", "/api/models/digits/aliases/champion", { version: 1 }],
   ["DELETE", "/api/models/digits/aliases/champion", undefined],

@@ -6,7 +6,6 @@ import type { DatasetDetail } from "../../protocol/messages/dataset.ts";
 import { loansCsv } from "../fixtures/loans.ts";
 import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 import { readSplit } from "../fixtures/prepared-data.ts";
-import { runRingfold } from "../unit/cli/ringfold-process.ts";
 
 const names = ["agent-1", "agent-2", "agent-3"];
 const cluster = useTestCluster(names, { first: ["agent-1"] });
@@ -27,11 +26,16 @@ async function addLoans(rows: number): Promise<DatasetDetail> {
 
 /** `ringfold data add` of a file in the cluster's folder, to the first agent. */
 async function add(file: string, steps: string): Promise<DatasetDetail> {
-  const { folder } = cluster;
-  const pipelinePath = join(folder, `${file}.yaml`);
+  const pipelinePath = join(cluster.folder, `${file}.yaml`);
   await writeFile(pipelinePath, steps);
+  return addBy(file, pipelinePath);
+}
+
+/** @param pipeline a file, or a registered one */
+async function addBy(file: string, pipeline: string): Promise<DatasetDetail> {
+  const { folder } = cluster;
   const agent = ["--agent", join(folder, "agent-1")];
-  return cluster.ringfold("data", "add", join(folder, file), "--pipeline", pipelinePath, ...agent);
+  return cluster.ringfold("data", "add", join(folder, file), "--pipeline", pipeline, ...agent);
 }
 
 const tabularJob = (name: string) =>
@@ -149,13 +153,23 @@ test("a CSV that one agent holds trains on two: the other fetches it, and become
     join(cluster.folder, "new.csv"),
     "id,Income (k),region\n1,79,north\n2,,south\n3,21,north\n",
   );
-  const { httpUrl } = cluster.processes.coordinator.ready;
-  const { stdout, stderr, exitCode } = await runRingfold(
-    ["predict", "loans", "--table", join(cluster.folder, "new.csv"), "--json"],
-    { env: { RINGFOLD_COORDINATOR: httpUrl } },
-  );
-  expect(exitCode, stdout + stderr).toBe(0);
-  const { predictions } = JSON.parse(stdout) as { predictions: { class: number }[] };
+  const predict = async () => {
+    const answer = await cluster.ringfold("predict", "loans", "--table", join(cluster.folder, "new.csv"));
+    return (answer as { predictions: { class: number }[] }).predictions;
+  };
+  const predictions = await predict();
   expect(predictions.map((prediction) => prediction.class)).toEqual([1, expect.any(Number), 0]);
   expect(predictions[0]).toMatchObject({ className: "yes" });
+
+  // What was learned for predictions outlives the data, which may have to go.
+  await cluster.ringfold("data", "remove", "loans@1");
+  expect(await cluster.api().datasets()).not.toContainEqual(expect.objectContaining({ name: "loans" }));
+  expect(await predict()).toEqual(predictions);
+  expect(await cluster.api().versionData("loans", 1)).toMatchObject({ dataset: "loans@1", removed: true });
+  // Its pipeline has a name of its own, by which other data is prepared in the same way.
+  await writeFile(join(cluster.folder, "more.csv"), loansCsv(500));
+  expect(await addBy("more.csv", "loans@1")).toMatchObject({
+    ...{ name: "more", version: 1, pipeline: "loans@1" },
+    manifest: { preparation: detail.manifest.preparation },
+  });
 }, 120_000);

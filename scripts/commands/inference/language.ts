@@ -41,11 +41,10 @@ export async function pairOf(
   context: CommandContext,
 ): Promise<TokenPair> {
   const { servedVersion } = await import("./served-version.ts");
-  const { dataset } = await servedVersion(reference, context);
-  const { preparation, fitted } = dataset?.manifest ?? {};
+  const { preparation, fitted } = (await servedVersion(reference, context)).data ?? {};
   const [source, target] = fitted?.encoders ?? [];
   if (preparation?.kind === "pairs" && isOfTokens(source) && isOfTokens(target)) return { source, target };
-  const message = `${reference.name} was not trained on pairs of texts (\`kind: pairs\`), or its data set is not there any more`;
+  const message = `${reference.name} was not trained on pairs of texts (\`kind: pairs\`)`;
   throw new RingfoldError("REQUEST_INVALID", message, { name: reference.name });
 }
 
@@ -60,7 +59,7 @@ async function recorded(
 ): Promise<Encoder | undefined> {
   const { servedVersion } = await import("./served-version.ts");
   try {
-    return (await servedVersion(reference, context)).dataset?.manifest.fitted.encoders[0];
+    return (await servedVersion(reference, context)).data?.fitted.encoders[0];
   } catch (error) {
     if (error instanceof RingfoldError && error.code === "NOT_FOUND") return undefined;
     throw error;

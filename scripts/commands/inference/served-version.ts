@@ -1,6 +1,6 @@
 import type { Target } from "../../../protocol/data-schema.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
-import type { DatasetDetail } from "../../../protocol/messages/dataset.ts";
+import type { VersionData } from "../../../protocol/messages/dataset.ts";
 import type { VersionManifest } from "../../../protocol/messages/model.ts";
 import { connectApi } from "../api-client.ts";
 import type { CommandContext } from "../command.ts";
@@ -8,8 +8,8 @@ import type { CommandContext } from "../command.ts";
 /** What the coordinator knows of the model that answers. */
 export interface ServedVersion {
   readonly manifest: VersionManifest;
-  /** That it was trained on; none where it was trained on files, or where it is registered no more. */
-  readonly dataset: DatasetDetail | undefined;
+  /** Of the data set that it was trained on, also of one that was removed; none where it was trained on files. */
+  readonly data: VersionData | undefined;
 }
 
 /** @throws RingfoldError NOT_FOUND when there is no such version */
@@ -19,11 +19,17 @@ export async function servedVersion(
 ): Promise<ServedVersion> {
   const api = await connectApi(context);
   const live = async () => (await api.deployments()).find((view) => view.live && view.name === name)?.version;
-  const { manifest } = await api.version(name, version ?? (await live()) ?? 1);
-  const { dataDigest } = manifest.lineage;
-  const view = (await api.datasets()).find(({ digest }) => digest === dataDigest);
-  return { manifest, dataset: view && (await api.dataset(view.name, view.version)) };
+  const detail = await api.version(name, version ?? (await live()) ?? 1);
+  const data = await orNothing(api.versionData(name, detail.version));
+  return { manifest: detail.manifest, data };
 }
+
+/** Undefined where there is no such thing. */
+const orNothing = <T>(answer: Promise<T>): Promise<T | undefined> =>
+  answer.catch((cause: unknown) => {
+    if (cause instanceof RingfoldError && cause.code === "NOT_FOUND") return undefined;
+    throw cause;
+  });
 
 /** What is predicted, in the words of the data set. */
 export interface TargetFacts {
@@ -34,13 +40,13 @@ export interface TargetFacts {
   readonly classes?: readonly string[];
 }
 
-export function targetFacts({ manifest, dataset }: ServedVersion): TargetFacts {
-  if (!dataset) {
+export function targetFacts({ manifest, data }: ServedVersion): TargetFacts {
+  if (!data) {
     const isOne = manifest.model.outputShape.length === 1 && manifest.model.outputShape[0] === 1;
     const kind = manifest.metrics.accuracy === null ? "number" : "binary";
     return { kind: isOne ? kind : "class" };
   }
-  const { shape, fitted, preparation } = dataset.manifest;
+  const { shape, fitted, preparation } = data;
   return {
     kind: shape.target.kind,
     ...(preparation.kind === "table" ? { name: preparation.target.column } : {}),
@@ -53,10 +59,6 @@ export async function knownTarget(
   reference: { readonly name: string; readonly version?: number },
   context: CommandContext,
 ): Promise<TargetFacts | undefined> {
-  try {
-    return targetFacts(await servedVersion(reference, context));
-  } catch (error) {
-    if (error instanceof RingfoldError && error.code === "NOT_FOUND") return undefined;
-    throw error;
-  }
+  const served = await orNothing(servedVersion(reference, context));
+  return served && targetFacts(served);
 }

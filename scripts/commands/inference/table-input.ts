@@ -13,16 +13,12 @@ export async function readTableInput(
   reference: { readonly name: string; readonly version?: number },
   context: CommandContext,
 ): Promise<PredictionInput> {
-  const { dataset } = await servedVersion(reference, context);
-  if (!dataset) {
-    throw new RingfoldError(
-      "NOT_FOUND",
-      `${reference.name} was not trained on a data set that is registered now`,
-      {
-        remedy: "Prepare the inputs yourself, and give them with --input.",
-      },
-    );
+  const { data } = await servedVersion(reference, context);
+  if (!data) {
+    throw new RingfoldError("NOT_FOUND", `${reference.name} was not trained on a registered data set`, {
+      remedy: "Prepare the inputs yourself, and give them with --input.",
+    });
   }
-  const { count, data } = await prepareRows(path, dataset.manifest, context.signal);
-  return { shape: [count, ...dataset.manifest.shape.inputShape], data };
+  const rows = await prepareRows(path, data, context.signal);
+  return { shape: [rows.count, ...data.shape.inputShape], data: rows.data };
 }

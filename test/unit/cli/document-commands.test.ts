@@ -1,33 +1,21 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { HttpListener } from "../../../agent/agent.ts";
-import { createApi } from "../../../coordinator/api/app.ts";
-import { listenHttp } from "../../../scripts/run/http-listener.ts";
-import { CoordinatorBench } from "../../fixtures/coordinator-bench.ts";
-import { silentLog } from "../../fixtures/silent-log.ts";
 import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
-import { runRingfold } from "./ringfold-process.ts";
+import { serveBench } from "./served-bench.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 
-let bench: CoordinatorBench;
-let listener: HttpListener;
+let served: Awaited<ReturnType<typeof serveBench>>;
 let folder: string;
 
 beforeEach(async () => {
-  bench = new CoordinatorBench();
-  const coordinator = await bench.start();
-  const api = createApi({ coordinator, operatorToken: "token", addresses: () => [], log: silentLog });
-  listener = await listenHttp(api, { host: "127.0.0.1", port: 0 });
+  served = await serveBench();
   folder = temporaryFolder();
 });
-afterEach(() => listener.close());
+afterEach(() => served.close());
 
-function ringfold(...words: string[]) {
-  const env = { RINGFOLD_COORDINATOR: `http://127.0.0.1:${listener.port}`, RINGFOLD_OPERATOR_TOKEN: "token" };
-  return runRingfold(words, { env });
-}
+const ringfold = (...words: string[]) => served.ringfold(...words);
 
 function write(name: string, text: string): string {
   const path = join(folder, name);

@@ -50,6 +50,6 @@ describe("a version whose data set is not known", () => {
   ] as const)("with layers %j and accuracy %s predicts a %s", (widths, accuracy, kind) => {
     const manifest = manifestOf(widths);
     const metrics = { ...manifest.metrics, accuracy };
-    expect(targetFacts({ manifest: { ...manifest, metrics }, dataset: undefined })).toEqual({ kind });
+    expect(targetFacts({ manifest: { ...manifest, metrics }, data: undefined })).toEqual({ kind });
   });
 });

@@ -2,10 +2,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { recordedState, replayLog } from "../../../coordinator/decision-log.ts";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import { limits } from "../../../protocol/limits.ts";
 import { preparationSchema } from "../../../protocol/preparation.ts";
 import { lineageText } from "../../../scripts/commands/present/lineage-text.ts";
 import { type BenchWorker, CoordinatorBench, trainThrough } from "../../fixtures/coordinator-bench.ts";
-import { exampleSpec } from "../../fixtures/messages.ts";
+import { digestOf, exampleSpec } from "../../fixtures/messages.ts";
 import { type Prepared, prepareSource, sha256 } from "../../fixtures/prepared-data.ts";
 import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
 import { openMemoryStore } from "../../simulation/memory-store.ts";
@@ -53,6 +55,40 @@ test("each job goes by a registered configuration: the same content is the same 
   ]);
   const store = openMemoryStore(bench.disk);
   expect(replayLog(store)).toEqual(recordedState(store));
+});
+
+test("a configuration is written with its job; one that is too large for that before it, and the key waits for the job", async () => {
+  const topology = { layers: "x".repeat(limits.documentBytesAlong) };
+  const large = exampleSpec({ workers, model: { architecture: "layers", topology } });
+  const key = { key: "a", fingerprint: digestOf("a") };
+  const store = openMemoryStore(bench.disk);
+  const writes: string[][] = [];
+  bench.crash();
+  let full = false;
+  await bench.start({
+    ...store,
+    write: async (all) => {
+      if (full && all.some((each) => each.key.startsWith("job/")))
+        throw new RingfoldError("STORE_FAILED", "full");
+      await store.write(all);
+      writes.push(
+        all.map((each) => each.key.split("/")[0]!).filter((kind) => /^(job|document|request)$/.test(kind)),
+      );
+    },
+  });
+  await submit();
+  expect(writes.filter((kinds) => kinds.length > 1)).toEqual([["job", "document"]]);
+  full = true;
+  const fails = bench.coordinator.submitJob(large, { key });
+  await expect(fails).rejects.toThrowError(code("STORE_FAILED"));
+  full = false;
+  expect((await bench.coordinator.submitJob(large, { key })).config).toBe("digits@2");
+  expect((await bench.coordinator.submitJob(large, { key })).id).toBe("job-2");
+  expect(writes.filter((kinds) => kinds.length > 0 && !kinds.every((kind) => kind === "job"))).toEqual([
+    ["job", "document"],
+    ["document"],
+    ["job", "request"],
+  ]);
 });
 
 test("what a job is refused for registers nothing", async () => {

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { decideAlias } from "../../../coordinator/decide/alias.ts";
 import { assertRemovable } from "../../../coordinator/decide/references.ts";
-import { decideRetention } from "../../../coordinator/decide/version.ts";
+import { decideRetention } from "../../../coordinator/decide/retention.ts";
 import { diffVersions } from "../../../coordinator/decide/version-diff.ts";
 import { versionManifestSchema } from "../../../protocol/messages/model.ts";
 import { exampleSpec } from "../../fixtures/messages.ts";
@@ -48,20 +48,29 @@ test("of any who move an alias at once from where they saw it, one succeeds", ()
   );
 });
 
-test("retention takes the old ones, and never one that something needs", () => {
+test("property: retention never takes what something needs, what is among the newest, or what is young; and all else", () => {
+  const dayMs = 24 * 3_600_000;
+  const nowMs = 1_000 * dayMs;
+  const version = fc.record({ ageMs: fc.nat(40 * dayMs), isNeeded: fc.boolean() });
   fc.assert(
     fc.property(
-      fc.uniqueArray(fc.integer({ min: 1, max: 40 })),
+      fc.array(version, { maxLength: 40 }),
       fc.nat(45),
-      fc.uniqueArray(fc.integer({ min: 1, max: 40 })),
-      (numbers, keepLast, needed) => {
-        const present = numbers.toSorted((a, b) => a - b).map((version) => ({ version }));
-        const references = new Map(needed.map((version) => [version, "it is served"] as const));
-        const { removed, kept } = decideRetention(present, keepLast, references);
-        expect(removed.filter((version) => references.has(version))).toEqual([]);
-        expect(removed.length + kept.length).toBe(Math.max(0, present.length - keepLast));
-        const newest = present.slice(-keepLast).map(({ version }) => version);
-        if (keepLast > 0) expect(newest.filter((version) => removed.includes(version))).toEqual([]);
+      fc.option(fc.integer({ min: 1, max: 45 })),
+      (all, keepLast, keepForDays) => {
+        const present = all.map(({ ageMs }, i) => ({ version: 2 * i + 1, createdAtMs: nowMs - ageMs }));
+        const needed = present.filter((_, i) => all[i]!.isNeeded).map((each) => each.version);
+        const references = new Map(needed.map((each) => [each, "it is served"] as const));
+        const { removed, kept } = decideRetention(present, { keepLast, keepForDays }, references, nowMs);
+        const stays = present.filter(
+          (each, i) =>
+            references.has(each.version) ||
+            i >= present.length - keepLast ||
+            (keepForDays !== null && nowMs - each.createdAtMs < keepForDays * dayMs),
+        );
+        expect(removed).toEqual(present.filter((each) => !stays.includes(each)).map((each) => each.version));
+        expect(kept.length).toBe(Math.max(0, present.length - keepLast) - removed.length);
+        for (const each of kept) expect(each.reason === "it is served").toBe(references.has(each.version));
       },
     ),
   );

@@ -13,7 +13,7 @@ const shown = ({ manifest }: Prepared): string =>
   datasetText({
     ...{ name: "data", version: 1, digest: "d".repeat(64), bytes: manifest.bytes, shape: manifest.shape },
     ...{ trainExamples: manifest.train.count, testExamples: manifest.test.count },
-    ...{ addedBy: "somebody", createdAtMs: 0, signers: [], holders: [], manifest },
+    ...{ addedBy: "somebody", createdAtMs: 0, signers: [], holders: [], pipeline: null, manifest },
   });
 
 test("images: size, and mean and deviation of each channel over the training split alone", async () => {
