@@ -1,6 +1,5 @@
 import { RingfoldError } from "../protocol/errors.ts";
 import { shortPeer } from "../protocol/ids.ts";
-import { cutIntoShards, type LayerRange } from "../protocol/layer-cut.ts";
 import { limits } from "../protocol/limits.ts";
 import type { DeploymentView } from "../protocol/messages/api.ts";
 import { type Placement, placeShards, type Shard, type ShardReport } from "../protocol/messages/serving.ts";
@@ -9,6 +8,7 @@ import type { CoordinatorContext } from "./context.ts";
 import { type CandidateAction, changeCandidate } from "./decide/candidate.ts";
 import type { Decision } from "./decide/decision.ts";
 import {
+  cutForServing,
   type DeploymentChange,
   type DeploymentDecision,
   type DeploymentEvent,
@@ -16,10 +16,11 @@ import {
   type DeployOrder,
   decideDeployment,
   dependsOn,
+  findCandidate,
   findDeployment,
 } from "./decide/deployment.ts";
 import { type DeploymentRecord, deploymentState } from "./decide/placement.ts";
-import { servedBy, type VersionRecord, vouchedContent } from "./decide/version.ts";
+import { servedBy, vouchedContent } from "./decide/version.ts";
 import { isDraining } from "./peers.ts";
 import { collections, padded } from "./state.ts";
 
@@ -56,12 +57,16 @@ export class DeploymentDesk {
     throw new RingfoldError("NOT_FOUND", `nothing is served as ${name}`, { name });
   }
 
-  /** Grows with each order of an operator; which replicas are ready by now is no part of it. Undefined where nothing is served. */
+  /**
+   * Another one after each order of an operator, and when a rollout begins or is over; which replicas are ready by now is no part
+   * of it. Undefined where nothing is served.
+   */
   revision(name: string): string | undefined {
     const numbers = [...this.#deployments.values()]
       .filter((record) => record.name === name)
       .map(({ deployment }) => deployment);
-    return numbers.length === 0 ? undefined : String(Math.max(...numbers));
+    if (numbers.length === 0) return undefined;
+    return `${Math.max(...numbers)}${findCandidate(this.#deployments, name) ? "-rollout" : ""}`;
   }
 
   /**
@@ -267,15 +272,6 @@ export class DeploymentDesk {
       return { ...placement, shards: placement.shards.map(withoutLives), ...vouchedContent(record) };
     });
   }
-}
-
-/** @throws RingfoldError REQUEST_INVALID for what agents cannot serve */
-export function cutForServing({ version, manifest }: VersionRecord, shardCount: number): LayerRange[] {
-  const { name, model } = manifest;
-  if (model.topology.framework !== "torch") return cutIntoShards(model.layers, shardCount);
-  const message = `${name}@${version} holds the weights of a PyTorch model, which agents cannot serve`;
-  const remedy = "Serve a model that `ringfold train` has trained; load these weights with PyTorch.";
-  throw new RingfoldError("REQUEST_INVALID", message, { remedy });
 }
 
 const withoutLives = (shard: DeploymentRecord["shards"][number]): Shard => ({

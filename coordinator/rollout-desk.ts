@@ -5,6 +5,7 @@ import type { Served } from "../protocol/messages/served.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { Decision } from "./decide/decision.ts";
+import { cutForServing } from "./decide/deployment.ts";
 import { deploymentState } from "./decide/placement.ts";
 import {
   decideRollout,
@@ -21,7 +22,7 @@ import {
   rolloutView,
 } from "./decide/rollout-record.ts";
 import { servedBy, type VersionRecord } from "./decide/version.ts";
-import { cutForServing, type DeploymentDesk } from "./deployment-desk.ts";
+import type { DeploymentDesk } from "./deployment-desk.ts";
 import { ServedEvidence } from "./served-evidence.ts";
 import { collections } from "./state.ts";
 

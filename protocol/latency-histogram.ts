@@ -59,9 +59,9 @@ export function bucketAt(
   rank: number,
 ): { readonly overMs: number; readonly upToMs: number } | null {
   let seen = 0;
-  for (const [k, count] of counts.entries()) {
-    seen += count;
-    if (count > 0 && seen >= rank) return { overMs: edgeMs(offset + k), upToMs: edgeMs(offset + k + 1) };
+  for (let k = 0; k < counts.length; k++) {
+    seen += counts[k]!;
+    if (seen >= rank && counts[k]! > 0) return { overMs: edgeMs(offset + k), upToMs: edgeMs(offset + k + 1) };
   }
   return null;
 }
@@ -79,11 +79,13 @@ function combined(
   other: LatencyHistogram,
   combine: (mine: number, theirs: number) => number,
 ): LatencyHistogram {
-  const all = Array.from({ length: bucketCount }, (_, k) => {
-    const index = firstIndex + k;
-    return combine(one.counts[index - one.offset] ?? 0, other.counts[index - other.offset] ?? 0);
-  });
-  return trimmed(firstIndex, all);
+  if (one.counts.length === 0 && other.counts.length === 0) return noLatencies;
+  const offset = Math.min(one.offset, other.offset);
+  const end = Math.max(one.offset + one.counts.length, other.offset + other.counts.length);
+  const counts: number[] = [];
+  for (let index = offset; index < end; index++)
+    counts.push(combine(one.counts[index - one.offset] ?? 0, other.counts[index - other.offset] ?? 0));
+  return trimmed(offset, counts);
 }
 
 function trimmed(offset: number, counts: readonly number[]): LatencyHistogram {

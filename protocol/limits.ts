@@ -74,6 +74,8 @@ export const limits = {
   linkProbeIntervalMs: 10_000,
   /** Links in one presence message. */
   linksTold: 64,
+  /** Deployments of which one tells what was answered: both sides of eight rollouts, 0.9 KB each at most. */
+  servedTold: 16,
 
   requestTimeoutMs: 10_000,
   /** Starting a trainer process: Node, TF.js, data and an engine self-test; 2-4 s on an idle core, more on a busy one. */

@@ -1,5 +1,6 @@
 import { LatencyRecorder } from "../../protocol/latency-histogram.ts";
-import { type Served, servedTold } from "../../protocol/messages/served.ts";
+import { limits } from "../../protocol/limits.ts";
+import type { Served } from "../../protocol/messages/served.ts";
 import type { PlacementTable } from "./placement-table.ts";
 
 interface Counted {
@@ -40,7 +41,7 @@ export class ServedCounter {
       const candidate = this.#table.candidate(live.name);
       return candidate ? [candidate.deployment, live.deployment] : [];
     });
-    return sides.slice(0, servedTold).map((deployment) => {
+    return sides.slice(0, limits.servedTold).map((deployment) => {
       const { requests, errors, latency } = this.#of(deployment);
       return { deployment, requests, errors: Object.fromEntries(errors), latency: latency.histogram };
     });

@@ -1,5 +1,5 @@
 import { RingfoldError } from "../../protocol/errors.ts";
-import type { LayerRange } from "../../protocol/layer-cut.ts";
+import { cutIntoShards, type LayerRange } from "../../protocol/layer-cut.ts";
 import type { DeployRequest } from "../../protocol/messages/api.ts";
 import type { ShardReport } from "../../protocol/messages/serving.ts";
 import {
@@ -11,6 +11,7 @@ import {
   newDeployment,
   recordShardReport,
 } from "./placement.ts";
+import type { VersionRecord } from "./version.ts";
 
 /** All deployments, by number. */
 export type Deployments = ReadonlyMap<number, DeploymentRecord>;
@@ -93,6 +94,15 @@ export function findDeployment(
 
 export const findCandidate = (deployments: Deployments, name: string): DeploymentRecord | undefined =>
   [...deployments.values()].find((record) => record.name === name && record.weight !== undefined);
+
+/** @throws RingfoldError REQUEST_INVALID for what agents cannot serve */
+export function cutForServing({ version, manifest }: VersionRecord, shardCount: number): LayerRange[] {
+  const { name, model } = manifest;
+  if (model.topology.framework !== "torch") return cutIntoShards(model.layers, shardCount);
+  const message = `${name}@${version} holds the weights of a PyTorch model, which agents cannot serve`;
+  const remedy = "Serve a model that `ringfold train` has trained; load these weights with PyTorch.";
+  throw new RingfoldError("REQUEST_INVALID", message, { remedy });
+}
 
 /** Whether a deployment would lose its last ready replica of a shard without this peer, and another can take it. */
 export function dependsOn(deployments: Deployments, servers: readonly string[], peerId: string): boolean {

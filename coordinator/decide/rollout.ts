@@ -157,7 +157,7 @@ function lack(rollout: RolloutRecord, lacks: string, sight: RolloutSight): Rollo
 
 /** To the next step, and after the last one to the end. */
 function advance(rollout: RolloutRecord, why: string, sight: RolloutSight): RolloutDecision {
-  const { steps, step, deployment } = rollout;
+  const { steps, step, deployment, bounds } = rollout;
   if (step === steps.length) return promote(rollout, why, sight);
   const weight = steps[step]!;
   const { live } = sight.evidence;
@@ -166,7 +166,8 @@ function advance(rollout: RolloutRecord, why: string, sight: RolloutSight): Roll
       rollout,
       {
         ...{ state: "progressing", step: step + 1, steppedAtMs: sight.nowMs, lackingSinceMs: null },
-        baseline: step > 0 && live && live.requests > 0 ? live : rollout.baseline,
+        // Too few to compare with would be waited for in vain once nothing goes to the live version any more.
+        baseline: live && live.requests >= bounds.minRequests ? live : rollout.baseline,
         evidence: step > 0 ? evidenceView(sight.evidence) : null,
       },
       `${weight}% of the requests go to ${label(rollout)}: ${why}`,

@@ -5,7 +5,7 @@ import { labelsSchema } from "../needs.ts";
 import type { Conversation, Topic } from "../ports.ts";
 import { holdingsSchema } from "./artefact.ts";
 import { linkSchema } from "./link.ts";
-import { servedSchema, servedTold } from "./served.ts";
+import { servedSchema } from "./served.ts";
 
 /** Peers speak with each other when their ranges overlap. Raised when a message changes its meaning. */
 export const protocolRange = { min: 1, max: 1 } as const;
@@ -121,7 +121,7 @@ export const presenceSchema = z.object({
   /** Links of this peer as it measured them. */
   links: z.array(linkSchema).max(limits.linksTold),
   /** What its gateway has answered, of deployments in a rollout. */
-  served: z.array(servedSchema).max(servedTold).default([]),
+  served: z.array(servedSchema).max(limits.servedTold).default([]),
 });
 export type Presence = z.infer<typeof presenceSchema>;
 

@@ -17,6 +17,3 @@ export type ServedCounts = z.infer<typeof servedCountsSchema>;
 /** All that a gateway has answered by one deployment in this life of it: whoever missed some beats has missed nothing. */
 export const servedSchema = servedCountsSchema.extend({ deployment: z.number().int().positive() });
 export type Served = z.infer<typeof servedSchema>;
-
-/** Deployments in one beat: both sides of eight rollouts, 0.9 KB each at most. */
-export const servedTold = 16;

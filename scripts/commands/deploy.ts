@@ -114,10 +114,10 @@ const deploymentResult = async (deployment: DeploymentView): Promise<CommandResu
 async function deploymentTable(deployments: readonly DeploymentView[]): Promise<string> {
   const { formatTable } = await import("./present/table.ts");
   const { shortPeer } = await import("../../protocol/ids.ts");
-  const rows = deployments.flatMap(({ name, version, state, reason, shards }) =>
+  const rows = deployments.flatMap(({ name, version, state, weight, reason, shards }) =>
     shards.map(({ shardIndex, fromLayer, toLayer, replicas }) => [
       `${name}@${version}`,
-      state,
+      weight === null ? state : `${state}, gets ${weight}%`,
       String(shardIndex),
       `${fromLayer}-${toLayer - 1}`,
       replicas.map(({ peerId, ready }) => `${shortPeer(peerId)}${ready ? "" : " (loading)"}`).join(" "),

@@ -95,6 +95,23 @@ describe.skipIf(!existsSync(chromiumPath))("dashboard", () => {
     expect(new URL(page.url()).hash).toBe(`#${sweep!.best!.jobId}`);
   }, 60_000);
 
+  test("shows where a rollout stands, and what it waits for", async () => {
+    const model = { architecture: "mlp", hidden: [16] };
+    const { id } = await cluster.api().submitJob(smallJob({ model, epochs: 1 }));
+    await cluster.untilJob(id, ({ state }) => state === "succeeded");
+    await cluster.api().startRollout({ name: "digits", version: 2, holdSeconds: 3_600 });
+    const rollout = page.locator("[data-testid=rollout][data-state=progressing]");
+    await rollout.waitFor();
+    await rollout.getByText("holds 5% for 3600 s; no request has come to it").waitFor();
+    expect(await rollout.textContent()).toContain("rollout digits@1 → @2");
+    await page
+      .locator("[data-testid=deployment-row][data-live=false]")
+      .getByText("gets 5% of the requests")
+      .waitFor();
+    await cluster.api().orderRollout("digits", "abort", { reason: "seen enough" });
+    await page.locator("[data-testid=rollout][data-state=aborted]").waitFor();
+  }, 60_000);
+
   test("says so when the coordinator is away, and comes back by itself", async () => {
     await cluster.processes.coordinator.kill();
     await byId("connection-state")

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Engine } from "../../agent/engine/port.ts";
+import { latencyCount } from "../../protocol/latency-histogram.ts";
 import { limits } from "../../protocol/limits.ts";
 import {
   answerWhole,
@@ -190,6 +191,47 @@ describe("refusals", () => {
     const body = (await response.json()) as { error: string };
     expect([response.status, body.error]).toEqual([status, expect.stringContaining(message)]);
     expect(Object.keys(body)).toEqual(["error"]);
+  });
+});
+
+describe("while a version is rolled out", () => {
+  const layerCount = () => version.manifest.model.layers.length;
+  let both: ServingCluster;
+  beforeAll(async () => {
+    both = new ServingCluster(2);
+    await both.deploy(version, { cuts: [layerCount()], replicas: [[0]] });
+    const broken = await makeVersion(engine, { weightsTimes: 1e30 });
+    const candidate = { version: 2, weight: 50 };
+    await both.deploy(broken, { cuts: [2, layerCount()], replicas: [[0], [1]], candidate });
+  }, 60_000);
+  afterAll(() => both.close());
+
+  const askBoth = (number: number, path = "/v2/models/digits/infer") =>
+    both.nodes[1]!.serving.gateway.request(path, { method: "POST", body: bodyOf(number) });
+
+  test("a candidate whose answers are no numbers costs no request, and every gateway says how often", async () => {
+    const expected = await answerWhole(engine, version, { shape: [1, 8, 8, 1], data: example(7) });
+    for (let number = 0; number < 40; number++) {
+      const reply = (await (await askBoth(number)).json()) as InferenceReply;
+      expect(reply).toMatchObject({ model_version: "1", id: String(number) });
+      if (number === 7) expect(reply.outputs[0]!.data).toEqual([...expected]);
+    }
+    const [candidate, live] = both.nodes[1]!.serving.served();
+    expect(candidate).toMatchObject({ deployment: 2, errors: { NOT_FINITE: candidate!.requests } });
+    expect(candidate!.requests).toBeGreaterThan(10);
+    expect(live).toMatchObject({ deployment: 1, requests: 40, errors: {} });
+    expect(latencyCount(live!.latency)).toBe(40);
+    expect(both.nodes[0]!.serving.served()).toMatchObject([{ requests: 0 }, { requests: 0 }]);
+  });
+
+  test("who names the candidate gets its word, and no other's", async () => {
+    const response = await askBoth(1, "/v2/models/digits/versions/2/infer");
+    expect([response.status, await response.json()]).toEqual([
+      422,
+      { error: "digits@2 gave a number that is not finite" },
+    ]);
+    expect((await askBoth(1, "/v2/models/digits/versions/1/infer")).status).toBe(200);
+    expect((await askBoth(1, "/v2/models/digits/versions/3/infer")).status).toBe(404);
   });
 });
 

@@ -9,17 +9,21 @@ const never = new AbortController().signal;
 const cluster = useTestCluster(names);
 let images: Awaited<ReturnType<typeof readMnistTestImages>>;
 
-/** digits@1 and digits@2 are small, digits@3 computes some hundred times as long. */
+const few = (trainExamples: number) => ({ source: "mnist", trainExamples, testExamples: 20 });
+
+/** digits@1 and digits@2 are small, digits@3 computes ten times as long as it takes to ask them. */
 beforeAll(async () => {
   images = await readMnistTestImages({ first: 0, last: 7 });
-  const data = { source: "mnist", trainExamples: 640, testExamples: 200 };
-  const models = [
-    { architecture: "mlp", hidden: [16] },
-    { architecture: "mlp", hidden: [24] },
-    { architecture: "cnn", filters: [64, 256], hidden: [16] },
+  const jobs = [
+    smallJob({ model: { architecture: "mlp", hidden: [16] }, data: few(640) }),
+    smallJob({ model: { architecture: "mlp", hidden: [24] }, data: few(640) }),
+    smallJob({
+      model: { architecture: "residual-cnn", filters: [64], blocks: 6 },
+      ...{ data: few(32), batchSize: 16 },
+    }),
   ];
-  for (const model of models) {
-    const { id } = await cluster.api().submitJob(smallJob({ model, data, epochs: 1 }));
+  for (const job of jobs) {
+    const { id } = await cluster.api().submitJob({ ...job, epochs: 1 });
     await cluster.untilJob(id, ({ state }) => state === "succeeded");
   }
   await cluster.api().deploy("digits", { version: 1, shards: 1, replicas: 2 });
@@ -101,11 +105,11 @@ test("a good version takes over step by step under load, and no request fails", 
 }, 120_000);
 
 test("a version that is slower is rolled back, and says why; the live one answers on", async () => {
-  load = new Load(names, 1);
+  load = new Load(names.slice(0, 2), 1);
   const beganMs = performance.now();
   await start(3, {
-    steps: [50, 100],
-    bounds: { maxErrorRate: 0.05, minRequests: 60, maxLatencyRatio: 1.5, latencySlackMs: 0 },
+    steps: [25, 100],
+    bounds: { maxErrorRate: 0.05, minRequests: 60 },
   });
   await until(({ step }) => step === 1);
   const steppedMs = performance.now();

@@ -195,6 +195,7 @@ test("an order goes by what its giver has seen; a request with a key happens onc
   const first = await start({}, "one");
   expect(await start({}, "one")).toMatchObject({ number: first.number });
   const stale = bench.coordinator.rolloutRevision("digits");
+  const served = bench.coordinator.deploymentRevision("digits");
   await bench.coordinator.orderRollout("digits", "pause", { ifMatch: [stale] });
   await expect(bench.coordinator.orderRollout("digits", "abort", { ifMatch: [stale] })).rejects.toMatchObject(
     {
@@ -207,4 +208,5 @@ test("an order goes by what its giver has seen; a request with a key happens onc
     state: "promoted",
   });
   expect(routes()).toEqual([{ version: 2, live: true }]);
+  expect(bench.coordinator.deploymentRevision("digits")).not.toBe(served);
 });

@@ -77,6 +77,16 @@ test("after the last step it is promoted", () => {
   });
 });
 
+test("what the live version answered in the last step with enough of it is kept, for when nothing goes to it any more", () => {
+  const enough = look(1, later).rollout;
+  const few = { candidate: served(500), live: served(3) };
+  expect(decideRollout(enough, ordered("promote"), sightOf({ evidence: few })).rollout.baseline).toEqual(
+    asGood.live,
+  );
+  const early = decideRollout(rolloutAt(0), ordered("promote"), sightOf({ evidence: few })).rollout;
+  expect(early.baseline).toBeNull();
+});
+
 test.each([1, 2, 3, 4])("a worse candidate is rolled back at once, at step %i", (step) => {
   expect(look(step, { evidence: worse })).toMatchObject({
     rollout: { state: "rolled-back", endedAtMs: 1_000 },
