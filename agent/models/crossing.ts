@@ -1,16 +1,11 @@
-import type { Graph } from "./graph.ts";
+import type { Graph, ModelInput } from "./graph.ts";
 import { sizeOf } from "./layers/geometry.ts";
 import { usedMask } from "./layers/masks.ts";
 
 /** A tensor that layers behind a cut take from before it. */
-export interface CrossingTensor {
+export interface CrossingTensor extends Omit<ModelInput, "name"> {
   /** Which layer puts it out; -1 - i for input i of the model, such as the tokens that say where padding is. */
   readonly source: number;
-  /** Of one example. */
-  readonly shape: readonly number[];
-  /** In elements of the row of an example. */
-  readonly offset: number;
-  readonly elementCount: number;
 }
 
 /** What the layers from a cut on take from before it: of each example one row, the tensors flat, one behind the other. */

@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { formatKey, storeFormat } from "../../coordinator/store/format.ts";
 import { openLmdbStore } from "../../coordinator/store/lmdb-store.ts";
 import type { Store, StoreWrite } from "../../protocol/ports.ts";
 import { EtcdCluster, etcdIsInstalled, openLeadingStore } from "../fixtures/etcd-cluster.ts";
@@ -159,11 +160,11 @@ describe("the LMDB store", () => {
   test("a store of a newer release is refused untouched", async () => {
     const path = join(temporaryFolder(), "store");
     const store = await openLmdbStore(path);
-    await store.write([put("meta/format", "3"), put("job/1")]);
+    await store.write([put(formatKey, String(storeFormat + 1)), put("job/1")]);
     await store.close();
     await expect(openLmdbStore(path)).rejects.toMatchObject({
       code: "STORE_NEWER",
-      data: { place: path, format: 3 },
+      data: { place: path, format: storeFormat + 1 },
     });
     await expect(openLmdbStore(path)).rejects.toMatchObject({ code: "STORE_NEWER" });
   });
