@@ -4,7 +4,7 @@ import type { Hono } from "hono";
 import { keyIdOf } from "../protocol/attestation.ts";
 import type { EngineName } from "../protocol/job-spec.ts";
 import { askRegistered } from "../protocol/messages/dataset.ts";
-import { protocolRange } from "../protocol/messages/membership.ts";
+import { dedicatedMemory, protocolRange } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, Log } from "../protocol/ports.ts";
 import { ChunkPatrol } from "./artefact/chunk-patrol.ts";
@@ -77,6 +77,7 @@ export async function openAgent(
       probe(config.engine),
       findGpus(machineSources(), { clock, signal }),
     ]);
+    const gpuMemoryBytes = dedicatedMemory(gpus);
     const capabilities = machineCapabilities(engine, {
       engines: await namedEngines(engine, probe),
       ...{ gpus, labels: config.labels, scripts: config.python !== undefined },
@@ -147,6 +148,7 @@ export async function openAgent(
         logLevel: config.logLevel,
         engine: config.engine,
         ...(config.memoryLimitBytes === undefined ? {} : { memoryLimitBytes: config.memoryLimitBytes }),
+        ...(gpuMemoryBytes === undefined ? {} : { gpuMemoryBytes }),
         ...(config.python === undefined ? {} : { torch: { python: config.python, folder: scriptsPath } }),
       },
       host: () => host,

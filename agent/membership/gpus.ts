@@ -83,11 +83,13 @@ interface NvidiaGpu extends Gpu {
 
 /** `GPU-5f2c..., NVIDIA GeForce RTX 3090, 24576`: MiB, although it says nothing of them; `[N/A]` where GPU and processor share memory. */
 const parseNvidia = (text: string): NvidiaGpu[] =>
-  text.split("\n").flatMap((line) => {
+  text.split("\n").flatMap((line): NvidiaGpu[] => {
     const [, uuid, name, mebibytes] = /^(GPU-[0-9a-f-]+), (.+), ([0-9]+|\[.+\])\s*$/.exec(line) ?? [];
     if (uuid === undefined || name === undefined) return [];
+    const known = { uuid, name: name.slice(0, 255) };
     const memory = Number(mebibytes);
-    return [{ uuid, name: name.slice(0, 255), memoryBytes: Number.isNaN(memory) ? null : memory * 2 ** 20 }];
+    if (Number.isNaN(memory)) return [{ ...known, memoryBytes: null }];
+    return [{ ...known, memoryBytes: memory * 2 ** 20, isDedicated: true }];
   });
 
 /**

@@ -20,6 +20,8 @@ export interface MemoryForecast {
 const wasmHeapBytes = 2 ** 32;
 /** What the process itself takes: Node.js, TF.js, sockets. */
 const processBytes = 200 * 2 ** 20;
+/** What a driver's context, its libraries and their workspaces take of a GPU. An estimate: no GPU was there to measure it on. */
+const gpuContextBytes = 512 * 2 ** 20;
 /** Of a layer's output: itself, what was computed on the way to it, and its gradient. */
 const copiesOfOutput = 3;
 /** Held-out examples that are evaluated at once, at most: then sockets and messages have their turn. */
@@ -99,32 +101,63 @@ export function forecastMemory(spec: SizedSpec, model: ModelDescription): Memory
 /** An evaluation and a step take turns. */
 const activationsOf = ({ activations, evaluation }: MemoryForecast) => Math.max(activations, evaluation);
 
-/** All of it; infinite where the engine has no room for its part. */
-export function bytesNeeded(forecast: MemoryForecast, engine: string): number {
+/** What a training may take of a machine. */
+export interface TrainingMemory {
+  /** That this machine, or its container, has, or as much as its owner gives. */
+  readonly memoryBytes: number;
+  readonly isLimited?: boolean;
+  readonly engine: string;
+  /** Where the engine computes on a GPU whose own memory is known: its part lies there. */
+  readonly gpuMemoryBytes?: number;
+}
+
+/** What the engine holds on its GPU: weights, gradients, outputs, and what the driver and its libraries take. */
+const bytesOnGpu = (forecast: MemoryForecast): number =>
+  gpuContextBytes + forecast.engineParameters + activationsOf(forecast);
+
+/** Which memory of the engine is too small for its part, whatever the machine has. */
+function lackOfEngine(forecast: MemoryForecast, { engine, gpuMemoryBytes }: LackOf): string | undefined {
+  const engineBytes = forecast.engineParameters + activationsOf(forecast);
+  if (engine === "wasm" && engineBytes > wasmHeapBytes)
+    return `the wasm engine has a heap of ${gigabytes(wasmHeapBytes)}`;
+  if (gpuMemoryBytes !== undefined && bytesOnGpu(forecast) > gpuMemoryBytes)
+    return `${gigabytes(bytesOnGpu(forecast))} of that on the GPU, which has ${gigabytes(gpuMemoryBytes)}`;
+  return undefined;
+}
+type LackOf = Pick<TrainingMemory, "engine" | "gpuMemoryBytes">;
+
+/** On the machine itself. Of what is on a GPU weights and gradients pass through. */
+function bytesOnMachine(forecast: MemoryForecast, gpuMemoryBytes: number | undefined): number {
   const { engineParameters, state, transfers } = forecast;
-  const engineBytes = engineParameters + activationsOf(forecast);
-  const isHeapFull = engine === "wasm" && engineBytes > wasmHeapBytes;
-  return isHeapFull ? Number.POSITIVE_INFINITY : processBytes + engineBytes + state + transfers;
+  const activations = gpuMemoryBytes === undefined ? activationsOf(forecast) : 0;
+  return processBytes + engineParameters + activations + state + transfers;
+}
+
+/** Of the machine's memory; infinite where the engine has no room for its part. */
+export function bytesNeeded(forecast: MemoryForecast, on: LackOf): number {
+  if (lackOfEngine(forecast, on) !== undefined) return Number.POSITIVE_INFINITY;
+  return bytesOnMachine(forecast, on.gpuMemoryBytes);
 }
 
 /**
  * Refuses before the first step what would end in the middle of it, killed by the system or out of heap.
- * @param memoryBytes that this machine, or its container, has
  * @throws RingfoldError MODEL_TOO_LARGE with what it needs and what there is
  */
-export function checkMemory(
-  forecast: MemoryForecast,
-  machine: { readonly memoryBytes: number; readonly engine: string; readonly isLimited?: boolean },
-): void {
-  if (bytesNeeded(forecast, machine.engine) <= machine.memoryBytes) return;
+export function checkMemory(forecast: MemoryForecast, machine: TrainingMemory): void {
+  if (bytesNeeded(forecast, machine) <= machine.memoryBytes) return;
   const { state, transfers } = forecast;
-  const neededBytes = bytesNeeded(forecast, "any");
-  const isHeapFull = !Number.isFinite(bytesNeeded(forecast, machine.engine));
-  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-  const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(state)}, activations ${gigabytes(activationsOf(forecast))}, checkpoints ${gigabytes(transfers)}`;
-  const bound = isHeapFull
-    ? `the wasm engine has a heap of ${gigabytes(wasmHeapBytes)}`
-    : `${machine.isLimited ? "this agent may use" : "the machine has"} ${gigabytes(machine.memoryBytes)}`;
+  const { memoryBytes, gpuMemoryBytes, isLimited } = machine;
+  const lack = lackOfEngine(forecast, machine);
+  const isOnGpu = lack === undefined && gpuMemoryBytes !== undefined;
+  const isGpuSmall = lack !== undefined && gpuMemoryBytes !== undefined;
+  const neededBytes = bytesOnMachine(forecast, lack === undefined ? gpuMemoryBytes : undefined);
+  const parts = `weights and gradients ${gigabytes(forecast.engineParameters)}, state and optimizer ${gigabytes(state)}, activations ${gigabytes(activationsOf(forecast))}${isOnGpu ? " on the GPU" : ""}, checkpoints ${gigabytes(transfers)}`;
+  const bound = lack ?? `${isLimited ? "this agent may use" : "the machine has"} ${gigabytes(memoryBytes)}`;
   const message = `training takes about ${gigabytes(neededBytes)} (${parts}), and ${bound}`;
-  throw new RingfoldError("MODEL_TOO_LARGE", message, { neededBytes, memoryBytes: machine.memoryBytes });
+  const data = isGpuSmall
+    ? { neededBytes: bytesOnGpu(forecast), memoryBytes: gpuMemoryBytes }
+    : { neededBytes, memoryBytes };
+  throw new RingfoldError("MODEL_TOO_LARGE", message, data);
 }
+
+const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;

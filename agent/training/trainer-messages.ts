@@ -28,6 +28,8 @@ export interface TrainerSetup {
   readonly stage?: number;
   /** What a trainer may use of this machine's memory, where its owner says so. */
   readonly memoryLimitBytes?: number;
+  /** Of the largest GPU here with memory of its own, where its driver tells. */
+  readonly gpuMemoryBytes?: number;
   readonly logLevel: string;
 }
 

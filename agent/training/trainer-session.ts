@@ -6,7 +6,6 @@ import { openArtefactStore } from "../artefact/store.ts";
 import { openChunkedDataset } from "../data/chunked-dataset.ts";
 import { type Dataset, openDataset } from "../data/dataset.ts";
 import { openEngine } from "../engine/engine.ts";
-import { usableMemory } from "../usable-memory.ts";
 import { type AgentFetch, chunkSource } from "./agent-fetch.ts";
 import { Bound } from "./bound.ts";
 import { Checkpointer } from "./checkpoints/checkpointer.ts";
@@ -20,6 +19,7 @@ import { openRingHost } from "./ring-host/open-ring-host.ts";
 import type { StepReport } from "./trainee.ts";
 import { Trainer } from "./trainer.ts";
 import type { TrainerSetup } from "./trainer-messages.ts";
+import { trainingMemory } from "./training-memory.ts";
 
 /**
  * Opens everything that a trainer works with on this machine, then says `ready`.
@@ -95,11 +95,7 @@ async function openCompute(
   const model = engine.openModel(spec.model, {
     ...data.shape,
     seed: spec.seed,
-    accept: (description) =>
-      checkMemory(forecastMemory(spec, description), {
-        ...usableMemory(setup.memoryLimitBytes),
-        engine: engine.name,
-      }),
+    accept: (description) => checkMemory(forecastMemory(spec, description), trainingMemory(setup, engine)),
   });
   const closeModel = () => {
     model.close();

@@ -14,12 +14,19 @@ const gpuSchema = z.object({
   name: z.string().max(255),
   /** All of it; null where the driver does not tell. */
   memoryBytes: z.number().int().nonnegative().nullable(),
+  /** That is memory of its own, and all that an engine can use there: not so where a processor's GPU takes of the machine's. */
+  isDedicated: z.literal(true).optional(),
 });
 export type Gpu = z.infer<typeof gpuSchema>;
 
 /** The one that jobs are matched with: engines take the fastest. */
 export const largestGpu = (gpus: readonly Gpu[]): Gpu | undefined =>
   gpus.toSorted((one, other) => (other.memoryBytes ?? 0) - (one.memoryBytes ?? 0))[0];
+
+/** Most memory that an engine may find on a GPU with memory of its own; undefined where no driver tells. */
+export function dedicatedMemory(gpus: readonly Gpu[]): number | undefined {
+  return largestGpu(gpus.filter(({ isDedicated }) => isDedicated))?.memoryBytes ?? undefined;
+}
 
 /** What an agent of an earlier release does not tell has a default. */
 export const capabilitiesSchema = z.object({

@@ -2,11 +2,11 @@ import { RingfoldError } from "../../../protocol/errors.ts";
 import { openArtefactStore } from "../../artefact/store.ts";
 import { openEngine } from "../../engine/engine.ts";
 import { modelOf } from "../../models/library.ts";
-import { usableMemory } from "../../usable-memory.ts";
 import type { AgentFetch } from "../agent-fetch.ts";
 import type { SessionParts, TrainerSession } from "../generation-runner.ts";
 import type { TrainerSetup } from "../trainer-messages.ts";
 import { openData } from "../trainer-session.ts";
+import { trainingMemory } from "../training-memory.ts";
 import { stageSizes } from "./stage-sizes.ts";
 
 /**
@@ -29,8 +29,7 @@ export async function openSizingSession(
     const engine = await openEngine({ prefer, log });
     engine.close();
     const { description } = modelOf(spec.model, shape);
-    const machine = { engine: engine.name, memoryBytes: usableMemory(setup.memoryLimitBytes).memoryBytes };
-    const sizes = stageSizes(spec, description, machine);
+    const sizes = stageSizes(spec, description, trainingMemory(setup, engine));
     const announce = () => send({ kind: "sized", jobId, sizes });
     announce();
     return { start: () => {}, quiesce: () => {}, announce, close: () => store.close() };

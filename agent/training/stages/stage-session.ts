@@ -11,7 +11,6 @@ import type { Dataset } from "../../data/dataset.ts";
 import { openEngine } from "../../engine/engine.ts";
 import type { Engine, OpenStageOptions, StageModel } from "../../engine/port.ts";
 import { type DataPlane, openDataPlane } from "../../network/data-plane/data-plane.ts";
-import { usableMemory } from "../../usable-memory.ts";
 import type { AgentFetch } from "../agent-fetch.ts";
 import { Bound } from "../bound.ts";
 import { readCheckpoint } from "../checkpoints/read-checkpoint.ts";
@@ -29,6 +28,7 @@ import { checkMemory } from "../memory-forecast.ts";
 import type { StepReport } from "../trainee.ts";
 import type { TrainerSetup } from "../trainer-messages.ts";
 import { openData } from "../trainer-session.ts";
+import { trainingMemory } from "../training-memory.ts";
 import { StageCheckpointer } from "./stage-checkpointer.ts";
 import { cutIntoStages, forecastStage } from "./stage-cut.ts";
 import { StageHost } from "./stage-host.ts";
@@ -139,10 +139,7 @@ function openStage(
   const staged = { ...spec, stages };
   const place = (description: ModelDescription) => {
     const range = cutIntoStages(staged, description)[stage]!;
-    checkMemory(forecastStage(staged, description, range), {
-      ...usableMemory(setup.memoryLimitBytes),
-      engine: engine.name,
-    });
+    checkMemory(forecastStage(staged, description, range), trainingMemory(setup, engine));
     return range;
   };
   // Read anew whenever it is asked for, rarely: it is as large as the whole model.

@@ -2,7 +2,7 @@ import { stageCountMax } from "../../../protocol/job-spec.ts";
 import { shardCountMaxOf } from "../../../protocol/layer-cut.ts";
 import type { StageSizes } from "../../../protocol/messages/job.ts";
 import type { ModelDescription } from "../../../protocol/messages/model.ts";
-import { bytesNeeded, forecastMemory } from "../memory-forecast.ts";
+import { bytesNeeded, forecastMemory, type TrainingMemory } from "../memory-forecast.ts";
 import { cutIntoStages, forecastStage, type StageSpec } from "./stage-cut.ts";
 
 /**
@@ -12,8 +12,9 @@ import { cutIntoStages, forecastStage, type StageSpec } from "./stage-cut.ts";
 export function stageSizes(
   spec: StageSpec,
   description: ModelDescription,
-  { engine, memoryBytes }: { readonly engine: string; readonly memoryBytes: number },
+  machine: TrainingMemory,
 ): StageSizes {
+  const { memoryBytes } = machine;
   const stagesMax = Math.min(shardCountMaxOf(description), stageCountMax(spec));
   const stageBytes: (number | null)[][] = [];
   for (let stages = 1; stages <= stagesMax; stages++) {
@@ -23,7 +24,7 @@ export function stageSizes(
         ? [forecastMemory({ ...spec, stages: undefined }, description)]
         : cutIntoStages(staged, description).map((range) => forecastStage(staged, description, range));
     const row = forecasts.map((forecast) => {
-      const bytes = bytesNeeded(forecast, engine);
+      const bytes = bytesNeeded(forecast, machine);
       return Number.isFinite(bytes) ? bytes : null;
     });
     stageBytes.push(row);

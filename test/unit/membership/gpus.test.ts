@@ -25,9 +25,9 @@ const find = (changes: Partial<GpuSources>) =>
 const uuids = [1, 2, 3].map((number) => `GPU-${`${number}`.repeat(8)}-5b3c-4d1e-9a0f-0123456789ab`);
 const workstation = `${uuids[0]}, NVIDIA GeForce RTX 3090, 24576\n${uuids[1]}, NVIDIA GeForce RTX 4060 Ti, 8188\n${uuids[2]}, Tesla V100-SXM2-16GB, 16160\n`;
 const [large, small, old] = [
-  { name: "NVIDIA GeForce RTX 3090", memoryBytes: 24_576 * 2 ** 20 },
-  { name: "NVIDIA GeForce RTX 4060 Ti", memoryBytes: 8_188 * 2 ** 20 },
-  { name: "Tesla V100-SXM2-16GB", memoryBytes: 16_160 * 2 ** 20 },
+  { name: "NVIDIA GeForce RTX 3090", memoryBytes: 24_576 * 2 ** 20, isDedicated: true },
+  { name: "NVIDIA GeForce RTX 4060 Ti", memoryBytes: 8_188 * 2 ** 20, isDedicated: true },
+  { name: "Tesla V100-SXM2-16GB", memoryBytes: 16_160 * 2 ** 20, isDedicated: true },
 ];
 
 describe("nvidia-smi", () => {
@@ -97,7 +97,11 @@ describe("nvidia-smi", () => {
     try {
       const { nvidiaSmi } = machineSources();
       expect(await queryNvidia({ nvidiaSmi, environment: {} }, never)).toEqual([
-        { name: "--query-gpu=uuid,name,memory.total secret=", memoryBytes: 81_559 * 2 ** 20 },
+        {
+          name: "--query-gpu=uuid,name,memory.total secret=",
+          memoryBytes: 81_559 * 2 ** 20,
+          isDedicated: true,
+        },
       ]);
     } finally {
       process.env.PATH = before.PATH;

@@ -6,7 +6,9 @@ import {
   evaluatedAtOnce,
   forecastMemory,
 } from "../../../agent/training/memory-forecast.ts";
+import { trainingMemory } from "../../../agent/training/training-memory.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
+import { dedicatedMemory } from "../../../protocol/messages/membership.ts";
 import { exampleSpec } from "../../fixtures/messages.ts";
 
 const shape = { inputShape: [100], target: { kind: "class" as const, classCount: 10 } };
@@ -54,6 +56,57 @@ describe("what training will hold", () => {
   });
 });
 
+describe("on a GPU with memory of its own", () => {
+  const large = { engineParameters: 2e9, state: 2e9, activations: 8e9, evaluation: 1e9, transfers: 1e9 };
+  const machine = { memoryBytes: 8e9, engine: "tensorflow", gpuMemoryBytes: 12e9 };
+
+  test("its part lies there, and weights and gradients pass through the machine's", () => {
+    expect(() => checkMemory(large, machine)).not.toThrow();
+    expect(bytesNeeded(large, machine)).toBe(200 * 2 ** 20 + 2e9 + 2e9 + 1e9);
+    expect(() => checkMemory(large, { ...machine, gpuMemoryBytes: undefined as never })).toThrow(
+      /the machine has/,
+    );
+  });
+
+  test("a model that does not fit it is refused by name, before anything is built", () => {
+    expect(() => checkMemory(large, { ...machine, gpuMemoryBytes: 10e9 })).toThrow(
+      expect.objectContaining({
+        code: "MODEL_TOO_LARGE",
+        data: expect.objectContaining({ memoryBytes: 10e9 }),
+        message:
+          "training takes about 13.2 GB (weights and gradients 2.0 GB, state and optimizer 2.0 GB, activations 8.0 GB, checkpoints 1.0 GB), and 10.5 GB of that on the GPU, which has 10.0 GB",
+      }),
+    );
+    expect(bytesNeeded(large, { ...machine, gpuMemoryBytes: 10e9 })).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test("nor one whose state and checkpoints the machine does not hold", () => {
+    expect(() => checkMemory(large, { ...machine, memoryBytes: 5e9 })).toThrow(
+      /about 5\.2 GB .*activations 8\.0 GB on the GPU.*, and the machine has 5\.0 GB$/,
+    );
+  });
+
+  const setup = { gpuMemoryBytes: 12e9 };
+  test.each([
+    ["tensorflow", "CUDA device of TensorFlow", 12e9],
+    ["webgpu", "NVIDIA GeForce RTX 3090", 12e9],
+    ["webgpu", "Intel(R) UHD Graphics 770", undefined],
+    ["webgpu", null, undefined],
+    ["wasm", null, undefined],
+  ] as const)("%s on %s", (name, gpu, gpuMemoryBytes) => {
+    const told = trainingMemory(setup, { name, gpu });
+    expect([told.engine, told.gpuMemoryBytes]).toEqual([name, gpuMemoryBytes]);
+    expect(trainingMemory({}, { name, gpu }).gpuMemoryBytes).toBeUndefined();
+  });
+
+  test("only what its driver tells as its own counts, and of several the largest", () => {
+    const shared = { name: "Apple M2 GPU", memoryBytes: 16e9 };
+    const own = { name: "NVIDIA T4", memoryBytes: 15e9, isDedicated: true as const };
+    const small = { ...own, memoryBytes: 8e9 };
+    expect([[], [shared], [small, shared, own]].map(dedicatedMemory)).toEqual([undefined, undefined, 15e9]);
+  });
+});
+
 describe("what is evaluated at once", () => {
   const tokens = { classCount: 32_768, length: 128 };
   const { description: language } = modelOf(
@@ -71,9 +124,9 @@ describe("what is evaluated at once", () => {
     expect(evaluatedAtOnce(spec, language)).toBe(8);
     const forecast = forecastMemory(spec, language);
     expect(forecast.evaluation).toBe(forecast.activations);
-    expect(bytesNeeded(forecast, "wasm")).toBeLessThan(2e9);
+    expect(bytesNeeded(forecast, { engine: "wasm" })).toBeLessThan(2e9);
     const all = { ...forecast, evaluation: (250 / 8) * forecast.evaluation };
-    expect(bytesNeeded(all, "wasm")).toBe(Number.POSITIVE_INFINITY);
+    expect(bytesNeeded(all, { engine: "wasm" })).toBe(Number.POSITIVE_INFINITY);
   });
 
   test("is more where examples are small, and counted", () => {

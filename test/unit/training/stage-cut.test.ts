@@ -70,16 +70,27 @@ describe("what each number of stages would take", () => {
   test("is told up to the first with which all fit", () => {
     const { stageBytes, stagesMax } = sizes(1e12);
     expect(stagesMax).toBe(4);
-    expect(stageBytes).toEqual([[bytesNeeded(forecastMemory(spec, description), "cpu")]]);
+    expect(stageBytes).toEqual([[bytesNeeded(forecastMemory(spec, description), { engine: "cpu" })]]);
     const limited = sizes(stageBytes[0]![0]! - 1);
     expect(limited.stageBytes.map((row) => row.length)).toEqual([1, 2]);
     const staged = { ...spec, stages: 2 };
     expect(limited.stageBytes[1]).toEqual(
       cutIntoStages(staged, description).map((range) =>
-        bytesNeeded(forecastStage(staged, description, range), "cpu"),
+        bytesNeeded(forecastStage(staged, description, range), { engine: "cpu" }),
       ),
     );
     expect(Math.max(...limited.stageBytes[1]!.map(Number)) - 200 * 2 ** 20).toBeLessThan(whole);
+  });
+
+  test("a number at which a stage does not fit the GPU is none, whatever the machine has", () => {
+    const gpu = (gpuMemoryBytes: number) =>
+      stageSizes(spec, description, { engine: "tensorflow", memoryBytes: 1e12, gpuMemoryBytes }).stageBytes;
+    expect(gpu(1e12)).toHaveLength(1);
+    const { engineParameters, activations, evaluation } = forecastMemory(spec, description);
+    const bytes = 512 * 2 ** 20 + engineParameters + Math.max(activations, evaluation);
+    expect(gpu(bytes)).toHaveLength(1);
+    expect(gpu(bytes - 1)[0]).toEqual([null]);
+    expect(gpu(bytes - 1)[1]).toEqual([expect.any(Number), expect.any(Number)]);
   });
 
   test("ends where the job has no more agents, or the model no more places", () => {
