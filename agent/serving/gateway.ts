@@ -87,7 +87,7 @@ function addModels(app: Hono, { predictor, table, log }: GatewayModules, failure
       throw new RingfoldError("REQUEST_INVALID", "binary tensors are not supported: send `data` in JSON");
     }
     const { id, input } = parseInferenceRequest(new Uint8Array(await context.req.arrayBuffer()));
-    const request = { name, input, ...(isNamed && { version }), ...(id !== null && { id }) };
+    const request = { name, input, ...(isNamed && { version }), ...(id && { id }) };
     const reply = await predictor.predict(request, context.req.raw.signal);
     failures.end();
     log.debug({ model: `${name}@${reply.version}`, hops: reply.hops }, "Prediction answered");

@@ -16,6 +16,7 @@ interface Counted {
 export class ServedCounter {
   readonly #table: PlacementTable;
   readonly #counted = new Map<number, Counted>();
+  #turn = 0;
 
   constructor(table: PlacementTable) {
     this.#table = table;
@@ -33,7 +34,7 @@ export class ServedCounter {
     counted.errors.set(code, (counted.errors.get(code) ?? 0) + 1);
   }
 
-  /** Of both sides of each rollout; nothing where there is none. */
+  /** Of both sides of each rollout, by turns where there are more than a beat holds; nothing where there is none. */
   told(): Served[] {
     for (const deployment of this.#counted.keys())
       if (!this.#table.current(deployment)) this.#counted.delete(deployment);
@@ -41,7 +42,8 @@ export class ServedCounter {
       const candidate = this.#table.candidate(live.name);
       return candidate ? [candidate.deployment, live.deployment] : [];
     });
-    return sides.slice(0, limits.servedTold).map((deployment) => {
+    const first = sides.length > limits.servedTold ? (this.#turn++ * limits.servedTold) % sides.length : 0;
+    return [...sides.slice(first), ...sides.slice(0, first)].slice(0, limits.servedTold).map((deployment) => {
       const { requests, errors, latency } = this.#of(deployment);
       return { deployment, requests, errors: Object.fromEntries(errors), latency: latency.histogram };
     });

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { RolloutOrder, RolloutWish } from "../../protocol/messages/rollout.ts";
 import type { CandidateAction } from "./candidate.ts";
@@ -52,7 +53,7 @@ export interface RolloutDecision {
  * rollout comes back where nothing is decided; the reason says what it waits for then.
  *
  * @param rollout the last one of its name
- * @throws RingfoldError CONFLICT when an order does not fit | NOT_FOUND
+ * @throws RingfoldError CONFLICT when an order does not fit
  */
 export function decideRollout(
   rollout: RolloutRecord | undefined,
@@ -60,7 +61,7 @@ export function decideRollout(
   sight: RolloutSight,
 ): RolloutDecision {
   if (event.kind === "requested") return begin(rollout, event, sight);
-  if (!rollout) throw new RingfoldError("NOT_FOUND", "there is no rollout of that name");
+  assert(rollout, "orders and looks are about a rollout");
   if (event.kind === "ordered") return follow(rollout, event, sight);
   return isRolloutOver(rollout) ? wait(rollout, rollout.reason) : look(rollout, sight);
 }

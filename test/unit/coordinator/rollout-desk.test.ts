@@ -160,6 +160,24 @@ test("a restarted coordinator goes on at the step, with hold and evidence from t
   expect(rollout().step).toBe(2);
 });
 
+test("a clock that is set by an hour shortens no hold, and a coordinator whose clock is another one lengthens none", async () => {
+  await begin();
+  await answer(200, 2_000);
+  bench.clock.set(3_600_000);
+  await pass(3_000);
+  expect(rollout().step).toBe(1);
+  bench.crash();
+  bench.clock.set(-7_200_000);
+  await bench.start();
+  await worker.join();
+  await answer(0, 0);
+  await answer(200, 2_000);
+  await pass(3_000);
+  expect(rollout().step).toBe(1);
+  await pass(3_000);
+  expect(rollout().step).toBe(2);
+});
+
 test("while one is under way, nothing else takes over; what is removed takes it along", async () => {
   await begin();
   const deploy = () => bench.coordinator.deploy("digits", { version: 3, shards: 1, replicas: 1 });

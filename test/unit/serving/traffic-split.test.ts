@@ -141,3 +141,15 @@ test("sums only grow while a table names the deployment, and nothing is told wit
   table.apply({ term: 1, revision: 4, placements: [live, candidate(50)] });
   expect(told(11)).toMatchObject({ requests: 0 });
 });
+
+test("more rollouts than a beat holds are told by turns, in so many beats as it takes", () => {
+  const names = Array.from({ length: 20 }, (_, i) => `model-${i}`);
+  const placements = names.flatMap((name, i) => [
+    { ...live, name, deployment: 2 * i + 1 },
+    candidate(5, { name, deployment: 2 * i + 2 }),
+  ]);
+  const { counter } = open(placements);
+  const beats = [counter.told(), counter.told(), counter.told()];
+  expect(beats.map((told) => told.length)).toEqual([16, 16, 16]);
+  expect(new Set(beats.flat().map(({ deployment }) => deployment)).size).toBe(40);
+});
