@@ -74,10 +74,14 @@ export class Aliases {
     };
   }
 
-  /** @throws RingfoldError NOT_FOUND */
-  async remove(name: string, alias: string, context: Context): Promise<void> {
+  /** @throws RingfoldError NOT_FOUND | CONFLICT when it points elsewhere than to `from` */
+  async remove(name: string, alias: string, context: Context, from?: number): Promise<void> {
     const known = this.get(name, alias);
     if (!known) throw new RingfoldError("NOT_FOUND", `${name} has no alias ${alias}`, { name, alias });
+    if (from !== undefined && known.version !== from) {
+      const message = `${name}@${alias} is version ${known.version}, not ${from}`;
+      throw new RingfoldError("CONFLICT", message, { name, alias, version: known.version });
+    }
     await this.#commit(known, null, `${alias} is no alias any more, was ${name}@${known.version}`, context);
     this.#known.get(name)?.delete(alias);
     this.#revision++;

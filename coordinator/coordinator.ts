@@ -1,4 +1,3 @@
-import { issueToken } from "../protocol/credentials.ts";
 import { toRingfoldError } from "../protocol/errors.ts";
 import { Holders } from "../protocol/holdings.ts";
 import { limits } from "../protocol/limits.ts";
@@ -34,8 +33,10 @@ import { SerialQueue } from "./serial-queue.ts";
 import { collections } from "./state.ts";
 import { SweepDesk } from "./sweep-desk.ts";
 import { TermTime } from "./term-time.ts";
+import { TokenDesk } from "./token-desk.ts";
 import { VersionDesk } from "./version-desk.ts";
 import { VersionRegistry } from "./version-registry.ts";
+import { WriteCheck } from "./write-check.ts";
 
 export interface CoordinatorModules {
   readonly network: ClusterNetwork;
@@ -121,6 +122,8 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   const mayGo = (peerId: string) =>
     !jobs.involves(peerId) && !deployments.dependsOn(peerId) && !replication.dependsOn(peerId);
   const logs = new LogDesk(context);
+  const tokens = new TokenDesk(context, credentials, () => reachableAddresses(modules));
+  const writeCheck = new WriteCheck(store, clock);
   const queue = new SerialQueue();
   const requests = new KeyedRequests({ store, decisions: context.decisions, queue });
   // Agents knock at once; whoever comes before the term is durable waits behind it.
@@ -229,7 +232,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
 
   const operations = createOperations({
     ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
-    ...{ deployments, rollouts, datasets, documents, versions, retention, logs, mayGo },
+    ...{ deployments, rollouts, datasets, documents, versions, retention, logs, tokens, mayGo },
   });
   return {
     peerId: network.peerId,
@@ -253,14 +256,7 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    createToken: async ({ role, expiresInSeconds, addresses }) =>
-      issueToken(credentials.authority, {
-        role,
-        swarmKey: credentials.swarmKey,
-        coordinator: network.peerId,
-        addresses: addresses ? await reachableAddresses(modules) : [],
-        expiresAtMs: clock.nowMs() + 1_000 * expiresInSeconds,
-      }),
+    writeTrouble: () => writeCheck.trouble(),
     close: async () => {
       closed.abort();
       stopPulse();

@@ -5,6 +5,7 @@ import { limits } from "../protocol/limits.ts";
 import type { EventView } from "../protocol/messages/api.ts";
 import type { AuditEntry } from "../protocol/messages/audit.ts";
 import type { Clock, Log, Store, StoreWrite } from "../protocol/ports.ts";
+import { type AuditFilter, isWanted } from "./decide/audit-filter.ts";
 import { changesBetween } from "./decide/change.ts";
 import {
   auditEntry,
@@ -26,11 +27,9 @@ export interface DecisionLogModules {
   readonly kept?: number;
 }
 
-export interface AuditQuery {
+export interface AuditQuery extends AuditFilter {
   /** Of the last entry that the reader has; 0 is none. */
   readonly after: number;
-  readonly sinceMs?: number | undefined;
-  readonly job?: string | undefined;
   readonly limit: number;
 }
 
@@ -116,14 +115,13 @@ export class DecisionLog {
     return this.#news;
   }
 
-  page({ after, sinceMs = 0, job, limit }: AuditQuery): AuditPage {
+  page({ after, limit, ...wanted }: AuditQuery): AuditPage {
     const entries: AuditEntry[] = [];
     let at = Math.max(after, this.#first - 1);
     const end = Math.min(this.#next - 1, at + scannedMax);
     while (at < end && entries.length < limit) {
       const entry = this.#entry(++at);
-      const isAboutJob = job === undefined || ("jobId" in entry.event && entry.event.jobId === job);
-      if (entry.atMs >= sinceMs && isAboutJob) entries.push(auditEntry(entry));
+      if (isWanted(entry, wanted)) entries.push(auditEntry(entry));
     }
     return { entries, next: at, last: this.#next - 1 };
   }

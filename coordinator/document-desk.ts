@@ -173,9 +173,9 @@ export class DocumentDesk {
     return this.#view(entry);
   }
 
-  /** @throws RingfoldError NOT_FOUND */
-  async removeAlias({ kind, name }: Place, alias: string): Promise<void> {
-    await this.#aliases[kind].remove(name, alias, this.#context);
+  /** @throws RingfoldError NOT_FOUND | CONFLICT when it points elsewhere than to `from` */
+  async removeAlias({ kind, name }: Place, alias: string, from?: number): Promise<void> {
+    await this.#aliases[kind].remove(name, alias, this.#context, from);
     this.#context.changed();
   }
 

@@ -19,7 +19,7 @@ type EventOf<Kind extends AuditEvent["kind"]> = Extract<AuditEvent, { readonly k
 
 interface Made<T, Kind extends AuditEvent["kind"]> {
   readonly made: Kind;
-  readonly again: (event: EventOf<Kind>) => T;
+  readonly again: (event: EventOf<Kind>) => T | Promise<T>;
 }
 
 interface KeyedRequestModules {

@@ -206,7 +206,11 @@ export class MembershipDesk {
       const { roles } = await verifyMembership(authority.publicJwk, membership, from, nowMs);
       return { roles, membership };
     }
-    const roles = [(await verifyToken(authority.publicJwk, token, nowMs)).role];
+    const { role, jti } = await verifyToken(authority.publicJwk, token, nowMs);
+    const made = jti === undefined ? undefined : collections.tokens.read(this.#context.store, jti);
+    if (made && made.revokedAtMs !== null)
+      throw new RingfoldError("TOKEN_INVALID", "the token has been taken back", { token: made.id });
+    const roles = [role];
     return { roles, membership: await issueMembership(authority, { peerId: from, roles }) };
   }
 }

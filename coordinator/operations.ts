@@ -1,4 +1,6 @@
 import { RingfoldError } from "../protocol/errors.ts";
+import type { SteerAction } from "../protocol/messages/api.ts";
+import type { AuditEvent } from "../protocol/messages/audit.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { DatasetDesk } from "./dataset-desk.ts";
 import type { DeploymentDesk } from "./deployment-desk.ts";
@@ -15,6 +17,7 @@ import type { RetentionDesk } from "./retention-desk.ts";
 import type { RolloutDesk } from "./rollout-desk.ts";
 import type { SerialQueue } from "./serial-queue.ts";
 import type { SweepDesk } from "./sweep-desk.ts";
+import type { TokenDesk } from "./token-desk.ts";
 import type { VersionDesk } from "./version-desk.ts";
 
 interface OperationModules {
@@ -33,29 +36,50 @@ interface OperationModules {
   readonly versions: VersionDesk;
   readonly retention: RetentionDesk;
   readonly logs: LogDesk;
+  readonly tokens: TokenDesk;
   /** Whether nothing would be lost if this agent went now. */
   readonly mayGo: (peerId: string) => boolean;
 }
 
 /** Of the coordinator itself. */
-type Own = "peerId" | "release" | "term" | "closed" | "peers" | "view" | "onChange" | "createToken" | "close";
+type Own =
+  | "peerId"
+  | "release"
+  | "term"
+  | "closed"
+  | "peers"
+  | "view"
+  | "onChange"
+  | "writeTrouble"
+  | "close";
+
+/** What steering is in the log. */
+const steered = {
+  ...{ cancel: "job-cancelled", pause: "job-paused", resume: "job-resumed", retry: "job-retried" },
+} as const satisfies Record<SteerAction, AuditEvent["kind"]>;
 
 /** What operators ask and order: questions are answered from memory, and everything that decides waits for its turn. */
 export function createOperations(modules: OperationModules): Omit<Coordinator, Own> {
   const { context, queue, requests, lookAround, membership, jobs, quotas, sweeps } = modules;
-  const { deployments, rollouts, datasets, documents, versions, retention, logs, mayGo } = modules;
+  const { deployments, rollouts, datasets, documents, versions, retention, logs, tokens, mayGo } = modules;
   /** The configuration of a job or a sweep. */
   const config = (name: string, content: object, addedBy: string, named: string | undefined) => () =>
     documents.ofWork({ kind: "config", name, content, addedBy }, named);
   return {
-    drainPeer: (peerId, drained, reason) =>
-      queue.run(async () => {
+    drainPeer: (peerId, drained, reason, key) => {
+      const answer = () => ({ peer: membership.view(peerId), released: mayGo(peerId) });
+      const drain = async () => {
         await membership.drain(peerId, drained, reason);
         await lookAround();
-        return { peer: membership.view(peerId), released: mayGo(peerId) };
-      }),
-    removePeer: (peerId, reason) =>
-      queue.run(async () => {
+        return answer();
+      };
+      return requests.once(key, drain, {
+        made: drained ? "member-drained" : "member-undrained",
+        again: answer,
+      });
+    },
+    removePeer: (peerId, reason, key) => {
+      const remove = async () => {
         const { name } = membership.view(peerId);
         if (jobs.involves(peerId) || deployments.dependsOn(peerId))
           throw new RingfoldError("CONFLICT", `a job or a deployment needs ${name}`, {
@@ -63,7 +87,9 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
           });
         await membership.remove(peerId, reason);
         await lookAround();
-      }),
+      };
+      return requests.once(key, remove, { made: "member-removed", again: () => {} });
+    },
     jobs: () => jobs.views(),
     versions: () => versions.views(),
     deployments: () => deployments.views(),
@@ -78,11 +104,13 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
         again: ({ jobId }) => jobs.view(jobId),
       });
     },
-    steerJob: (jobId, action, { reason = "", ifMatch } = {}) =>
-      queue.run(() => {
+    steerJob: (jobId, action, { reason = "", ifMatch } = {}, key) => {
+      const steer = async () => {
         assertMatches(() => jobs.revision(jobId), ifMatch);
         return jobs.steer(jobId, action, reason);
-      }),
+      };
+      return requests.once(key, steer, { made: steered[action], again: () => jobs.view(jobId) });
+    },
     prioritiseJob: (jobId, priority, { reason = "", ifMatch } = {}) =>
       queue.run(() => {
         assertMatches(() => jobs.revision(jobId), ifMatch);
@@ -114,11 +142,13 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
       });
     },
     sweepRevision: (sweepId) => sweeps.revision(sweepId),
-    cancelSweep: (sweepId, { reason = "", ifMatch } = {}) =>
-      queue.run(() => {
+    cancelSweep: (sweepId, { reason = "", ifMatch } = {}, key) => {
+      const cancel = async () => {
         assertMatches(() => sweeps.revision(sweepId), ifMatch);
         return sweeps.cancel(sweepId, reason);
-      }),
+      };
+      return requests.once(key, cancel, { made: "sweep-cancelled", again: () => sweeps.view(sweepId) });
+    },
     version: (name, selector) => versions.view(name, selector),
     versionDiff: (name, selector, other) => versions.diff(name, selector, other),
     versionData: (name, selector) =>
@@ -132,7 +162,7 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
         deployments: deployments.views(),
       }),
     moveAlias: (name, alias, request) => queue.run(() => versions.moveAlias(name, alias, request)),
-    removeAlias: (name, alias) => queue.run(() => versions.removeAlias(name, alias)),
+    removeAlias: (name, alias, from) => queue.run(() => versions.removeAlias(name, alias, from)),
     removeVersion: (name, version) => queue.run(() => versions.remove(name, version)),
     pruneVersions: (name, request) => queue.run(() => versions.prune(name, request)),
     retentionRules: () => retention.views(),
@@ -171,11 +201,19 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
         made: "rollout-requested",
         again: ({ name }) => rollouts.view(name),
       }),
-    orderRollout: (name, order, { ifMatch, ...options } = {}) =>
-      queue.run(() => {
+    orderRollout: (name, order, { ifMatch, ...options } = {}, key) => {
+      const give = async () => {
         assertMatches(() => rollouts.revision(name), ifMatch);
         return rollouts.order(name, order, options);
+      };
+      return requests.once(key, give, { made: "rollout-ordered", again: () => rollouts.view(name) });
+    },
+    createToken: (request, key, who) =>
+      requests.once(key, () => tokens.create(request, who), {
+        made: "token-created",
+        again: (event) => tokens.issued(event),
       }),
+    revokeToken: (id) => queue.run(() => tokens.revoke(id)),
     audit: (query) => context.decisions.page(query),
     datasets: () => datasets.views(),
     dataset: (name, version) => datasets.view(name, version),
@@ -202,6 +240,6 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
       }),
     removeDocument: (kind, name, version) => queue.run(() => documents.remove(kind, name, version)),
     moveDocumentAlias: (place, alias, request) => queue.run(() => documents.moveAlias(place, alias, request)),
-    removeDocumentAlias: (place, alias) => queue.run(() => documents.removeAlias(place, alias)),
+    removeDocumentAlias: (place, alias, from) => queue.run(() => documents.removeAlias(place, alias, from)),
   };
 }

@@ -6,6 +6,7 @@ import type {
   DeploymentView,
   DeployRequest,
   DrainAnswer,
+  IssuedToken,
   JobView,
   LossPoint,
   PeerView,
@@ -17,6 +18,7 @@ import type {
   VersionDifference,
   VersionView,
 } from "../protocol/messages/api.ts";
+import type { Decider } from "../protocol/messages/audit.ts";
 import type {
   DatasetDetail,
   DatasetRequest,
@@ -52,9 +54,9 @@ export interface Coordinator {
   view(): ClusterView;
   peers(): PeerView[];
   /** Takes a machine out of service, or puts it back. Whether nothing depends on it any more. */
-  drainPeer(peerId: string, drained: boolean, reason: string): Promise<DrainAnswer>;
+  drainPeer(peerId: string, drained: boolean, reason: string, key?: RequestKey): Promise<DrainAnswer>;
   /** For good: its identity is refused from then on. */
-  removePeer(peerId: string, reason: string): Promise<void>;
+  removePeer(peerId: string, reason: string, key?: RequestKey): Promise<void>;
   jobs(): JobView[];
   versions(): readonly VersionView[];
   deployments(): DeploymentView[];
@@ -68,7 +70,7 @@ export interface Coordinator {
   jobRevision(jobId: string): string;
   /** @param how.config the registered configuration that it is, `name@3` or `name@alias`; without one it is registered as its own */
   submitJob(spec: JobSpec, how?: Submission): Promise<JobView>;
-  steerJob(jobId: string, action: SteerAction, how?: Steering): Promise<JobView>;
+  steerJob(jobId: string, action: SteerAction, how?: Steering, key?: RequestKey): Promise<JobView>;
   /** Its place in the queue from now on. */
   prioritiseJob(jobId: string, priority: number, how?: Steering): Promise<JobView>;
   quotas(): QuotaView[];
@@ -81,7 +83,7 @@ export interface Coordinator {
   sweep(sweepId: string): SweepView;
   submitSweep(spec: SweepSpec, how?: Submission): Promise<SweepView>;
   sweepRevision(sweepId: string): string;
-  cancelSweep(sweepId: string, how?: Steering): Promise<SweepView>;
+  cancelSweep(sweepId: string, how?: Steering, key?: RequestKey): Promise<SweepView>;
   version(name: string, selector: Selector): VersionDetail;
   /** @param other `name@3` or `name@alias` */
   versionDiff(name: string, selector: Selector, other: string): VersionDifference[];
@@ -96,7 +98,8 @@ export interface Coordinator {
   setRetentionRule(rule: RetentionRule, ifMatch?: readonly string[]): Promise<RetentionDetail>;
   removeRetentionRule(model: string, ifMatch?: readonly string[]): Promise<void>;
   moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
-  removeAlias(name: string, alias: string): Promise<void>;
+  /** @param from only if it points to this version now */
+  removeAlias(name: string, alias: string, from?: number): Promise<void>;
   removeVersion(name: string, version: number): Promise<void>;
   pruneVersions(name: string, request: PruneRequest): Promise<PruneAnswer>;
   deployment(name: string): DeploymentView;
@@ -110,7 +113,12 @@ export interface Coordinator {
   /** @param key makes it happen once, however often it is asked for */
   startRollout(request: RolloutWish, key?: RequestKey): Promise<RolloutView>;
   /** @param how `full`: a promotion to the end, and not to the next step */
-  orderRollout(name: string, order: RolloutOrder, how?: Steering & { full?: boolean }): Promise<RolloutView>;
+  orderRollout(
+    name: string,
+    order: RolloutOrder,
+    how?: Steering & { full?: boolean },
+    key?: RequestKey,
+  ): Promise<RolloutView>;
   /** A stretch of the log of decisions. */
   audit(query: AuditQuery): AuditPage;
   datasets(): DatasetView[];
@@ -124,8 +132,12 @@ export interface Coordinator {
   addDocument(document: OfferedDocument, key?: RequestKey): Promise<DocumentDetail>;
   removeDocument(kind: DocumentKind, name: string, version: number): Promise<void>;
   moveDocumentAlias(place: DocumentPlace, alias: string, request: AliasRequest): Promise<DocumentView>;
-  removeDocumentAlias(place: DocumentPlace, alias: string): Promise<void>;
-  createToken(request: TokenRequest): Promise<string>;
+  removeDocumentAlias(place: DocumentPlace, alias: string, from?: number): Promise<void>;
+  /** @param who the operator unless told */
+  createToken(request: TokenRequest, key?: RequestKey, who?: Decider): Promise<IssuedToken>;
+  revokeToken(id: string): Promise<void>;
+  /** Why the store takes no writes; undefined while it does. */
+  writeTrouble(): Promise<string | undefined>;
   close(): Promise<void>;
 }
 

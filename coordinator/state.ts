@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { decode, encode } from "../protocol/codec.ts";
 import { RingfoldError, toRingfoldError } from "../protocol/errors.ts";
-import { digestSchema } from "../protocol/ids.ts";
+import { digestSchema, roleSchema } from "../protocol/ids.ts";
 import { limits } from "../protocol/limits.ts";
 import { auditEventSchema } from "../protocol/messages/audit.ts";
 import type { Store, StoreWrite } from "../protocol/ports.ts";
@@ -74,6 +74,14 @@ const sharedSecretsSchema = z.object({
   operatorToken: z.string(),
 });
 
+/** A join token that was made: what it is for, not the token. */
+const tokenRecordSchema = z.object({
+  id: z.string(),
+  role: roleSchema,
+  expiresAtMs: z.number(),
+  revokedAtMs: z.number().nullable(),
+});
+
 /** A request with an Idempotency-Key, and what it made. */
 const requestRecordSchema = z.object({
   /** Digest of the key. */
@@ -89,6 +97,7 @@ export const collections = {
   credentials: collection("credentials", credentialsSchema),
   /** With several coordinators: what makes them one peer to the agents, and one to operators. */
   shared: collection("shared", sharedSecretsSchema),
+  tokens: collection("token", tokenRecordSchema),
   counters: collection("counter", z.number().int()),
   members: collection("member", memberRecordSchema),
   jobs: collection("job", jobRecordSchema),
@@ -118,19 +127,8 @@ export const collections = {
 
 /** Kinds of records that only decisions change. Loss curves are measured, and secrets stay out of every log. */
 const recordedKinds = new Set([
-  ...[
-    "counter",
-    "member",
-    "job",
-    "sweep",
-    "quota",
-    "version",
-    "dataset",
-    "document",
-    "deployment",
-    "rollout",
-  ],
-  ...["alias", "pipeline-alias", "config-alias", "retention"],
+  ...["counter", "member", "token", "job", "sweep", "quota", "version", "dataset", "document"],
+  ...["deployment", "rollout", "alias", "pipeline-alias", "config-alias", "retention"],
 ]);
 export const isRecorded = (key: string): boolean => recordedKinds.has(key.slice(0, key.indexOf("/")));
 

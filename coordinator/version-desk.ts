@@ -76,9 +76,9 @@ export class VersionDesk {
     return versions.view(target, this.#holdersOf);
   }
 
-  /** @throws RingfoldError NOT_FOUND */
-  async removeAlias(name: string, alias: string): Promise<void> {
-    await this.#context.versions.aliases.remove(name, alias, this.#context);
+  /** @throws RingfoldError NOT_FOUND | CONFLICT when it points elsewhere than to `from` */
+  async removeAlias(name: string, alias: string, from?: number): Promise<void> {
+    await this.#context.versions.aliases.remove(name, alias, this.#context, from);
     this.#context.changed();
   }
 

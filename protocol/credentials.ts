@@ -41,6 +41,8 @@ const jwkSchema = z.object({ kty: z.literal("OKP"), crv: z.literal("Ed25519"), x
 
 export const tokenClaimsSchema = z.object({
   iss: nameSchema,
+  /** What it can be taken back by; tokens of an earlier release have none. */
+  jti: z.string().max(64).exactOptional(),
   role: roleSchema,
   exp: z.number(),
   /** libp2p pre-shared key file, as text. */
@@ -56,10 +58,11 @@ export async function issueToken(
   authority: ClusterAuthority,
   grant: Pick<TokenClaims, "role" | "swarmKey" | "coordinator" | "addresses"> & {
     readonly expiresAtMs: number;
+    readonly id?: string;
   },
 ): Promise<string> {
-  const { expiresAtMs, ...claims } = grant;
-  return new SignJWT({ ...claims, authority: authority.publicJwk })
+  const { expiresAtMs, id, ...claims } = grant;
+  return new SignJWT({ ...claims, ...(id !== undefined && { jti: id }), authority: authority.publicJwk })
     .setProtectedHeader({ alg: algorithm, typ: "ringfold-join+jwt" })
     .setIssuer(authority.clusterName)
     .setExpirationTime(Math.floor(expiresAtMs / 1000))

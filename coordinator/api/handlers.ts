@@ -4,6 +4,7 @@ import type { RouteName, Routes } from "../../protocol/api/routes.ts";
 import type { SteerAction } from "../../protocol/messages/api.ts";
 import type { RolloutOrder } from "../../protocol/messages/rollout.ts";
 import type { Log } from "../../protocol/ports.ts";
+import type { RequestKey } from "../keyed-requests.ts";
 import type { Coordinator } from "../port.ts";
 import { Revised } from "./entity-tags.ts";
 import { EventStreams } from "./event-streams.ts";
@@ -26,12 +27,14 @@ interface SteerRequest {
   readonly parameters: { readonly id: string };
   readonly body: { readonly reason: string };
   readonly ifMatch: readonly string[] | undefined;
+  readonly key: RequestKey | undefined;
 }
 
 interface RolloutOrderRequest {
   readonly parameters: { readonly name: string };
   readonly body: { readonly reason: string; readonly full?: boolean };
   readonly ifMatch: readonly string[] | undefined;
+  readonly key: RequestKey | undefined;
 }
 
 interface HandlerModules {
@@ -42,43 +45,51 @@ interface HandlerModules {
   readonly log: Log;
 }
 
+/** Of a page only what it shows is asked for. */
+const wantedOf = <Query extends ListQuery>({ limit: _, cursor: __, ...wanted }: Query) => wanted;
+
 /** What each route of the table does. */
 export function createHandlers({ coordinator, addresses, coordinatorUrls, log }: HandlerModules): Handlers {
   const steer =
     (action: SteerAction) =>
-    ({ parameters, body, ifMatch }: SteerRequest) =>
-      coordinator.steerJob(parameters.id, action, { ...body, ...(ifMatch && { ifMatch }) });
+    ({ parameters, body, ifMatch, key }: SteerRequest) =>
+      coordinator.steerJob(parameters.id, action, { ...body, ...(ifMatch && { ifMatch }) }, key);
   const orderRollout =
     (order: RolloutOrder) =>
-    ({ parameters, body, ifMatch }: RolloutOrderRequest) =>
-      coordinator.orderRollout(parameters.name, order, { ...body, ...(ifMatch && { ifMatch }) });
+    ({ parameters, body, ifMatch, key }: RolloutOrderRequest) =>
+      coordinator.orderRollout(parameters.name, order, { ...body, ...(ifMatch && { ifMatch }) }, key);
   const streams = new EventStreams(coordinator, log);
   /** A page, or what is watched from now on. */
   const list = <Item extends object>(list: List<Item>) => {
     const watched = new WatchedList(list, coordinator, streams);
     return ({ query }: { readonly query: ListQuery }, c: Context) => {
-      const { limit: _, cursor: __, ...wanted } = query;
       return acceptsEvents(c)
-        ? streams.open(c, watched.watch(wanted, c.req.header("last-event-id")))
+        ? streams.open(c, watched.watch(wantedOf(query), c.req.header("last-event-id")))
         : pageOf(list, coordinator, query);
     };
   };
   const document = describeApi(coordinator.release);
   return {
     live: () => ({ live: true }),
-    ready: () => ({ ready: true, standby: false, reasons: [], coordinators: [...coordinatorUrls()] }),
+    ready: async (_, c) => {
+      const trouble = await coordinator.writeTrouble();
+      const reasons = trouble === undefined ? [] : [trouble];
+      const readiness = { ready: reasons.length === 0, standby: false, reasons };
+      const status = readiness.ready ? 200 : 503;
+      return c.json({ ...readiness, coordinators: [...coordinatorUrls()] }, status);
+    },
     openapi: () => document,
     cluster: () => coordinator.view(),
     clusterEvents: (_, c) => streams.open(c, wholeCluster(coordinator)),
     audit: ({ query }, c) =>
       acceptsEvents(c)
-        ? streams.open(c, decisions(coordinator, query, c.req.header("last-event-id")))
+        ? streams.open(c, decisions(coordinator, wantedOf(query), c.req.header("last-event-id")))
         : pageOfDecisions(coordinator, query),
     peers: list(lists.peers),
-    drainPeer: ({ parameters: { id }, body: { drained, reason } }) =>
-      coordinator.drainPeer(id, drained, reason),
-    removePeer: async ({ parameters: { id }, body: { reason } }) => {
-      await coordinator.removePeer(id, reason);
+    drainPeer: ({ parameters: { id }, body: { drained, reason }, key }) =>
+      coordinator.drainPeer(id, drained, reason, key),
+    removePeer: async ({ parameters: { id }, body: { reason }, key }) => {
+      await coordinator.removePeer(id, reason, key);
       return {};
     },
     jobs: list(lists.jobs),
@@ -103,8 +114,8 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
     sweeps: list(lists.sweeps),
     sweep: ({ parameters: { id } }) => new Revised(coordinator.sweep(id), coordinator.sweepRevision(id)),
     submitSweep: ({ body, key, query: { config } }) => coordinator.submitSweep(body, { key, config }),
-    cancelSweep: ({ parameters: { id }, body: { reason }, ifMatch }) =>
-      coordinator.cancelSweep(id, { reason, ifMatch }),
+    cancelSweep: ({ parameters: { id }, body: { reason }, ifMatch, key }) =>
+      coordinator.cancelSweep(id, { reason, ifMatch }, key),
     models: list(lists.models),
     model: ({ parameters: { name, selector } }) => coordinator.version(name, selector),
     versionDiff: ({ parameters: { name, selector }, query }) => ({
@@ -127,8 +138,8 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
       return {};
     },
     moveAlias: ({ parameters: { name, alias }, body }) => coordinator.moveAlias(name, alias, body),
-    removeAlias: async ({ parameters: { name, alias } }) => {
-      await coordinator.removeAlias(name, alias);
+    removeAlias: async ({ parameters: { name, alias }, query: { from } }) => {
+      await coordinator.removeAlias(name, alias, from);
       return {};
     },
     deployments: list(lists.deployments),
@@ -166,11 +177,15 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
     },
     moveDocumentAlias: ({ parameters: { kind, name, alias }, body }) =>
       coordinator.moveDocumentAlias({ kind, name }, alias, body),
-    removeDocumentAlias: async ({ parameters: { kind, name, alias } }) => {
-      await coordinator.removeDocumentAlias({ kind, name }, alias);
+    removeDocumentAlias: async ({ parameters: { kind, name, alias }, query: { from } }) => {
+      await coordinator.removeDocumentAlias({ kind, name }, alias, from);
       return {};
     },
-    createToken: async ({ body }) => ({ token: await coordinator.createToken(body) }),
+    createToken: ({ body, key }) => coordinator.createToken(body, key),
+    revokeToken: async ({ parameters: { id } }) => {
+      await coordinator.revokeToken(id);
+      return {};
+    },
     observed: (_, c) => observe(c, addresses()),
     dialBack: ({ body }, c) => dialBack(c, body),
   };

@@ -7,6 +7,7 @@ import type { QuotaView } from "../../protocol/messages/quota.ts";
 import type { RetentionView } from "../../protocol/messages/retention.ts";
 import type { RolloutView } from "../../protocol/messages/rollout.ts";
 import type { SweepSummary } from "../../protocol/messages/sweep.ts";
+import type { AuditFilter } from "../decide/audit-filter.ts";
 import type { Coordinator } from "../port.ts";
 import { Page } from "./shown.ts";
 
@@ -196,11 +197,9 @@ export function pageOfDecisions(coordinator: Coordinator, { limit, cursor, ...wa
   return { items: entries, next: next < last ? writeCursor([next]) : null };
 }
 
-interface DecisionQuery {
+interface DecisionQuery extends AuditFilter {
   readonly limit: number;
   readonly cursor?: string | undefined;
-  readonly sinceMs?: number | undefined;
-  readonly job?: string | undefined;
 }
 
 function compare(one: Place, other: Place): number {

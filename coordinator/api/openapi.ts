@@ -156,6 +156,12 @@ function operation(name: string, route: Route, requests: Schemas, answers: Schem
         ...(route.method === "GET" && { headers: { ETag: text } }),
         ...(route.location && { headers: { Location: text } }),
       },
+      ...(route.unready && {
+        503: {
+          description: "Not now; `reasons` say why",
+          content: { "application/json": { schema: answer } },
+        },
+      }),
       ...(route.method === "GET" && { 304: { description: "It is what If-None-Match says is known" } }),
       default: { $ref: "#/components/responses/Problem" },
     },

@@ -1,5 +1,5 @@
 import type { Context } from "hono";
-import type { AuditQuery } from "../decision-log.ts";
+import type { AuditFilter } from "../decide/audit-filter.ts";
 import type { Coordinator } from "../port.ts";
 import type { EventSource } from "./event-streams.ts";
 
@@ -18,14 +18,14 @@ const decisionsMax = 200;
 /** `change` with the decisions after the one that `lastEventId` names, else from the first on, each once. */
 export function decisions(
   coordinator: Coordinator,
-  { sinceMs, job }: Pick<AuditQuery, "sinceMs" | "job">,
+  wanted: AuditFilter,
   lastEventId: string | undefined,
 ): EventSource {
   let after = /^\d{1,15}$/.test(lastEventId ?? "") ? Number(lastEventId) : 0;
   return {
     *news() {
       for (let last = Number.POSITIVE_INFINITY; after < last; ) {
-        const page = coordinator.audit({ after, sinceMs, job, limit: decisionsMax });
+        const page = coordinator.audit({ ...wanted, after, limit: decisionsMax });
         after = page.next;
         last = page.last;
         if (page.entries.length > 0)

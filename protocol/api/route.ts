@@ -21,6 +21,8 @@ export interface Route {
   readonly status?: 201;
   /** Path of what it makes, with properties of the answer. */
   readonly location?: string;
+  /** Answers 503 with the same body where that says no. */
+  readonly unready?: true;
   /** Takes an Idempotency-Key: sent again with the same key it happens once. */
   readonly once?: true;
   /** Needs the operator token though it changes nothing: what it answers is not for everybody. */

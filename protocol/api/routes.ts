@@ -8,6 +8,7 @@ import {
   deployRequestSchema,
   drainAnswerSchema,
   drainRequestSchema,
+  issuedTokenSchema,
   jobStateSchema,
   jobViewSchema,
   observedSchema,
@@ -25,7 +26,7 @@ import {
   versionDifferenceSchema,
   versionViewSchema,
 } from "../messages/api.ts";
-import { auditEntrySchema } from "../messages/audit.ts";
+import { auditEntrySchema, auditKindSchema } from "../messages/audit.ts";
 import {
   datasetDetailSchema,
   datasetRequestSchema,
@@ -59,15 +60,22 @@ const steering = {
   body: steerRequestSchema,
   mayBeEmpty: true,
   conditional: true,
+  once: true,
   answer: jobViewSchema,
 } as const;
 const orderingRollout = {
   body: steerRequestSchema,
   mayBeEmpty: true,
   conditional: true,
+  once: true,
   answer: rolloutViewSchema,
 } as const;
 const nothing = { answer: z.object({}) };
+const removingAlias = {
+  ...nothing,
+  /** Only if it points there now. */
+  query: z.strictObject({ from: z.coerce.number().int().positive().optional() }),
+};
 /** `name@3` or `name@alias` of another one. */
 const compared = z.strictObject({
   with: z.string().regex(/^[^@]+@[^@]+$/, "must be NAME@N or NAME@ALIAS"),
@@ -98,7 +106,9 @@ const change = <
  */
 export const routes = {
   live: get("/healthz", "Whether the process answers", { answer: z.object({ live: z.literal(true) }) }),
-  ready: get("/readyz", "Whether the coordinator decides", { answer: readinessSchema }),
+  ready: get("/readyz", "Whether the coordinator decides", {
+    ...{ answer: readinessSchema, unready: true },
+  }),
   openapi: get("/openapi.json", "This document", { answer: z.record(z.string(), z.unknown()) }),
   cluster: get("/api/cluster", "Everything at once", { answer: clusterViewSchema }),
   clusterEvents: get("/api/events", "Everything at once, now and after changes, at most 4 times a second", {
@@ -108,14 +118,21 @@ export const routes = {
   audit: get(
     "/api/audit",
     "The decisions: who decided what, when and why",
-    listOf(auditEntrySchema, { sinceMs: z.coerce.number().nonnegative(), job: z.string() }),
+    listOf(auditEntrySchema, {
+      sinceMs: z.coerce.number().nonnegative(),
+      untilMs: z.coerce.number().nonnegative(),
+      job: z.string(),
+      who: z.string().max(255),
+      subject: z.string().max(255),
+      kind: auditKindSchema,
+    }),
   ),
   peers: get("/api/peers", "The agents, by name", listOf(peerViewSchema, { state: peerStateSchema })),
   drainPeer: change("POST", "/api/peers/{id}/drain", "Takes a machine out of service, or puts it back", {
-    ...{ body: drainRequestSchema, mayBeEmpty: true, answer: drainAnswerSchema },
+    ...{ body: drainRequestSchema, mayBeEmpty: true, answer: drainAnswerSchema, once: true },
   }),
   removePeer: change("POST", "/api/peers/{id}/remove", "Refuses the identity of a machine from then on", {
-    ...{ body: steerRequestSchema, mayBeEmpty: true, answer: nothing.answer },
+    ...{ body: steerRequestSchema, mayBeEmpty: true, answer: nothing.answer, once: true },
   }),
   jobs: get(
     "/api/jobs",
@@ -177,7 +194,8 @@ export const routes = {
     "/api/sweeps/{id}/cancel",
     "Ends a sweep and those of its trials that are not over",
     {
-      ...{ body: steerRequestSchema, mayBeEmpty: true, conditional: true, answer: sweepViewSchema },
+      ...{ body: steerRequestSchema, mayBeEmpty: true, conditional: true, once: true },
+      answer: sweepViewSchema,
     },
   ),
   models: get(
@@ -229,7 +247,7 @@ export const routes = {
   moveAlias: change("PUT", "/api/models/{name}/aliases/{alias}", "Points an alias to a version", {
     ...{ body: aliasRequestSchema, answer: versionViewSchema },
   }),
-  removeAlias: change("DELETE", "/api/models/{name}/aliases/{alias}", "Removes an alias", nothing),
+  removeAlias: change("DELETE", "/api/models/{name}/aliases/{alias}", "Removes an alias", removingAlias),
   deployments: get(
     "/api/deployments",
     "What is served, and where",
@@ -329,11 +347,17 @@ export const routes = {
     "DELETE",
     "/api/documents/{kind}/{name}/aliases/{alias}",
     "Removes an alias",
-    nothing,
+    removingAlias,
   ),
   createToken: change("POST", "/api/tokens", "Makes a token to join with", {
-    ...{ body: tokenRequestSchema, answer: z.object({ token: z.string() }) },
+    ...{ body: tokenRequestSchema, answer: issuedTokenSchema, once: true },
   }),
+  revokeToken: change(
+    "DELETE",
+    "/api/tokens/{id}",
+    "Takes a token back: nobody joins with it any more",
+    nothing,
+  ),
   observed: get("/api/observed", "Whoever asks, as the coordinator sees it", { answer: observedSchema }),
   dialBack: change("POST", "/api/reachability", "Dials the address that the request comes from", {
     ...{ body: reachabilityRequestSchema, answer: reachabilityViewSchema },

@@ -251,6 +251,10 @@ export const tokenRequestSchema = z.strictObject({
 });
 export type TokenRequest = z.infer<typeof tokenRequestSchema>;
 
+/** `id`: what it can be taken back by. */
+export const issuedTokenSchema = z.object({ token: z.string(), id: z.string() });
+export type IssuedToken = z.infer<typeof issuedTokenSchema>;
+
 /** Whether a coordinator decides, and if not, why. */
 export const readinessSchema = z.object({
   ready: z.boolean(),

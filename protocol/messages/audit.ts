@@ -106,10 +106,20 @@ export const auditEventSchema = z.discriminatedUnion("kind", [
     detail: z.string(),
   }),
   event("rollout-looked-at", { name: z.string(), evidence: rolloutEvidenceSchema }),
+  event("token-created", {
+    /** Its id; never the token. */
+    token: z.string(),
+    role: roleSchema,
+    expiresAtMs: z.number(),
+    /** Whether it names the coordinators' addresses. */
+    addresses: z.boolean(),
+  }),
+  event("token-revoked", { token: z.string() }),
   /** Told by a release that kept no decisions. */
   event("told-before", {}),
 ]);
 export type AuditEvent = z.infer<typeof auditEventSchema>;
+export const auditKindSchema = z.enum(auditEventSchema.options.map(({ shape }) => shape.kind.value));
 
 const auditBase = {
   /** Consecutive from 1. */

@@ -21,7 +21,8 @@ interface Aliased {
     alias: string,
     request: AliasRequest,
   ): Promise<{ readonly version: number }>;
-  remove(api: ApiClient, name: string, alias: string): Promise<void>;
+  /** @param from only if it points to this number now */
+  remove(api: ApiClient, name: string, alias: string, from?: number): Promise<void>;
 }
 
 /** The command `alias` of a group. */
@@ -40,12 +41,12 @@ export function registerAlias(group: Command, io: CommandIo, { example, move, re
         if (typeof alias === "number") throw new RingfoldError("USAGE", "an alias begins with a letter");
         if (options.remove === (version !== undefined))
           throw new RingfoldError("USAGE", "give the number of a version, or --remove");
-        if (options.from !== undefined && options.create)
-          throw new RingfoldError("USAGE", "--from and --create exclude each other");
+        if (options.create && (options.from !== undefined || options.remove))
+          throw new RingfoldError("USAGE", "--create goes with a number, and without --from");
         const { connectApi } = await import("./api-client.ts");
         const api = await connectApi(context);
         if (version === undefined) {
-          await remove(api, name, alias);
+          await remove(api, name, alias, options.from);
           return { json: { name, alias, removed: true }, text: `${name}@${alias} is removed` };
         }
         const { from, create } = options;

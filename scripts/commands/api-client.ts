@@ -18,6 +18,7 @@ import {
   type DeploymentView,
   type DeployRequest,
   type DrainAnswer,
+  type IssuedToken,
   type JobView,
   type Observed,
   type PeerView,
@@ -110,7 +111,8 @@ export interface ApiClient {
   setRetentionRule(model: string, rule: RetentionRequest): Promise<RetentionDetail>;
   removeRetentionRule(model: string): Promise<void>;
   moveAlias(name: string, alias: string, request: AliasRequest): Promise<VersionView>;
-  removeAlias(name: string, alias: string): Promise<void>;
+  /** @param from only if it points to this version now */
+  removeAlias(name: string, alias: string, from?: number): Promise<void>;
   deployments(): Promise<DeploymentView[]>;
   deploy(name: string, request: DeployRequest): Promise<DeploymentView>;
   removeDeployment(name: string): Promise<void>;
@@ -134,14 +136,15 @@ export interface ApiClient {
   documentDiff(kind: DocumentKind, name: string, selector: Selector, other: string): Promise<KeyDifference[]>;
   removeDocument(kind: DocumentKind, name: string, version: number): Promise<void>;
   moveDocumentAlias(place: DocumentPlace, alias: string, request: AliasRequest): Promise<DocumentView>;
-  removeDocumentAlias(place: DocumentPlace, alias: string): Promise<void>;
-  createToken(request: TokenRequest): Promise<string>;
+  removeDocumentAlias(place: DocumentPlace, alias: string, from?: number): Promise<void>;
+  createToken(request: TokenRequest): Promise<IssuedToken>;
+  revokeToken(id: string): Promise<void>;
   /** This machine as the coordinator sees it. */
   observed(): Promise<Observed>;
   /** Asks the coordinator to dial this machine. */
   dialBack(request: ReachabilityRequest): Promise<ReachabilityView>;
   /** The log of decisions. */
-  audit(wanted: AuditFilter): Promise<AuditEntry[]>;
+  audit(wanted: FiltersOf<"audit">): Promise<AuditEntry[]>;
   /**
    * A list as it changes, until the connection or the signal ends.
    * @param lastEventId of the event that the caller had last, where it watched before
@@ -156,11 +159,6 @@ export interface ApiClient {
 }
 
 type DocumentPlace = Pick<DocumentView, "kind" | "name">;
-
-export interface AuditFilter {
-  readonly sinceMs: number;
-  readonly job?: string;
-}
 
 /** The client for a command: address, token and signal from its context. @throws RingfoldError USAGE */
 export async function connectApi({ io, common, signal }: CommandContext): Promise<ApiClient> {
@@ -236,8 +234,8 @@ export function createApiClient({
       await callRoute(options, "removeRetentionRule", { model });
     },
     moveAlias: (name, alias, body) => callRoute(options, "moveAlias", { name, alias, body }),
-    async removeAlias(name, alias) {
-      await callRoute(options, "removeAlias", { name, alias });
+    async removeAlias(name, alias, from) {
+      await callRoute(options, "removeAlias", { name, alias, query: { from } });
     },
     deployments: () => callList(options, "deployments"),
     deploy: (name, body) => callRoute(options, "deploy", { name, body }),
@@ -267,10 +265,13 @@ export function createApiClient({
     },
     moveDocumentAlias: (place, alias, body) =>
       callRoute(options, "moveDocumentAlias", { ...place, alias, body }),
-    async removeDocumentAlias(place, alias) {
-      await callRoute(options, "removeDocumentAlias", { ...place, alias });
+    async removeDocumentAlias(place, alias, from) {
+      await callRoute(options, "removeDocumentAlias", { ...place, alias, query: { from } });
     },
-    createToken: async (body) => (await callRoute(options, "createToken", { body })).token,
+    createToken: (body) => callRoute(options, "createToken", { body }),
+    async revokeToken(id) {
+      await callRoute(options, "revokeToken", { id });
+    },
     observed: () => callRoute(options, "observed", {}),
     dialBack: (body) => callRoute(options, "dialBack", { body }),
     audit: (wanted) => callList(options, "audit", wanted),

@@ -83,7 +83,7 @@ function registerGroup(program: Command, io: CommandIo, group: Group): void {
   registerAlias(documents, io, {
     example: `${example}@stable`,
     move: (api, name, alias, request) => api.moveDocumentAlias({ kind, name }, alias, request),
-    remove: (api, name, alias) => api.removeDocumentAlias({ kind, name }, alias),
+    remove: (api, name, alias, from) => api.removeDocumentAlias({ kind, name }, alias, from),
   });
   documents
     .command("remove")

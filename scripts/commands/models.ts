@@ -62,7 +62,7 @@ export function register(program: Command, io: CommandIo): void {
   registerAlias(models, io, {
     example: "digits@champion",
     move: (api, name, alias, request) => api.moveAlias(name, alias, request),
-    remove: (api, name, alias) => api.removeAlias(name, alias),
+    remove: (api, name, alias, from) => api.removeAlias(name, alias, from),
   });
   registerRemoval(models, io);
   registerRetention(models, io);

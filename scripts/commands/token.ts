@@ -11,7 +11,7 @@ interface TokenOptions {
 }
 
 export function register(program: Command, io: CommandIo): void {
-  program
+  const token = program
     .command("token")
     .description("make a token with which one more machine may join")
     .option("--role <role>", "what the newcomer may be: worker, server, coordinator or operator", "worker")
@@ -26,8 +26,20 @@ export function register(program: Command, io: CommandIo): void {
           throw new RingfoldError("USAGE", `--role ${role}: choose one of ${roleSchema.options.join(", ")}`);
         }
         const request = { role: known.data, expiresInSeconds: expires, addresses };
-        const token = await (await connectApi(context)).createToken(request);
-        return { json: { token, ...request }, text: token };
+        const { token, id } = await (await connectApi(context)).createToken(request);
+        return { json: { token, id, ...request }, text: token };
+      }),
+    );
+
+  token
+    .command("revoke")
+    .argument("<id>", "as --json and `ringfold audit --kind token-created` show it")
+    .description("take a token back: nobody joins with it any more, and who has joined stays")
+    .action((id: string, _options: unknown, command: Command) =>
+      runCommand(command, io, async (context) => {
+        const { connectApi } = await import("./api-client.ts");
+        await (await connectApi(context)).revokeToken(id);
+        return { json: { id, revoked: true }, text: `token ${id} is taken back` };
       }),
     );
 }

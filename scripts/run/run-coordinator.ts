@@ -43,6 +43,9 @@ export interface RunningCoordinator {
 export const runCoordinator = (config: CoordinatorConfig, log: Log): Promise<RunningCoordinator> =>
   assembleCoordinator(config, log, { openStore: () => openLmdbStore(join(config.dataPath, "store")) });
 
+/** Good for a day. */
+const firstToken = { role: "worker", expiresInSeconds: 86_400, addresses: true } as const;
+
 /** The same over any store. @throws RingfoldError as runCoordinator, and of the store */
 export async function assembleCoordinator(
   config: CoordinatorConfig,
@@ -100,7 +103,7 @@ export async function assembleCoordinator(
       httpUrl: `http://${config.http.host}:${listener.port}`,
       addresses: network.addresses(),
       operatorToken,
-      joinToken: await coordinator.createToken({ role: "worker", expiresInSeconds: 86_400, addresses: true }),
+      joinToken: (await coordinator.createToken(firstToken, undefined, { kind: "coordinator" })).token,
       close,
     };
   } catch (cause) {

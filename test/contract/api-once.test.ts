@@ -122,6 +122,40 @@ test("a client whose coordinator dies before it answers asks again, and gets the
   await next.close();
 });
 
+const order = (path: string, key: string, body: object = {}) =>
+  request(path, {
+    ...{ method: "POST", body: JSON.stringify(body) },
+    headers: { authorization: "Bearer token", "idempotency-key": key },
+  });
+const decisionsOf = (kind: string) =>
+  bench.coordinator.audit({ after: 0, limit: 1_000 }).entries.filter(({ event }) => event.kind === kind)
+    .length;
+
+test("steering has a key too: a pause that comes again after a resume pauses nothing", async () => {
+  await submit("a");
+  expect(await job(order("/api/jobs/job-1/pause", "p"))).toMatchObject({ state: "paused" });
+  await order("/api/jobs/job-1/resume", "r");
+  const again = await job(order("/api/jobs/job-1/pause", "p"));
+  expect(again).toEqual(bench.coordinator.job("job-1"));
+  expect(again.state).not.toBe("paused");
+  expect(decisionsOf("job-paused")).toBe(1);
+  expect(await refusal(order("/api/jobs/job-1/cancel", "p"))).toMatchObject({ code: "KEY_REUSED" });
+});
+
+test("so has a drain, and the removal of a machine, also for the next coordinator", async () => {
+  const { peerId } = await bench.worker(1);
+  const drained = await order(`/api/peers/${peerId}/drain`, "d");
+  expect(drained.status).toBe(200);
+  await order(`/api/peers/${peerId}/drain`, "u", { drained: false });
+  expect((await order(`/api/peers/${peerId}/drain`, "d")).status).toBe(200);
+  expect(decisionsOf("member-drained")).toBe(1);
+  await order(`/api/peers/${peerId}/remove`, "r");
+  bench.crash();
+  await start();
+  expect((await order(`/api/peers/${peerId}/remove`, "r")).status).toBe(200);
+  expect(decisionsOf("member-removed")).toBe(1);
+});
+
 test("what could not be written leaves no key: it happens when it comes again", async () => {
   const store = openMemoryStore(bench.disk);
   let full = true;

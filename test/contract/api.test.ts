@@ -11,6 +11,7 @@ import { limits } from "../../protocol/limits.ts";
 import {
   clusterViewSchema,
   deploymentViewSchema,
+  issuedTokenSchema,
   jobViewSchema,
   observedSchema,
   peerViewSchema,
@@ -229,8 +230,7 @@ const mutations = [
   ["PUT", "/api/documents/config/digits/aliases/champion", { version: 1 }],
   ["DELETE", "/api/documents/config/digits/aliases/champion", undefined],
   ["POST", "/api/tokens", {}],
-  ["POST", "/api/datasets", {}],
-  ["DELETE", "/api/datasets/digits/versions/1", undefined],
+  ["DELETE", "/api/tokens/token-1", undefined],
   ["POST", "/api/reachability", { port: 80, challenge: "challenge-of-16-or-more" }],
 ] as const;
 
@@ -240,7 +240,7 @@ describe("changing", () => {
       ([method, path]) =>
         `${method} ${path
           .replace(memoryPeerId(1), "{}")
-          .replace(/job-1|sweep-1/, "{}")
+          .replace(/job-1|sweep-1|token-1/, "{}")
           .replace("documents/config", "documents/{}")
           .replace("digits", "{}")
           .replace("champion", "{}")
@@ -497,7 +497,7 @@ describe("changing", () => {
 
   test("a token admits a worker for as long as it was asked for", async () => {
     const token = async (body: object) =>
-      (await read(send("POST", "/api/tokens", body), z.strictObject({ token: z.string() }))).token;
+      (await read(send("POST", "/api/tokens", body), issuedTokenSchema.strict())).token;
     const nowMs = bench.clock.nowMs();
     const claims = await readToken(await token({}), nowMs);
     expect(claims).toMatchObject({ iss: "lab", role: "worker", exp: nowMs / 1_000 + 86_400 });

@@ -61,7 +61,9 @@ describe("the command line", () => {
   }, 30_000);
 
   test("an agent whose coordinator is not there gives up after its time", async () => {
-    const token = await cluster.api().createToken({ role: "worker", expiresInSeconds: 60, addresses: true });
+    const { token } = await cluster
+      .api()
+      .createToken({ role: "worker", expiresInSeconds: 60, addresses: true });
     const { addresses } = decodeJwt<{ addresses: string[] }>(token);
     expect(addresses.length).toBeGreaterThan(0);
     const { signal } = new AbortController();

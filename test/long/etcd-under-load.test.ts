@@ -132,7 +132,7 @@ async function open(): Promise<Scene> {
     operatorToken,
     signal: bench.signal,
   });
-  const token = await api.createToken({ role: "worker", expiresInSeconds: 600, addresses: true });
+  const { token } = await api.createToken({ role: "worker", expiresInSeconds: 600, addresses: true });
   const agents = await Promise.all(
     agentNames.map(async (name, index) => {
       const data = join(bench.folder, name);

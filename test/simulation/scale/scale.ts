@@ -58,7 +58,11 @@ async function measure(count: number): Promise<Row[]> {
   const coordinator = await openCoordinator({
     ...{ network: star.hub, store, credentials, clock: systemClock, log: silentLog, release: "0.1.0" },
   });
-  const token = await coordinator.createToken({ role: "worker", expiresInSeconds: 3_600, addresses: false });
+  const { token } = await coordinator.createToken({
+    role: "worker",
+    expiresInSeconds: 3_600,
+    addresses: false,
+  });
   const agents = Array.from({ length: count }, (_, i) => new ScaleAgent(star, i + 1, token));
   const beating = setInterval(() => void Promise.all(agents.map((agent) => agent.beat())), 1_000);
   const measured: Row[] = [];

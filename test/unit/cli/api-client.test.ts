@@ -44,8 +44,8 @@ test("a refusal is an answer, and is not asked for again", async () => {
 });
 
 test("what has no key is not repeated", async () => {
-  server.routes.set("POST /api/jobs/job-1/retry", () => "cut");
-  await expect(client().steerJob("job-1", "retry", "")).rejects.toMatchObject({
+  server.routes.set("POST /api/models/digits/prune", () => "cut");
+  await expect(client().pruneVersions("digits", { keepLast: 1, dryRun: false })).rejects.toMatchObject({
     code: "COORDINATOR_UNREACHABLE",
   });
   expect(server.requests).toHaveLength(1);

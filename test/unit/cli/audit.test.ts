@@ -1,5 +1,8 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { AuditEntry } from "../../../protocol/messages/audit.ts";
+import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
 import { type CoordinatorServer, startCoordinatorServer } from "./coordinator-server.ts";
 import { runRingfold, startRingfold } from "./ringfold-process.ts";
 
@@ -37,6 +40,29 @@ test("with --json: the entries; a job and a time are asked for", async () => {
   const asked = ["audit", "--json", "--job", "job-1", "--since", "2025-11-23T11:00:00Z"];
   const { stdout } = await runRingfold(asked, { env: env() });
   expect(JSON.parse(stdout)).toEqual([entry(7)]);
+});
+
+test("who, what about, what kind and until when are asked for, and a file gets a line of JSON each", async () => {
+  const query = "sinceMs=0&untilMs=1763895600000&who=operator&subject=model+digits&kind=alias-moved";
+  server.routes.set(`GET /api/audit?limit=1000&${query}`, () => ({ body: [entry(7), entry(9)] }));
+  const filters = ["--who", "operator", "--subject", "model digits", "--kind", "alias-moved"];
+  const path = join(temporaryFolder(), "audit.jsonl");
+  const asked = ["audit", ...filters, "--until", "2025-11-23T11:00:00Z"];
+  const { stdout } = await runRingfold([...asked, "--export", path, "--json"], { env: env() });
+  expect(JSON.parse(stdout)).toEqual({ file: path, decisions: 2 });
+  const lines = (text: string) =>
+    text
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+  expect(lines(readFileSync(path, "utf8"))).toEqual([entry(7), entry(9)]);
+  expect(lines((await runRingfold([...asked, "--export", "-"], { env: env() })).stdout)).toHaveLength(2);
+});
+
+test("a kind that there is not is a usage error, which names those that there are", async () => {
+  const { exitCode, stderr } = await runRingfold(["audit", "--kind", "nonsense"], { env: env() });
+  expect(exitCode).toBe(64);
+  expect(stderr).toContain("token-created");
 });
 
 test("--follow tells what is new, once, over a broken connection too", async () => {

@@ -127,7 +127,7 @@ describe("the operator token", () => {
     server.routes.set("POST /api/tokens", ({ authorization }) =>
       authorization === undefined
         ? problem(401, "UNAUTHENTICATED", "no operator token")
-        : { body: { token: "join-me" } },
+        : { body: { token: "join-me", id: "token-1" } },
     );
   });
   const seenWith = async (userArguments: string[], env: Record<string, string>) => {

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { parse } from "yaml";
 import { z } from "zod";
+import type { Route } from "../../../protocol/api/route.ts";
+import { routes } from "../../../protocol/api/routes.ts";
 import { errorRules } from "../../../protocol/errors.ts";
 import { jobSpecSchema } from "../../../protocol/job-spec.ts";
 import { readJobFile } from "../../../scripts/job-file.ts";
@@ -32,6 +34,27 @@ describe("docs/cli.md", () => {
       for (const [option] of help.matchAll(/(?<=^ .*)--[a-z-]+/gm)) {
         expect(text, `${path.join(" ")} ${option}`).toContain(option);
       }
+    }
+  });
+});
+
+describe("docs/api.md", () => {
+  test("names each route of the table, with its method, and no other", async () => {
+    const text = await readDocument("api.md");
+    const documented = [...text.matchAll(/^\| `([A-Z]+) (\/[^`]*)` /gm)].map(
+      ([, method, path]) => `${method} ${path}`,
+    );
+    const actual = Object.values(routes).map(({ method, path }) => `${method} ${path}`);
+    expect(new Set(documented)).toEqual(new Set(actual));
+    expect(documented).toHaveLength(actual.length);
+  });
+
+  test("says of each POST whether it takes a key", async () => {
+    const text = await readDocument("api.md");
+    for (const route of Object.values(routes) as Route[]) {
+      const row = text.split("\n").find((line) => line.startsWith(`| \`${route.method} ${route.path}\` `));
+      expect(row?.includes("Idempotency-Key"), route.path).toBe(route.once === true);
+      expect(row?.includes("If-Match"), route.path).toBe(route.conditional === true);
     }
   });
 });

@@ -8,6 +8,7 @@ import { jobView } from "./views.ts";
 /** Two coordinators, and a third address at which nobody answers. */
 let first: CoordinatorServer;
 let second: CoordinatorServer;
+const prune = { keepLast: 1, dryRun: false };
 const nobody = "http://127.0.0.1:2";
 beforeEach(async () => {
   [first, second] = await Promise.all([startCoordinatorServer(), startCoordinatorServer()]);
@@ -37,9 +38,9 @@ describe("a command with several coordinators", () => {
   });
 
   test("is led by a standby to who leads, with an order that has no key too", async () => {
-    first.routes.set("POST /api/jobs/job-1/retry", () => standby(second.url));
-    second.routes.set("POST /api/jobs/job-1/retry", () => ({ body: jobView() }));
-    await client(`${first.url},${second.url}`).steerJob("job-1", "retry", "");
+    first.routes.set("POST /api/models/digits/prune", () => standby(second.url));
+    second.routes.set("POST /api/models/digits/prune", () => ({ body: { removed: [], kept: [] } }));
+    await client(`${first.url},${second.url}`).pruneVersions("digits", prune);
     expect(second.requests.map(({ authorization }) => authorization)).toEqual(["Bearer token"]);
   });
 
@@ -61,8 +62,8 @@ describe("a command with several coordinators", () => {
   });
 
   test("never sends an order without a key a second time when the first may have arrived", async () => {
-    first.routes.set("POST /api/jobs/job-1/retry", () => "cut");
-    await expect(client(`${first.url},${second.url}`).steerJob("job-1", "retry", "")).rejects.toMatchObject({
+    first.routes.set("POST /api/models/digits/prune", () => "cut");
+    await expect(client(`${first.url},${second.url}`).pruneVersions("digits", prune)).rejects.toMatchObject({
       code: "COORDINATOR_UNREACHABLE",
     });
     expect([...asked(first), ...asked(second)]).toHaveLength(1);

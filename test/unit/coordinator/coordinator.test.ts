@@ -56,20 +56,20 @@ describe("joining", () => {
   });
 
   test("an expired token opens nothing", async () => {
-    const token = await bench.coordinator.createToken(grant);
+    const { token } = await bench.coordinator.createToken(grant);
     await bench.clock.advance(61_000);
     await expect(ask(exampleHello(1), token)).rejects.toMatchObject({ code: "TOKEN_EXPIRED" });
   });
 
   test("a hello under another's name is refused", async () => {
-    const token = await bench.coordinator.createToken(grant);
+    const { token } = await bench.coordinator.createToken(grant);
     await expect(ask(exampleHello(1), token, memoryPeerId(2))).rejects.toMatchObject({
       code: "NOT_A_MEMBER",
     });
   });
 
   test("a release that speaks no protocol of ours is refused, and the message names both ranges", async () => {
-    const token = await bench.coordinator.createToken(grant);
+    const { token } = await bench.coordinator.createToken(grant);
     const hello = { ...exampleHello(1), protocolMin: 7, protocolMax: 9 };
     await expect(ask(hello, token)).rejects.toMatchObject({
       code: "PROTOCOL_RANGE",
@@ -79,7 +79,7 @@ describe("joining", () => {
 
   test("one identity in two live agents is refused; when the first has gone, the second may come", async () => {
     const first = await bench.worker(1);
-    const token = await bench.coordinator.createToken(grant);
+    const { token } = await bench.coordinator.createToken(grant);
     const second = { ...exampleHello(1), incarnation: "second" };
     await expect(ask(second, token)).rejects.toMatchObject({ code: "DUPLICATE_IDENTITY" });
     first.crash();

@@ -45,6 +45,17 @@ test("an alias is durable before it is told, and one of two who move it from the
   expect(() => next.version("digits", "canary")).toThrowError(code("NOT_FOUND"));
 });
 
+test("an alias is removed by who has seen where it points", async () => {
+  await register();
+  await register();
+  const { coordinator } = bench;
+  await coordinator.moveAlias("digits", "champion", { version: 2 });
+  await expect(coordinator.removeAlias("digits", "champion", 1)).rejects.toThrowError(code("CONFLICT"));
+  expect(coordinator.version("digits", "champion").version).toBe(2);
+  await coordinator.removeAlias("digits", "champion", 2);
+  await expect(coordinator.removeAlias("digits", "champion", 2)).rejects.toThrowError(code("NOT_FOUND"));
+});
+
 test("a job that begins with an alias begins with what it points to, wherever that moves", async () => {
   await register();
   await bench.coordinator.moveAlias("digits", "champion", { version: 1 });
