@@ -1,15 +1,12 @@
 import { execFile } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { probeEngine } from "../../agent/engine/probe.ts";
-import { findGpus, machineSources, queryNvidia } from "../../agent/membership/gpus.ts";
 import { readChosenPython } from "../../agent/torch/chosen-python.ts";
 import { toRingfoldError } from "../../protocol/errors.ts";
-import type { Gpu } from "../../protocol/messages/membership.ts";
 import { systemClock } from "../../protocol/ports.ts";
-import { sizeText } from "../../protocol/size.ts";
 import { type Check, type Finding, fail, info, ok, warn } from "./finding.ts";
+import { type GpuSurroundings, gpuChecks, machineSurroundings } from "./gpu-checks.ts";
 
 const run = promisify(execFile);
 const programTimeoutMs = 20_000;
@@ -24,93 +21,34 @@ export interface ComputeOptions {
   readonly python?: string | undefined;
 }
 
+/** A test has its own. */
+interface ComputeModules {
+  readonly gpus?: GpuSurroundings;
+  readonly probe?: typeof probeEngine;
+}
+
 /** What this machine computes with: drivers, libraries, and each engine with its self-test in a process of its own. */
-export function computeChecks(options: ComputeOptions): Check[] {
+export function computeChecks(
+  options: ComputeOptions,
+  { gpus = machineSurroundings(), probe = probeEngine }: ComputeModules = {},
+): Check[] {
   return [
-    { name: "nvidia driver", look: lookAtNvidia },
-    { name: "gpu memory", look: lookAtGpus },
-    { name: "cuda", look: (signal) => lookAtLibraries(cudaLibraries, signal) },
-    { name: "vulkan", look: (signal) => lookAtVulkan(signal) },
+    ...gpuChecks(gpus),
     ...engines.map(
-      (name): Check => ({ name: `engine ${name}`, look: (signal) => lookAtEngine(name, signal) }),
+      (name): Check => ({ name: `engine ${name}`, look: (signal) => lookAtEngine(name, probe, signal) }),
     ),
     { name: "engine torch", look: (signal) => lookAtTorch(options, signal) },
   ];
 }
 
-/** What libtensorflow 2.9 asks for. */
-const cudaLibraries = ["libcuda.so.1", "libcudart.so.11.0", "libcudnn.so.8"];
-
-async function lookAtNvidia(signal: AbortSignal): Promise<Finding> {
-  if (!existsSync("/proc/driver/nvidia/version")) return info("none, which is right where no NVIDIA GPU is");
-  const driver =
-    /Kernel Module\s+(\S+)/.exec(readFileSync("/proc/driver/nvidia/version", "utf8"))?.[1] ?? "unknown";
-  try {
-    return ok(`driver ${driver}: ${gpuNames(await queryNvidia(machineSources(), signal))}`);
-  } catch (cause) {
-    const reason =
-      (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no nvidia-smi" : "nvidia-smi fails";
-    return warn(
-      `driver ${driver}, but ${reason}`,
-      "Install the driver's user-space part of the same release.",
-    );
-  }
-}
-
-/** What the agent here will say of its GPUs. */
-async function lookAtGpus(signal: AbortSignal): Promise<Finding> {
-  const gpus = await findGpus(machineSources(), { clock: systemClock, signal });
-  if (gpus.length > 0) return ok(gpuNames(gpus));
-  const remedy = "Only jobs that need GPU memory pass by: nvidia-smi or the amdgpu driver tells of it.";
-  return info("no driver tells of a GPU", remedy);
-}
-
-const gpuNames = (gpus: readonly Gpu[]): string =>
-  gpus.map(({ name, memoryBytes }) => `${name} (${memoryText(memoryBytes)})`).join("; ") ||
-  "no GPU is visible";
-
-const memoryText = (bytes: number | null): string =>
-  bytes === null ? "tells no memory of its own" : sizeText(bytes);
-
-async function loadableLibraries(signal: AbortSignal): Promise<ReadonlySet<string> | undefined> {
-  for (const ldconfig of ["/sbin/ldconfig", "/usr/sbin/ldconfig"]) {
-    if (!existsSync(ldconfig)) continue;
-    const { stdout } = await run(ldconfig, ["-p"], {
-      signal,
-      timeout: programTimeoutMs,
-      maxBuffer: 16 * 1024 ** 2,
-    });
-    return new Set(stdout.split("\n").map((line) => line.trim().split(" ")[0] ?? ""));
-  }
-  return undefined;
-}
-
-async function lookAtLibraries(names: readonly string[], signal: AbortSignal): Promise<Finding> {
-  const present = await loadableLibraries(signal);
-  if (!present) return info("no ldconfig on this system, so libraries were not looked for");
-  const missing = names.filter((name) => !present.has(name));
-  if (missing.length === 0) return ok(names.join(", "));
-  return info(`missing: ${missing.join(", ")}`, "Only the tensorflow engine on an NVIDIA GPU needs them.");
-}
-
-async function lookAtVulkan(signal: AbortSignal): Promise<Finding> {
-  const present = await loadableLibraries(signal);
-  const drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].flatMap((folder) =>
-    existsSync(folder) ? readdirSync(folder).filter((file) => file.endsWith(".json")) : [],
-  );
-  const named = process.env.VK_ICD_FILENAMES;
-  const found = [...drivers, ...(named ? named.split(":") : [])];
-  const remedy = "Only the webgpu engine needs it: install the GPU's driver, and on Debian libvulkan1.";
-  if (!present?.has("libvulkan.so.1")) return info("libvulkan.so.1 is missing", remedy);
-  return found.length > 0
-    ? ok(`drivers: ${found.join(", ")}`)
-    : info("libvulkan.so.1, but no driver for it", remedy);
-}
-
 /** Opens it as an agent would, self-test included. wasm comes with Ringfold, so without it something is broken. */
-async function lookAtEngine(name: (typeof engines)[number], signal: AbortSignal): Promise<Finding> {
+async function lookAtEngine(
+  name: (typeof engines)[number],
+  probe: typeof probeEngine,
+  signal: AbortSignal,
+): Promise<Finding> {
   try {
-    const { reason, gflops } = await probeEngine(name, systemClock, signal);
+    const { reason, gflops } = await probe(name, systemClock, signal);
     return ok(`${reason}; ${gflops.toFixed(1)} GFLOP/s`);
   } catch (cause) {
     // The reason alone: the name of the engine stands before it.
@@ -121,6 +59,9 @@ async function lookAtEngine(name: (typeof engines)[number], signal: AbortSignal)
     if (name === "wasm" || name === "cpu") {
       return fail(message, "It comes with Ringfold and needs nothing: install Ringfold anew.");
     }
+    // It is installed, and wrong or broken: an agent passes it by, and its GPU lies idle.
+    if (/self-test failed|engine probe (ended|took)/.test(message))
+      return warn(message, "Update the GPU's driver; until then agents take the next engine by themselves.");
     return info(message, "docs/engines.md tells what it needs.");
   }
 }

@@ -40,10 +40,11 @@ export async function runChecks(
   const findings: NamedFinding[] = [];
   for (const { name, look } of checks) {
     signal.throwIfAborted();
-    const finding = {
-      check: name,
-      ...(await settled(look, AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]))),
-    };
+    // A check lets go of a program that may never end; without this the process would end with nothing said.
+    const alive = setTimeout(() => {}, deadlineMs);
+    const judged = await settled(look, AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]));
+    clearTimeout(alive);
+    const finding = { check: name, ...judged };
     signal.throwIfAborted();
     findings.push(finding);
     onFinding(finding);
