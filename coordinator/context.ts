@@ -23,6 +23,8 @@ export interface CoordinatorContext {
   readonly peers: PeerTable;
   /** Who holds which artefacts. */
   readonly holders: Holders;
+  /** Agents that each data set and version should be held by, where there are as many. */
+  readonly replicaCount: number;
   readonly versions: VersionRegistry;
   readonly registrar: Registrar;
   readonly decisions: DecisionLog;

@@ -74,13 +74,14 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     for (const listener of listeners) listener();
   });
   const notary = modules.notary ?? signatureNotary;
-  const versionRegistry = new VersionRegistry(store);
+  const replicaCount = modules.replicaCount ?? limits.replicas;
+  const versionRegistry = new VersionRegistry(store, replicaCount);
   const registrar = new Registrar({
     ...{ versions: versionRegistry, clock, cluster: credentials.authority.clusterName },
     authority: notary.authoritySigner(credentials.authority),
   });
   const context: CoordinatorContext = {
-    ...{ network, store, clock, time, log, term, release, registrar },
+    ...{ network, store, clock, time, log, term, release, registrar, replicaCount },
     peers: new PeerTable(clock),
     holders: new Holders({ network, clock, log, changed: announceChange.call }),
     versions: versionRegistry,
@@ -110,14 +111,11 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
   });
   const retention = new RetentionDesk(context, versions);
   const garbage = new CheckpointGarbage(jobs);
-  const replication = new ReplicationDesk(context, {
-    registered: () => ({
-      datasets: datasets.registered(),
-      weights: versions.registered(),
-      checkpoints: garbage.released(),
-    }),
-    replicaCount: modules.replicaCount ?? limits.replicas,
-  });
+  const replication = new ReplicationDesk(context, () => ({
+    datasets: datasets.registered(),
+    weights: versions.registered(),
+    checkpoints: garbage.released(),
+  }));
   /** Nothing that was given to it, and nothing that it alone has, would be lost if it went. */
   const mayGo = (peerId: string) =>
     !jobs.involves(peerId) && !deployments.dependsOn(peerId) && !replication.dependsOn(peerId);

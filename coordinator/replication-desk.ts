@@ -40,7 +40,6 @@ interface Order {
 export class ReplicationDesk {
   readonly #context: CoordinatorContext;
   readonly #registered: () => AllRegistered;
-  readonly #replicaCount: number;
   /** What each peer has confirmed, in which life of it. */
   readonly #told = new Map<string, { readonly key: string; readonly atMs: number }>();
   readonly #telling = new Set<string>();
@@ -48,14 +47,9 @@ export class ReplicationDesk {
   #seen: readonly unknown[] = [];
   #orders: ReadonlyMap<string, Order> = new Map();
 
-  /** @param of.replicaCount agents that each artefact should have, where there are as many */
-  constructor(
-    context: CoordinatorContext,
-    of: { readonly registered: () => AllRegistered; readonly replicaCount: number },
-  ) {
+  constructor(context: CoordinatorContext, registered: () => AllRegistered) {
     this.#context = context;
-    this.#registered = of.registered;
-    this.#replicaCount = of.replicaCount;
+    this.#registered = registered;
   }
 
   /** Membership, what agents hold or what is registered may have changed. */
@@ -96,8 +90,9 @@ export class ReplicationDesk {
   /** Of agents that have nothing to do there is none. */
   #decide(agents: readonly Holder[], registered: AllRegistered): Map<string, Order> {
     const { datasets, weights } = registered;
-    const askedData = decideReplicas(datasets.present, agents, this.#replicaCount);
-    const askedWeights = decideReplicas(weights.present, agents, this.#replicaCount);
+    const { replicaCount } = this.#context;
+    const askedData = decideReplicas(datasets.present, agents, replicaCount);
+    const askedWeights = decideReplicas(weights.present, agents, replicaCount);
     const [forget, goneWeights] = [forgotten(datasets), forgotten(weights)];
     const keep = [...datasets.present];
     const orders = new Map<string, Order>();

@@ -18,12 +18,15 @@ export class VersionRegistry {
   /** Those that were removed among them, by name and in order. */
   readonly #versions = new Map<string, VersionRecord[]>();
   readonly aliases: Aliases;
+  readonly #replicaCount: number;
   readonly #views = new WeakMap<VersionRecord, VersionView>();
   /** Until a version comes or goes. */
   #weights: Registered | undefined;
   #revision = 0;
 
-  constructor(store: Store) {
+  /** @param replicaCount agents that are to hold each version */
+  constructor(store: Store, replicaCount: number) {
+    this.#replicaCount = replicaCount;
     for (const record of collections.versions.readAll(store)) this.#list(record.manifest.name).push(record);
     this.aliases = new Aliases(store, "model");
   }
@@ -108,7 +111,7 @@ export class VersionRegistry {
     const aliases = this.aliases.to(name, record.version);
     const known = this.#views.get(record);
     if (known && isSame(known.holders, held) && isSame(known.aliases, aliases)) return known;
-    const view = versionView(record, held, aliases);
+    const view = { ...versionView(record, held, aliases), replicasWanted: this.#replicaCount };
     this.#views.set(record, view);
     return view;
   }
@@ -127,7 +130,7 @@ function versionView(
   { version, digest, manifest, attestation }: VersionRecord,
   holders: string[],
   aliases: string[],
-): VersionView {
+): Omit<VersionView, "replicasWanted"> {
   return {
     name: manifest.name,
     version,

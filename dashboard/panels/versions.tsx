@@ -27,17 +27,21 @@ export function Versions({ versions, nowMs }: { versions: readonly Version[]; no
                 <th scope="col" class="number">
                   Accuracy
                 </th>
-                <th scope="col" class="number wide-only">
+                <th scope="col" class="number roomy-only">
                   Loss
                 </th>
                 <th scope="col" class="number">
                   Size
                 </th>
-                <th scope="col" class="wide-only">
+                <th scope="col" class="roomy-only">
                   Digest
                 </th>
                 <th scope="col">Made by</th>
-                <th scope="col" class="number middle-only" title="Live peers that hold the weights">
+                <th
+                  scope="col"
+                  class="number middle-only"
+                  title="Live peers that hold the weights, of so many as should"
+                >
                   Held by
                 </th>
               </tr>
@@ -54,31 +58,45 @@ export function Versions({ versions, nowMs }: { versions: readonly Version[]; no
   );
 }
 
+/** As many as sixteen have signed: the first of them, and all where the pointer rests. */
+const signedText = ({ signers: [first, ...others] }: Version) => {
+  if (first === undefined) return "unsigned";
+  return `signed by ${shortPeer(first)}${others.length > 0 ? ` +${others.length}` : ""}`;
+};
+
+const heldTone = ({ holders, replicasWanted }: Version) =>
+  holders.length === 0 ? "bad" : holders.length < replicasWanted ? "warn" : undefined;
+
 const VersionRow = ({ version, nowMs }: { version: Version; nowMs: number }) => (
   <tr data-testid="version-row" data-version={`${version.name}@${version.version}`}>
     <th scope="row" title={formatMoment(version.createdAtMs)}>
-      <span class="wrap">
+      <span class="wrap whole">
         {version.name}@{version.version}
       </span>
       <span class="second">{[...version.aliases, formatAge(nowMs - version.createdAtMs)].join(", ")}</span>
     </th>
     <td class="number">{formatPercent(version.accuracy)}</td>
-    <td class="number wide-only">{formatLoss(version.loss)}</td>
+    <td class="number roomy-only">{formatLoss(version.loss)}</td>
     <td class="number">
       {formatBytes(version.weightsBytes)}
-      <span class="second">{formatCount(version.parameterCount)} par.</span>
+      <span class="second roomy-only">{formatCount(version.parameterCount)} par.</span>
     </td>
-    <td class="wide-only">
+    <td class="roomy-only">
       <code title={version.digest}>{shortDigest(version.digest)}</code>
     </td>
     <td>
       <a href={`#${version.jobId}`}>{version.jobId}</a>
       <span class="second" data-testid="version-signers" title={version.signers.join("\n")}>
-        {version.signers.length > 0 ? `signed by ${version.signers.map(shortPeer).join(", ")}` : "unsigned"}
+        {signedText(version)}
       </span>
     </td>
-    <td class="number middle-only" data-tone={version.holders.length === 0 ? "bad" : undefined}>
-      {version.holders.length}
+    <td
+      class="number middle-only"
+      data-testid="version-holders"
+      data-tone={heldTone(version)}
+      title={version.holders.map(shortPeer).join("\n")}
+    >
+      {version.holders.length} of {version.replicasWanted}
     </td>
   </tr>
 );

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { aliasSchema, digestSchema, nameSchema, peerIdSchema, roleSchema } from "../ids.ts";
 import { algorithmSchema, jobSpecSchema, normalPriority, prioritySchema } from "../job-spec.ts";
+import { limits } from "../limits.ts";
 import { envelopeSchema } from "./attestation.ts";
 import { keyDifferenceSchema } from "./document.ts";
 import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
@@ -150,6 +151,8 @@ export const versionViewSchema = z.object({
   signers: z.array(peerIdSchema).default([]),
   /** Live peers that hold the weights. */
   holders: z.array(peerIdSchema),
+  /** So many should, where there are as many agents. */
+  replicasWanted: z.number().int().positive().default(limits.replicas),
   /** Names that point to it. */
   aliases: z.array(aliasSchema),
 });

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { shortPeer } from "../../protocol/ids.ts";
 import type { PruneAnswer, VersionDetail, VersionView } from "../../protocol/messages/api.ts";
 import { registerAlias } from "./alias.ts";
 import {
@@ -119,7 +120,7 @@ async function versionTable(versions: readonly VersionView[]): Promise<string> {
       "parameters",
       "layers",
       "weights",
-      "holders",
+      "held by",
       "job",
       "created",
     ],
@@ -131,18 +132,23 @@ async function versionTable(versions: readonly VersionView[]): Promise<string> {
       formatCount(view.parameterCount),
       String(view.layerCount),
       formatBytes(view.weightsBytes),
-      String(view.holders.length),
+      `${view.holders.length}/${view.replicasWanted}`,
       view.jobId,
       new Date(view.createdAtMs).toISOString(),
     ]),
   );
 }
 
+/** `2 of 3: a1b2c3 d4e5f6` */
+function heldText({ holders, replicasWanted }: VersionView): string {
+  const names = holders.map(shortPeer).join(" ") || "no live peer";
+  return `${holders.length} of ${replicasWanted}: ${names}`;
+}
+
 async function versionText(detail: VersionDetail): Promise<string> {
   const { formatFacts, formatTable } = await import("./present/table.ts");
   const { formatBytes, formatCount } = await import("./present/quantity.ts");
   const { evaluationText } = await import("./present/job-text.ts");
-  const { shortPeer } = await import("../../protocol/ids.ts");
   const { manifest } = detail;
   const { lineage } = manifest;
   const facts = formatFacts([
@@ -162,7 +168,7 @@ async function versionText(detail: VersionDetail): Promise<string> {
     ["trained by", `${lineage.peers.map(shortPeer).join(" ")} with ${lineage.engines.join(", ")}`],
     ["release", lineage.release],
     ["created", new Date(detail.createdAtMs).toISOString()],
-    ["held by", detail.holders.map(shortPeer).join(" ") || "no live peer"],
+    ["held by", heldText(detail)],
   ]);
   const layers = formatTable(
     ["layer", "kind", "output", "parameters"],

@@ -40,6 +40,8 @@ export interface LocalClusterOptions {
   readonly python?: string;
   /** What a training may take of an agent's memory. */
   readonly memoryLimitMb?: number;
+  /** Agents that hold each data set and version; as many as the coordinator's default unless told. */
+  readonly replicas?: number;
 }
 
 /**
@@ -60,8 +62,10 @@ export class LocalCluster {
     const before = this.#coordinator?.ready;
     const port = /\/tcp\/(\d+)/.exec(before?.addresses[0] ?? "")?.[1] ?? "0";
     const httpPort = before ? new URL(before.httpUrl).port : "0";
+    const { replicas } = this.#options;
+    const copies = replicas === undefined ? [] : ["--replicas", `${replicas}`];
     this.#coordinator = await this.#start(
-      ["coordinator", "--listen", `127.0.0.1:${port}`, "--http", `127.0.0.1:${httpPort}`],
+      ["coordinator", "--listen", `127.0.0.1:${port}`, "--http", `127.0.0.1:${httpPort}`, ...copies],
       "coordinator",
       coordinatorReadySchema,
     );

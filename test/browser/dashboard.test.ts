@@ -6,6 +6,7 @@ import { smallJob, useTestCluster } from "../fixtures/local-cluster.ts";
 
 const chromiumPath = process.env.RINGFOLD_CHROMIUM ?? "/usr/bin/chromium";
 const names = ["agent-1", "agent-2", "agent-3"];
+const longName = "retinopathy-residual-cnn-fine-tuned-on-a-second-hospital";
 
 /** The real page, in a real browser, of a real cluster at work. */
 describe.skipIf(!existsSync(chromiumPath))("dashboard", () => {
@@ -79,12 +80,13 @@ describe.skipIf(!existsSync(chromiumPath))("dashboard", () => {
     await cluster.api().deploy("digits", { version: 1, shards: 2, replicas: 2 });
     await page.locator("[data-testid=deployment-row][data-state=ready]").waitFor();
     expect(await page.locator("[data-testid=replica][data-ready=true]").count()).toBe(4);
+    await byId("version-holders").getByText("2 of 2").waitFor();
   }, 60_000);
 
   test("shows a sweep, and leads to its best trial", async () => {
     expect(await byId("sweep-row").count()).toBe(0);
     const { search, ...job } = {
-      ...smallJob({ name: "search", epochs: 1, workers: { min: 1, max: 1 } }),
+      ...smallJob({ name: longName, epochs: 1, workers: { min: 1, max: 1 } }),
       search: { method: "grid", space: { seed: { values: [1, 2] } } },
     };
     await cluster.api().submitSweep(sweepSpecSchema.parse({ ...job, search }));
@@ -94,6 +96,17 @@ describe.skipIf(!existsSync(chromiumPath))("dashboard", () => {
     const [sweep] = await cluster.api().sweeps();
     expect(new URL(page.url()).hash).toBe(`#${sweep!.best!.jobId}`);
   }, 60_000);
+
+  test("a long name takes no column away", async () => {
+    for (const width of [1_400, 1_101, 420]) {
+      await page.setViewportSize({ width, height: 900 });
+      await byId("version-row")
+        .filter({ hasText: `${longName}@1` })
+        .waitFor();
+      const table = page.locator("#versions .scroll");
+      expect(await table.evaluate((element) => element.scrollWidth - element.clientWidth)).toBe(0);
+    }
+  });
 
   test("shows where a rollout stands, and what it waits for", async () => {
     const model = { architecture: "mlp", hidden: [16] };

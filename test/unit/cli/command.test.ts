@@ -214,7 +214,7 @@ describe("lists and details", () => {
     expect(peers).toMatch(/^AAAAAA +lab-1 +alive +worker,server +wasm +- +- +12\.3 +50% +250MB +- +-$/m);
     expect(peers).toMatch(/^AAAAAA +lab-2 .* +2 x NVIDIA RTX +25\.8 GB +12\.3 .* room=a, rack=3 +-$/m);
     expect((await run("models")).stdout).toMatch(
-      /^digits@1 +champion +98\.21% +0\.0543 +54\.4k +4 +220kB +2 +job-1/m,
+      /^digits@1 +champion +98\.21% +0\.0543 +54\.4k +4 +220kB +2\/2 +job-1/m,
     );
     const { stdout } = await run("models", "show", "digits@1");
     expect(stdout).toMatch(/^input +28x28x1$/m);

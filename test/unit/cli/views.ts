@@ -127,6 +127,7 @@ export const versionView: VersionView = {
   createdAtMs: 1_700_000_000_000,
   signers: [],
   holders: [...peerIds],
+  replicasWanted: 2,
   aliases: ["champion"],
 };
 

@@ -7,7 +7,7 @@ import { openMemoryStore } from "../../simulation/memory-store.ts";
 
 test("versions are numbered by name, immutable, and the same after a restart", async () => {
   const store = openMemoryStore();
-  const registry = new VersionRegistry(store);
+  const registry = new VersionRegistry(store, 2);
   for (const name of ["digits", "digits", "letters"]) {
     const { record, write } = registry.prepare(manifestOf([4], { name }));
     await store.write([write]);
@@ -16,21 +16,21 @@ test("versions are numbered by name, immutable, and the same after a restart", a
   const named = (all: VersionRegistry) =>
     all.views(() => []).map(({ version, name }) => `${name}@${version}`);
   expect(named(registry)).toEqual(["digits@1", "digits@2", "letters@1"]);
-  const again = new VersionRegistry(store);
+  const again = new VersionRegistry(store, 2);
   expect(again.views(() => [])).toEqual(registry.views(() => []));
   expect(again.prepare(manifestOf([4])).record.version).toBe(3);
   expect(() => again.get("digits", 9)).toThrow(expect.objectContaining({ code: "NOT_FOUND" }));
 });
 
 test("a version that was prepared and never written leaves no gap", () => {
-  const registry = new VersionRegistry(openMemoryStore());
+  const registry = new VersionRegistry(openMemoryStore(), 2);
   registry.prepare(manifestOf([4]));
   expect(registry.prepare(manifestOf([4])).record.version).toBe(1);
 });
 
 test("the digest of a version is of its content", () => {
   const digestOf = (widths: number[]) =>
-    new VersionRegistry(openMemoryStore()).prepare(manifestOf(widths)).record.digest;
+    new VersionRegistry(openMemoryStore(), 2).prepare(manifestOf(widths)).record.digest;
   expect(digestOf([4])).toBe(digestOf([4]));
   expect(digestOf([4])).not.toBe(digestOf([5]));
 });
