@@ -11,6 +11,8 @@ import type {
   DatasetView,
   VersionData,
 } from "../protocol/messages/dataset.ts";
+import type { Metric } from "../protocol/metric.ts";
+import { checkMetric, checkObjective, type KnownTarget } from "../protocol/objective.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import { verifyDataset } from "../protocol/provenance.ts";
 import type { CoordinatorContext } from "./context.ts";
@@ -139,10 +141,22 @@ export class DatasetDesk {
 
   /**
    * A job's data as its trainers take it: a name becomes the version that it means now, with its digest.
-   * @throws RingfoldError NOT_FOUND
+   * @param metric that a sweep compares its trials by
+   * @throws RingfoldError NOT_FOUND; JOB_INVALID where the data cannot have the job's loss or metrics
    */
-  resolve(spec: JobSpec): JobSpec {
-    return { ...spec, data: this.#resolveData(spec.data) };
+  resolve(spec: JobSpec, metric?: Metric): JobSpec {
+    const data = this.#resolveData(spec.data);
+    const target = this.#targetOf(data);
+    if (target) checkObjective(spec, target);
+    if (target && metric) checkMetric("search.metric", metric, target);
+    return { ...spec, data };
+  }
+
+  /** What files hold only the agents know: images of classes. A script's data is the script's. */
+  #targetOf(data: JobSpec["data"]): KnownTarget | undefined {
+    if (data.source === "script") return undefined;
+    if (data.source !== "dataset") return { kind: "class" };
+    return this.#records.get(data.name)?.manifest.shape.target;
   }
 
   /** By the digests of their manifests; the same object until one comes or goes. */

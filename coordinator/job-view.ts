@@ -1,4 +1,5 @@
 import type { JobView } from "../protocol/messages/api.ts";
+import { withoutTables } from "../protocol/messages/job.ts";
 import { generationCount, type JobRecord } from "./decide/job-record.ts";
 import type { Wait } from "./decide/queue.ts";
 
@@ -23,7 +24,7 @@ function viewOf(job: JobRecord, { progress, wait }: JobNow): JobView {
   const { id, config, state, priority, submittedAtMs, startedAtMs, endedAtMs, version, failure, trial } = job;
   const generations = { generations: job.generations, generationCount: generationCount(job) };
   const checkpoints = job.checkpoints.map(({ step, hash, peers }) => ({ step, hash, ranks: peers.length }));
-  const evaluation = job.result?.evaluation ?? null;
+  const evaluation = job.result && withoutTables(job.result.evaluation);
   const times = { submittedAtMs, startedAtMs, endedAtMs };
   const outcome = { checkpoints, evaluations: job.evaluations, evaluation, version, failure };
   // A script is as large as hundreds of views; its digest says which one it is.

@@ -136,10 +136,14 @@ export function createOperations(modules: OperationModules): Omit<Coordinator, O
     sweep: (sweepId) => sweeps.view(sweepId),
     submitSweep: ({ job, search }, { key, config: named } = {}) => {
       const register = config(job.name, { ...job, search }, "a sweep", named);
-      return requests.once(key, () => sweeps.submit({ job: datasets.resolve(job), search }, register), {
-        made: "sweep-submitted",
-        again: ({ sweepId }) => sweeps.view(sweepId),
-      });
+      return requests.once(
+        key,
+        () => sweeps.submit({ job: datasets.resolve(job, search.metric), search }, register),
+        {
+          made: "sweep-submitted",
+          again: ({ sweepId }) => sweeps.view(sweepId),
+        },
+      );
     },
     sweepRevision: (sweepId) => sweeps.revision(sweepId),
     cancelSweep: (sweepId, { reason = "", ifMatch } = {}, key) => {

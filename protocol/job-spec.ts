@@ -1,7 +1,9 @@
 import { z } from "zod";
 import { digestSchema, nameSchema } from "./ids.ts";
 import { limits } from "./limits.ts";
+import { askedMetricSchema } from "./metric.ts";
 import { needsSchema } from "./needs.ts";
+import { lossSpecSchema } from "./objective.ts";
 import { scriptSpecSchema } from "./script-spec.ts";
 import { evaluationSpecSchema, optimizerSpecSchema, scheduleSchema } from "./training-spec.ts";
 
@@ -196,6 +198,10 @@ export const jobObjectSchema = z.strictObject({
   reset: layerPatterns.optional(),
   /** Layers that are not trained. */
   freeze: layerPatterns.optional(),
+  /** What is minimised; by the kind of target unless told. */
+  loss: lossSpecSchema.optional(),
+  /** Of the held-out set, beside what is told of its kind of target anyway. */
+  metrics: z.array(askedMetricSchema).min(1).max(16).optional(),
   optimizer: optimizerSpecSchema.default({
     kind: "adam",
     learningRate: 0.001,
@@ -311,6 +317,11 @@ export const jobSpecSchema = jobObjectSchema
       message: "with engine torch the script brings model and data; without it they must be named",
     },
   )
+  .superRefine(({ engine, loss, metrics }, context) => {
+    const asked = Object.entries({ loss, metrics }).filter(([, value]) => value !== undefined);
+    for (const [key] of engine === "torch" ? asked : [])
+      context.addIssue({ code: "custom", path: [key], message: "with engine torch the script computes it" });
+  })
   .refine(({ engine, synchronization }) => engine !== "torch" || synchronization.kind === "every-step", {
     path: ["synchronization"],
     message: "with engine torch the ranks meet at every step",

@@ -39,6 +39,7 @@ export function madeIn(
   result: Pick<Extract<JobReport, { kind: "finished" }>, "point" | "weights" | "weightsBytes" | "evaluation">,
 ): Made {
   const { point, weights, weightsBytes, evaluation } = result;
+  const { classes, confusion } = evaluation;
   return {
     name: spec.name,
     model,
@@ -56,6 +57,8 @@ export function madeIn(
       loss: evaluation.loss,
       further: evaluation.metrics,
       testExamples: evaluation.examples,
+      ...(classes ? { classes } : {}),
+      ...(confusion ? { confusion } : {}),
     },
   };
 }
@@ -65,6 +68,7 @@ export function versionStatement(
   asked: Pick<VersionStatement["predicate"]["job"], "generation" | "configuration">,
 ): VersionStatement {
   const { jobId, dataDigest, from = null, seed, steps, parameterHash } = lineage;
+  const { classes, confusion } = metrics;
   return {
     _type: statementType,
     subject: [{ name, digest: { sha256: weights.digest } }],
@@ -79,6 +83,7 @@ export function versionStatement(
         loss: metrics.loss,
         further: metrics.further,
         testExamples: metrics.testExamples,
+        ...(classes || confusion ? { tables: canonicalDigest({ classes, confusion }) } : {}),
       },
     },
   };

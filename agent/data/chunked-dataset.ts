@@ -40,6 +40,7 @@ export async function openChunkedDataset(
     train: new ChunkedSet(train, { ...shared, needed: "soon" }),
     test: new ChunkedSet(test, { ...shared, needed: "later" }),
     ...{ shape, digest: spec.digest },
+    ...(manifest.train.classCounts ? { classCounts: manifest.train.classCounts } : {}),
   };
 }
 

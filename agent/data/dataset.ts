@@ -38,6 +38,8 @@ export interface Dataset {
   readonly train: ExampleSet;
   readonly test: ExampleSet;
   readonly shape: ExampleShape;
+  /** Training examples of each class, where it is known: of all of them, whatever part a job takes of a registered data set. */
+  readonly classCounts?: readonly number[];
   /** SHA-256 over all that is trained and evaluated on: agents with unlike files are found before the first step. */
   readonly digest: string;
 }
@@ -62,10 +64,12 @@ export async function openDataset(spec: Exclude<DataSpec, { source: "dataset" }>
   const train = labelledImages(trainImages, await readIdx(files.trainLabels, 1, trainMax), files.trainLabels);
   const test = labelledImages(testImages, await readIdx(files.testLabels, 1, testMax), files.testLabels);
   const inputShape = [...trainImages.shape.slice(1), 1];
+  const target = { kind: "class", classCount: classCount(train, test) } as const;
   return {
     train: imageSet(train),
     test: imageSet(test),
-    shape: { inputShape, target: { kind: "class", classCount: classCount(train, test) } },
+    shape: { inputShape, target },
+    classCounts: countLabels(train.labels, target.classCount),
     digest: digest(inputShape, train, test),
   };
 }
@@ -156,6 +160,12 @@ function classCount(...sets: readonly LabelledImages[]): number {
   let highest = 0;
   for (const { labels } of sets) for (const label of labels) if (label > highest) highest = label;
   return highest + 1;
+}
+
+function countLabels(labels: Uint8Array, classCount: number): number[] {
+  const counts = new Array<number>(classCount).fill(0);
+  for (const label of labels) counts[label]!++;
+  return counts;
 }
 
 function digest(inputShape: readonly number[], ...sets: readonly LabelledImages[]): string {

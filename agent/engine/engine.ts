@@ -99,14 +99,16 @@ function engineOn(runtime: Runtime, reason: string, candidates: readonly EngineC
     reason,
     candidates,
     gpu: runtime.gpu,
-    openModel(spec, { seed, accept, ...shape }) {
+    openModel(spec, { seed, accept, objective, ...shape }) {
       const model = modelOf(spec, shape);
       accept?.(model.description);
-      return own(namingMemory(openTrainableModel(runtime, model, seed), ["gradient", "evaluate"]));
+      const opened = openTrainableModel(runtime, model, seed, objective);
+      return own(namingMemory(opened, ["gradient", "evaluate"]));
     },
-    openStage(spec, { seed, place, begin, ...shape }) {
+    openStage(spec, { seed, place, begin, objective, ...shape }) {
       const model = modelOf(spec, shape);
-      const stage = openStageModel(runtime, model, { range: place(model.description), seed, begin });
+      const range = place(model.description);
+      const stage = openStageModel(runtime, model, { range, seed, begin, objective });
       return own(namingMemory(stage, ["forward", "backward", "gradient", "evaluate"]));
     },
     openShard: (description, layers, weights) => own(openModelShard(runtime, description, layers, weights)),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { Scalar, Tensor } from "@tensorflow/tfjs";
 import { targetLength } from "../../protocol/data-schema.ts";
+import { plainObjective } from "../../protocol/objective.ts";
 import { checkIds } from "../models/ids.ts";
 import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
@@ -8,8 +9,9 @@ import { Averages } from "./averages.ts";
 import { differentiate, Kept } from "./differentiate.ts";
 import { forward } from "./forward.ts";
 import { FinalMark, tapGradients } from "./gradient-tap.ts";
+import { countsOf, evaluateBatch } from "./judgement.ts";
 import type { LayerWeights, Training } from "./layer-run.ts";
-import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
+import { type Aim, checkTargets, type Loss, lossOf } from "./loss.ts";
 import type { Batch, BatchResult, EvaluationResult, TrainableModel } from "./port.ts";
 import type { Runtime } from "./runtime.ts";
 import { createWeights, readWeights, writeWeights } from "./weights.ts";
@@ -21,7 +23,9 @@ export function openTrainableModel(
   runtime: Runtime,
   { description, graph, target }: Model,
   seed: number,
+  objective = plainObjective(target),
 ): TrainableModel {
+  const aim: Aim = { target, objective };
   const { tf } = runtime;
   const { inputShape, parameterCount } = description;
   const inputSize = inputShape.reduce((product, length) => product * length, 1);
@@ -31,7 +35,7 @@ export function openTrainableModel(
   writeInitialParameters(graph.layers, seed, initial);
   const weights = createWeights(runtime, graph.layers, initial);
   const run = { graph, fromLayer: 0, toLayer: graph.layers.length };
-  const nothing: BatchResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
+  const nothing: BatchResult = { lossSum: 0, targetCount: 0, lossWeight: 0, correctCount: 0 };
   let isClosed = false;
   /** Places in the layout, and the variables of the others that have a gradient. */
   let spared: ReadonlySet<number> = new Set();
@@ -49,12 +53,10 @@ export function openTrainableModel(
   const targetsOf = ({ exampleCount, targets }: Batch) =>
     targets.subarray(0, exampleCount * targetLength(target));
 
-  /** Of a batch, as tensors of the running tidy. */
-  function loss(batch: Batch, training?: Training, tapped = weights.byLayer): Loss {
-    const { exampleCount, inputs } = batch;
+  /** What the model puts out of a batch, without its ending; a tensor of the running tidy. */
+  function bareOf({ exampleCount, inputs }: Batch, training?: Training, tapped = weights.byLayer): Tensor {
     const x = tf.tensor(inputs.subarray(0, exampleCount * inputSize), [exampleCount, ...inputShape]);
-    const bare = forward(runtime, { ...run, weights: tapped }, x, { ending: "bare", training });
-    return lossOf(runtime, target, bare, targetsOf(batch));
+    return forward(runtime, { ...run, weights: tapped }, x, { ending: "bare", training });
   }
 
   /** Weights whose gradients are read the moment they are complete. */
@@ -74,7 +76,7 @@ export function openTrainableModel(
   /** Reads results of a tidy, then frees them. */
   async function collect(
     batch: Batch,
-    { loss: lossTensor, correct }: Omit<Loss, "scores">,
+    { loss: lossTensor, correct }: Loss,
     more: readonly { readonly tensor: Tensor; readonly into: Float32Array }[],
   ): Promise<BatchResult> {
     const [lossSum, correctCount] = [new Float32Array(1), new Float32Array(1)];
@@ -87,8 +89,8 @@ export function openTrainableModel(
     } finally {
       tf.dispose([...sums, ...more].map(({ tensor }) => tensor));
     }
-    const targetCount = countTargets(target, targetsOf(batch));
-    return { lossSum: lossSum[0]!, targetCount, correctCount: Math.round(correctCount[0]!) };
+    const counts = countsOf(aim, targetsOf(batch));
+    return { lossSum: lossSum[0]!, ...counts, correctCount: Math.round(correctCount[0]!) };
   }
 
   return {
@@ -123,7 +125,7 @@ export function openTrainableModel(
         const { step = 0, examples = range(batch.exampleCount) } = batch;
         const training = { seed, step, examples, observe: averages.observe };
         const lossOfBatch = () => {
-          const parts = loss(batch, training, tapped);
+          const parts = lossOf(runtime, aim, bareOf(batch, training, tapped), targetsOf(batch));
           correct = kept.keep(parts.correct);
           return parts.loss as Scalar;
         };
@@ -146,7 +148,7 @@ export function openTrainableModel(
       const sums = await collect(batch, result, parts);
       weights.layout.forEach(({ isAverage, offset, elementCount }) => {
         if (!isAverage) return;
-        for (let i = offset; i < offset + elementCount; i++) gradient[i]! *= sums.targetCount;
+        for (let i = offset; i < offset + elementCount; i++) gradient[i]! *= sums.lossWeight;
       });
       return sums;
     },
@@ -157,14 +159,12 @@ export function openTrainableModel(
       trained = variables.filter(({ trainable }, i) => trainable && !spared.has(i));
     },
 
-    async evaluate(batch): Promise<EvaluationResult> {
+    async evaluate(batch, details = false): Promise<EvaluationResult> {
       checkBatch(batch);
       if (batch.exampleCount === 0) return nothing;
       runtime.activate();
-      const { scores, ...sums } = tf.tidy(() => loss(batch) as Loss & { [part: string]: Tensor });
-      if (!scores) return collect(batch, sums, []);
-      const values = new Float32Array(batch.exampleCount);
-      return { ...(await collect(batch, sums, [{ tensor: scores, into: values }])), scores: values };
+      const of = { bareOf: () => bareOf(batch), targets: targetsOf(batch), details };
+      return evaluateBatch(runtime, aim, of);
     },
 
     close() {

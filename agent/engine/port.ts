@@ -2,6 +2,7 @@ import type { ExampleShape } from "../../protocol/data-schema.ts";
 import type { ModelSpec } from "../../protocol/job-spec.ts";
 import type { LayerRange } from "../../protocol/layer-cut.ts";
 import type { ModelDescription } from "../../protocol/messages/model.ts";
+import type { Objective } from "../../protocol/objective.ts";
 import type { NamedTensor } from "../../protocol/safetensors.ts";
 
 /**
@@ -23,17 +24,23 @@ export interface Batch {
 
 /** Sums over a batch, so that ranks with unequal slices add up exactly. */
 export interface BatchResult {
-  /** Over the targets that count: one an example, or those places of its sequence that are no padding. */
+  /** Over the targets that count: one an example, or those places of its sequence that are no padding. Each has its weight. */
   readonly lossSum: number;
-  /** Whose mean the loss is. */
   readonly targetCount: number;
+  /** What a sum of losses or gradients is divided by to be the mean: the targets that count, or the sum of their weights. */
+  readonly lossWeight: number;
   /** Predicted right; 0 where the target is a number. */
   readonly correctCount: number;
 }
 
 export interface EvaluationResult extends BatchResult {
-  /** f32 [exampleCount], where the target is binary: the higher, the likelier 1. */
+  /** The loss without weights and smoothing, or the squared errors, where `lossSum` is something else. */
+  readonly plainLossSum?: number;
+  /** f32 [exampleCount], where the target is binary: the higher, the likelier 1. With details what is said of a number. */
   readonly scores?: Float32Array;
+  /** With details, of each target of classes, f32: the likeliest class, and how many are likelier than the label. */
+  readonly predicted?: Float32Array;
+  readonly labelRanks?: Float32Array;
 }
 
 /** Where each parameter tensor lies in the flat parameter array. */
@@ -69,7 +76,8 @@ export interface TrainableModel {
    * are left as they are. Running averages go on.
    */
   spare?(isSpared: (slot: ParameterSlot) => boolean): void;
-  evaluate(batch: Batch): Promise<EvaluationResult>;
+  /** @param details also what is said of each target */
+  evaluate(batch: Batch, details?: boolean): Promise<EvaluationResult>;
   close(): void;
 }
 
@@ -125,11 +133,11 @@ export interface StageModel {
   /**
    * Runs the layers again, then backward.
    * @param outputGradient f32 [exampleCount · outputSize], of the sum of the losses
-   * @param targetCount of these examples: by so many targets running averages move
+   * @param lossWeight of these examples: by so much running averages move
    */
   backward(
     batch: StageInputs,
-    of: { readonly outputGradient: Float32Array; readonly targetCount: number },
+    of: { readonly outputGradient: Float32Array; readonly lossWeight: number },
     into: StageGradients,
   ): Promise<void>;
   /** Of the last stage: forward to the loss, and backward. */
@@ -137,7 +145,7 @@ export interface StageModel {
   /** As that of `TrainableModel`. */
   spare(isSpared: (slot: ParameterSlot) => boolean): void;
   /** Of the last stage. */
-  evaluate(batch: Batch): Promise<EvaluationResult>;
+  evaluate(batch: Batch, details?: boolean): Promise<EvaluationResult>;
   close(): void;
 }
 
@@ -177,12 +185,16 @@ export interface Engine {
 
 export interface OpenModelOptions extends ExampleShape {
   readonly seed: number;
+  /** What is minimised; by the kind of target unless told. */
+  readonly objective?: Objective | undefined;
   /** Called with what the model will be, before anything of it is built; what it throws ends the opening. */
   readonly accept?: (description: ModelDescription) => void;
 }
 
 export interface OpenStageOptions extends ExampleShape {
   readonly seed: number;
+  /** As that of `OpenModelOptions`. */
+  readonly objective?: Objective | undefined;
   readonly place: (description: ModelDescription) => LayerRange;
   /**
    * Changes the parameters before the first step, which follow from the seed: f32, in layout order. Called whenever they are

@@ -3,6 +3,7 @@ import type { Scalar, Tensor, Variable } from "@tensorflow/tfjs";
 import { targetLength } from "../../protocol/data-schema.ts";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { type LayerRange, shapeAcross } from "../../protocol/layer-cut.ts";
+import { plainObjective } from "../../protocol/objective.ts";
 import { checkIds } from "../models/ids.ts";
 import { writeInitialParameters } from "../models/initial-parameters.ts";
 import type { Model } from "../models/library.ts";
@@ -10,11 +11,13 @@ import { parametersOf } from "../models/topology.ts";
 import { Averages } from "./averages.ts";
 import { differentiate, Kept } from "./differentiate.ts";
 import { forward } from "./forward.ts";
+import { countsOf, evaluateBatch } from "./judgement.ts";
 import type { Training } from "./layer-run.ts";
-import { checkTargets, countTargets, type Loss, lossOf } from "./loss.ts";
+import { type Aim, checkTargets, lossOf } from "./loss.ts";
 import type {
   Batch,
   BatchResult,
+  EvaluationResult,
   OpenStageOptions,
   ParameterSlot,
   StageGradients,
@@ -29,10 +32,10 @@ export function openStageModel(runtime: Runtime, model: Model, of: StageOptions)
   return new LayerStage(runtime, model, of);
 }
 
-type StageOptions = Pick<OpenStageOptions, "seed" | "begin"> & { readonly range: LayerRange };
+type StageOptions = Pick<OpenStageOptions, "seed" | "begin" | "objective"> & { readonly range: LayerRange };
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((product, length) => product * length, 1);
-const nothing: BatchResult = { lossSum: 0, targetCount: 0, correctCount: 0 };
+const nothing: BatchResult = { lossSum: 0, targetCount: 0, lossWeight: 0, correctCount: 0 };
 
 /** A number to differentiate, and what else is to be read when that is done. */
 interface Differentiable {
@@ -47,6 +50,7 @@ class LayerStage implements StageModel {
   readonly outputSize: number;
   readonly #runtime: Runtime;
   readonly #model: Model;
+  readonly #aim: Aim;
   readonly #seed: number;
   readonly #begin: StageOptions["begin"];
   readonly #inputShape: readonly number[];
@@ -56,13 +60,14 @@ class LayerStage implements StageModel {
   #trained: readonly Variable[];
   #isClosed = false;
 
-  constructor(runtime: Runtime, model: Model, { range, seed, begin }: StageOptions) {
-    const { description, graph } = model;
+  constructor(runtime: Runtime, model: Model, { range, seed, begin, objective }: StageOptions) {
+    const { description, graph, target } = model;
     const { fromLayer, toLayer } = range;
     checkRange(model, range);
     const layers = graph.layers.slice(fromLayer, toLayer);
     this.#runtime = runtime;
     this.#model = model;
+    this.#aim = { target, objective: objective ?? plainObjective(target) };
     this.#seed = seed;
     this.#begin = begin;
     this.description = description;
@@ -123,7 +128,7 @@ class LayerStage implements StageModel {
 
   async backward(
     batch: StageInputs,
-    of: { readonly outputGradient: Float32Array; readonly targetCount: number },
+    of: { readonly outputGradient: Float32Array; readonly lossWeight: number },
     into: StageGradients,
   ): Promise<void> {
     assert(!this.#isLast, "the gradient of the last stage begins at the loss");
@@ -139,7 +144,7 @@ class LayerStage implements StageModel {
       also: [],
     });
     await this.#differentiate(batch, into, weigh, []);
-    this.#scaleAverages(into.parameters, of.targetCount);
+    this.#scaleAverages(into.parameters, of.lossWeight);
   }
 
   async gradient(batch: Batch, into: StageGradients): Promise<BatchResult> {
@@ -151,34 +156,21 @@ class LayerStage implements StageModel {
     this.#check(batch);
     const [lossSum, correctCount] = [new Float32Array(1), new Float32Array(1)];
     const loss = (output: Tensor): Differentiable => {
-      const { loss: value, correct } = this.#lossOf(output, batch);
+      const { loss: value, correct } = lossOf(this.#runtime, this.#aim, output, this.#targetsOf(batch));
       return { value, also: [correct] };
     };
     await this.#differentiate(batch, into, loss, [lossSum, correctCount]);
-    const targetCount = this.#targetCountOf(batch);
-    this.#scaleAverages(into.parameters, targetCount);
-    return { lossSum: lossSum[0]!, targetCount, correctCount: Math.round(correctCount[0]!) };
+    const counts = countsOf(this.#aim, this.#targetsOf(batch));
+    this.#scaleAverages(into.parameters, counts.lossWeight);
+    return { lossSum: lossSum[0]!, ...counts, correctCount: Math.round(correctCount[0]!) };
   }
 
-  async evaluate(batch: Batch) {
+  async evaluate(batch: Batch, details = false): Promise<EvaluationResult> {
     this.#checkTargets(batch);
     if (batch.exampleCount === 0) return nothing;
     this.#check(batch);
-    const { tf } = this.#runtime;
-    const parts = tf.tidy(() => {
-      const { loss, correct, scores } = this.#lossOf(this.#run(this.#inputsOf(batch), undefined), batch);
-      return scores ? [loss, correct, scores] : [loss, correct];
-    });
-    const read = parts.map((tensor) => ({ tensor, into: new Float32Array(tensor.size) }));
-    try {
-      await this.#runtime.read(read);
-    } finally {
-      tf.dispose(parts);
-    }
-    const [loss, correct, scores] = read.map(({ into }) => into);
-    const targetCount = this.#targetCountOf(batch);
-    const result = { lossSum: loss![0]!, targetCount, correctCount: Math.round(correct![0]!) };
-    return scores ? { ...result, scores } : result;
+    const bareOf = () => this.#run(this.#inputsOf(batch), undefined);
+    return evaluateBatch(this.#runtime, this.#aim, { bareOf, targets: this.#targetsOf(batch), details });
   }
 
   spare(isSpared: (slot: ParameterSlot) => boolean): void {
@@ -264,23 +256,15 @@ class LayerStage implements StageModel {
     return { seed: this.#seed, step, examples: rows, observe };
   }
 
-  #lossOf(output: Tensor, batch: Batch): Loss {
-    return lossOf(this.#runtime, this.#model.target, output, this.#targetsOf(batch));
-  }
-
   #targetsOf({ exampleCount, targets }: Batch): Float32Array {
     return targets.subarray(0, exampleCount * targetLength(this.#model.target));
   }
 
-  #targetCountOf(batch: Batch): number {
-    return countTargets(this.#model.target, this.#targetsOf(batch));
-  }
-
-  /** Running averages move for each target. */
-  #scaleAverages(gradient: Float32Array, targetCount: number): void {
+  /** Running averages move with the weight of the targets. */
+  #scaleAverages(gradient: Float32Array, lossWeight: number): void {
     for (const { isAverage, offset, elementCount } of this.layout) {
       if (!isAverage) continue;
-      for (let i = offset; i < offset + elementCount; i++) gradient[i]! *= targetCount;
+      for (let i = offset; i < offset + elementCount; i++) gradient[i]! *= lossWeight;
     }
   }
 

@@ -137,6 +137,7 @@ export class SharedGradients {
     totals[tail.correctCount] = correctCount;
     totals[tail.exampleCount] = exampleCount;
     totals[tail.targetCount] = exampleCount;
+    totals[tail.lossWeight] = exampleCount;
     totals[tail.pauseVotes] = pauseVote ? 1 : 0;
     totals[lackingRanks] = message.lacking.length > 0 ? 1 : 0;
     if (message.nonFinite !== null) this.#guard.find(message.nonFinite, message.step);

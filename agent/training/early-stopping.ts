@@ -1,24 +1,7 @@
-import type { Target } from "../../protocol/data-schema.ts";
-import { RingfoldError } from "../../protocol/errors.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
-import { goalOf, type Metric, metricOf } from "../../protocol/metric.ts";
+import { goalOf, metricOf } from "../../protocol/metric.ts";
 import type { EvaluationSpec } from "../../protocol/training-spec.ts";
 import type { TrainingState } from "./training-state.ts";
-
-/** Targets that have a metric; loss and accuracy ask for none. */
-const targetOf: Partial<Record<Metric, Target["kind"]>> = {
-  auc: "binary",
-  perplexity: "tokens",
-  rmse: "number",
-};
-
-/** @throws RingfoldError JOB_INVALID where what is to be compared does not exist */
-export function checkMetric({ metric }: Pick<EvaluationSpec, "metric">, target: Target): void {
-  const kind = targetOf[metric];
-  if (kind === undefined || kind === target.kind) return;
-  const message = `evaluation.metric: ${metric} is of targets of the kind ${kind}, and those of this data are ${target.kind}`;
-  throw new RingfoldError("JOB_INVALID", message, { metric });
-}
 
 /**
  * When the held-out set is evaluated on the way, and what is remembered of it. It is a function of the step and of scalars
@@ -63,11 +46,6 @@ export class EarlyStopping {
     scalars.staleEvaluations = isBetter ? 0 : scalars.staleEvaluations! + 1;
     if (isBetter) Object.assign(scalars, { bestMetric: value, bestStep: step });
     return isBetter;
-  }
-
-  /** Whether what is compared is of all examples at once, and no sum over the ranks. */
-  get ranksExamples(): boolean {
-    return this.#spec?.metric === "auc";
   }
 
   isStopped({ scalars }: TrainingState): boolean {

@@ -1,16 +1,18 @@
-import type { Target } from "../../protocol/data-schema.ts";
+import { type Target, targetLength } from "../../protocol/data-schema.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Evaluation } from "../../protocol/messages/job.ts";
+import { perplexityOf } from "../../protocol/metric.ts";
 import type { BatchBuffer, ExampleSet } from "../data/dataset.ts";
 import { abortError } from "../deadline.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingPort } from "../ring/port.ts";
 import type { DataAhead } from "./data-ahead.ts";
-import { rankedArea } from "./ranked-area.ts";
+import type { Asked } from "./metrics/asked.ts";
+import { type Figures, figuresOf } from "./metrics/figures.ts";
+import { rankedArea } from "./metrics/ranked-area.ts";
+import { lengthOf, mergeTallies, Tally } from "./metrics/tally.ts";
 import { type Place, shareOf } from "./sampler.ts";
-
-/** Sums over held-out examples, as they travel: f32, exact for counts below 2^24. */
-const sums = { lossSum: 0, correctCount: 1, targetCount: 2, exampleCount: 3, length: 4 } as const;
+import { divisorOf, heldOutSums as sums } from "./synchronization/exchange.ts";
 
 /** What is evaluated, and on what. */
 export interface HeldOut {
@@ -27,11 +29,13 @@ export interface HeldOut {
 
 /** One rank's share of the held-out set. */
 export interface EvaluatedShare {
-  /** f32 [4]; added up over the ranks they are an evaluation. */
+  /** f32, as `heldOutSums` has them; added up over the ranks they are an evaluation. */
   readonly totals: Float32Array;
-  /** Of each example where the target is binary, else empty. */
+  /** Of each example, where an area is asked for, else empty. */
   readonly scores: Float32Array;
   readonly labels: Float32Array;
+  /** Where metrics are asked for that the totals do not tell. */
+  readonly tally: Tally | undefined;
 }
 
 /**
@@ -40,16 +44,16 @@ export interface EvaluatedShare {
  */
 export async function evaluateLocally(
   of: HeldOut,
-  { place, watch }: { readonly place: Place; readonly watch: () => void },
+  { place, asked, watch }: { readonly place: Place; readonly asked: Asked; readonly watch: () => void },
   signal: AbortSignal,
 ): Promise<EvaluatedShare> {
-  const { model, set, target, batch, batchSize, nextTurn, ahead } = of;
+  const { model, set, batch, batchSize, nextTurn, ahead } = of;
   const { start, end } = shareOf(set.count, place);
   ahead.turnToHeldOut(place);
   const totals = new Float32Array(sums.length);
-  const isRanked = target.kind === "binary";
-  const scores = new Float32Array(isRanked ? end - start : 0);
+  const scores = new Float32Array(asked.area ? end - start : 0);
   const labels = new Float32Array(scores.length);
+  const tally = asked.plan && new Tally(asked.plan);
   for (let from = start; from < end; from += batchSize) {
     if (signal.aborted) throw abortError(signal); // a ring of one never waits, so nothing else would notice
     watch();
@@ -57,62 +61,98 @@ export async function evaluateLocally(
     if (set.chunks) await ahead.arriveHeldOut(range, watch, signal);
     const indices = Uint32Array.from({ length: range.end - from }, (_, i) => from + i);
     const examples = await batch.gather(set, indices, signal);
-    const result = await model.evaluate(examples);
+    const result = await model.evaluate(examples, tally !== undefined);
     totals[sums.lossSum]! += result.lossSum;
     totals[sums.correctCount]! += result.correctCount;
     totals[sums.targetCount]! += result.targetCount;
     totals[sums.exampleCount]! += indices.length;
-    if (isRanked) {
+    totals[sums.lossWeight]! += result.lossWeight;
+    totals[sums.plainLossSum]! += result.plainLossSum ?? result.lossSum;
+    const targets = examples.targets.subarray(0, indices.length * targetLength(of.target));
+    tally?.add(result, targets);
+    if (asked.area) {
       scores.set(result.scores!, from - start);
-      labels.set(examples.targets.subarray(0, indices.length), from - start);
+      labels.set(targets, from - start);
     }
     await nextTurn();
   }
-  return { totals, scores, labels };
+  return { totals, scores, labels, tally };
 }
 
-/**
- * @param totals as a rank has them of its share, over all ranks
- * @param area under the ROC curve, which is no sum; where it is known
- */
-export function evaluationOf(totals: Float32Array, target: Target, area?: number): Evaluation {
-  const targets = totals[sums.targetCount]!;
-  const loss = totals[sums.lossSum]! / targets;
+/** @param totals as a rank has them of its share, over all ranks */
+export function evaluationOf(
+  totals: Float32Array,
+  target: Target,
+  { metrics, ...tables }: Figures = { metrics: {} },
+): Evaluation {
+  const examples = totals[sums.exampleCount]!;
+  if (examples === 0) return { examples, loss: 0, accuracy: null, metrics: {} };
+  const targets = divisorOf(totals[sums.targetCount]!);
   return {
-    examples: totals[sums.exampleCount]!,
-    loss,
+    examples,
+    loss: totals[sums.lossSum]! / divisorOf(totals[sums.lossWeight]!),
     accuracy: target.kind === "number" ? null : totals[sums.correctCount]! / targets,
-    metrics: metricsOf(target, loss, area),
+    metrics: { ...impliedMetrics(target, totals[sums.plainLossSum]! / targets), ...metrics },
+    ...tables,
   };
 }
 
+/** @param plainLoss a target: cross-entropy, or the squared error */
+function impliedMetrics(target: Target, plainLoss: number): Evaluation["metrics"] {
+  switch (target.kind) {
+    case "class":
+    case "binary":
+      return {};
+    case "tokens":
+      return { perplexity: perplexityOf(plainLoss) };
+    case "number":
+      return { rmse: Math.sqrt(plainLoss) };
+  }
+}
+
 /**
- * Evaluates the held-out set, each rank its share; all ranks get the same answer. Where the target is binary, scores and
- * labels of all examples travel too: 8 bytes an example.
+ * Evaluates the held-out set, each rank its share; all ranks get the same answer. For an area scores and labels of all
+ * examples travel too: 8 bytes an example.
  * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED | ARTEFACT_MISSING
  */
-export async function evaluateShare(ring: RingPort, of: HeldOut, signal: AbortSignal): Promise<Evaluation> {
+export async function evaluateShare(
+  ring: RingPort,
+  of: HeldOut,
+  asked: Asked,
+  signal: AbortSignal,
+): Promise<Evaluation> {
   const watch = () => ring.throwIfBroken();
-  const { totals, scores, labels } = await evaluateLocally(of, { place: ring, watch }, signal);
+  const share = await evaluateLocally(of, { place: ring, asked, watch }, signal);
+  const { totals } = share;
   // Steps say nothing of how long the others' shares take.
   ring.hopTimeoutMs = limits.firstStepTimeoutMs;
   await ring.allReduce(totals, signal);
-  const area =
-    of.target.kind === "binary" ? await areaOver(ring, { scores, labels }, of.set.count, signal) : undefined;
-  return evaluationOf(totals, of.target, area);
+  const figures = await gatherFigures(ring, share, { asked, exampleCount: of.set.count }, signal);
+  return evaluationOf(totals, of.target, figures);
 }
 
-function metricsOf(target: Target, loss: number, area: number | undefined): Evaluation["metrics"] {
-  switch (target.kind) {
-    case "class":
-      return {};
-    case "tokens":
-      return { perplexity: Math.exp(loss) };
-    case "binary":
-      return area === undefined ? {} : { auc: area };
-    case "number":
-      return { rmse: Math.sqrt(loss) };
-  }
+/**
+ * What is no sum of a few numbers. Every rank comes to the same bits.
+ * @param own none of a rank that only goes round with the others
+ * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
+ */
+export async function gatherFigures(
+  ring: RingPort,
+  own: EvaluatedShare | undefined,
+  of: { readonly asked: Asked; readonly exampleCount: number },
+  signal: AbortSignal,
+): Promise<Figures> {
+  const { asked, exampleCount } = of;
+  const nothing = { scores: new Float32Array(0), labels: new Float32Array(0) };
+  const area = asked.area ? await areaOver(ring, own ?? nothing, exampleCount, signal) : undefined;
+  if (!asked.plan) return figuresOf(asked, undefined, area);
+  const counted = own?.tally?.sums ?? new Float64Array(0);
+  const payloadBytesMax = 8 * lengthOf(asked.plan);
+  const payloads = await ring.allGather(new Uint8Array(counted.buffer), signal, { payloadBytesMax });
+  // Copied: a payload may lie where no f64 may begin.
+  const parts = payloads.map((bytes) => new Float64Array(Uint8Array.from(bytes).buffer));
+  const counting = parts.filter(({ length }) => length > 0);
+  return figuresOf(asked, mergeTallies(asked.plan, counting), area);
 }
 
 /**
@@ -120,7 +160,7 @@ function metricsOf(target: Target, loss: number, area: number | undefined): Eval
  * @param own of those that this rank has evaluated, of `exampleCount` in all
  * @throws RingfoldError RING_BROKEN | HOP_TIMEOUT | CANCELLED
  */
-export async function areaOver(
+async function areaOver(
   ring: RingPort,
   own: Pick<EvaluatedShare, "scores" | "labels">,
   exampleCount: number,

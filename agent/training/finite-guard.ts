@@ -92,8 +92,8 @@ export class FiniteGuard {
   vote(totals: Float32Array): void {
     totals[tail.nonFiniteVotes] = this.#finding ? 1 : 0;
     if (!this.#finding) return;
-    for (const place of [tail.lossSum, tail.correctCount, tail.targetCount, tail.exampleCount])
-      totals[place] = 0;
+    const { lossSum, correctCount, targetCount, lossWeight, exampleCount } = tail;
+    for (const place of [lossSum, correctCount, targetCount, lossWeight, exampleCount]) totals[place] = 0;
   }
 
   /**

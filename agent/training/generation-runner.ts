@@ -1,5 +1,10 @@
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import type { Evaluation, GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
+import {
+  type Evaluation,
+  type GenerationPlan,
+  type JobReport,
+  withoutTables,
+} from "../../protocol/messages/job.ts";
 import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
 import type { Dataset } from "../data/dataset.ts";
@@ -253,9 +258,8 @@ export class GenerationRunner implements TrainerSession {
   ): Promise<{ evaluation?: Evaluation }> {
     const { trainer, bound } = this.#parts;
     if (!bound?.isReached(trainer.point().step)) return {};
-    const evaluation = await trainer.evaluate(ring, signal);
-    if (!Number.isFinite(evaluation.loss))
-      throw new RingfoldError("NOT_FINITE", "the loss of the held-out set is not finite");
+    const evaluation = withoutTables(await trainer.evaluate(ring, signal));
+    assertFinite(evaluation);
     await this.#saveCheckpoint(generation);
     await this.#parts.saving.settle();
     return { evaluation };
@@ -288,6 +292,7 @@ export class GenerationRunner implements TrainerSession {
     const settled = await (trainer.settle?.(ring, signal) ?? trainer.evaluate(ring, signal));
     const { evaluation, point, isBest } =
       "evaluation" in settled ? settled : { evaluation: settled, point: trainer.point(), isBest: false };
+    assertFinite(evaluation);
     const bytes = await trainer.encodeWeights();
     const weights = await store.put(bytes); // durable on every rank before anyone hears of it
     send({
@@ -311,4 +316,10 @@ export class GenerationRunner implements TrainerSession {
     if (isEndOfScript(error)) return; // its session has told the coordinator
     send(reportOfFailure(error, { jobId, plan, trainer }));
   }
+}
+
+/** A version says how good it is, and what it says goes through JSON. */
+function assertFinite({ loss }: Evaluation): void {
+  if (!Number.isFinite(loss))
+    throw new RingfoldError("NOT_FINITE", "the loss of the held-out set is not finite");
 }

@@ -4,6 +4,7 @@ import type { TrainableModel } from "../engine/port.ts";
 import type { RingPort } from "../ring/port.ts";
 import { BestState, type Settled } from "./best-state.ts";
 import { evaluateShare, type HeldOut } from "./evaluation.ts";
+import { type Asked, askedOf } from "./metrics/asked.ts";
 import { encodeWeights, type TrainingState } from "./training-state.ts";
 
 interface OutcomeOptions {
@@ -18,10 +19,12 @@ interface OutcomeOptions {
 export class Outcome {
   readonly #options: OutcomeOptions;
   readonly #best: BestState;
+  readonly #asked: Asked;
   #settled: Settled | undefined;
 
-  constructor(spec: Pick<JobSpec, "checkpoint" | "evaluation">, options: OutcomeOptions) {
+  constructor(spec: Pick<JobSpec, "checkpoint" | "evaluation" | "metrics">, options: OutcomeOptions) {
     this.#options = options;
+    this.#asked = askedOf(spec, options.heldOut.target, "at the end");
     this.#best = new BestState(spec, options.state);
   }
 
@@ -37,7 +40,7 @@ export class Outcome {
 
   /** Evaluates the held-out set, each rank its share. @throws as `evaluateShare` */
   evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation> {
-    return evaluateShare(ring, this.#options.heldOut, signal);
+    return evaluateShare(ring, this.#options.heldOut, this.#asked, signal);
   }
 
   /** Decides which state the version is made of. @throws as `evaluateShare` */

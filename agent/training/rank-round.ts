@@ -4,9 +4,11 @@ import type { RingPort } from "../ring/port.ts";
 import type { BatchShares } from "./batch-shares.ts";
 import type { DataAhead } from "./data-ahead.ts";
 import type { EarlyStopping } from "./early-stopping.ts";
-import { areaOver, evaluateLocally, type HeldOut } from "./evaluation.ts";
+import { evaluateLocally, gatherFigures, type HeldOut } from "./evaluation.ts";
 import type { FiniteGuard } from "./finite-guard.ts";
 import type { Entry } from "./healing/entry.ts";
+import type { Asked } from "./metrics/asked.ts";
+import type { Figures } from "./metrics/figures.ts";
 import type { Place } from "./sampler.ts";
 import type { StallBound } from "./stall-bound.ts";
 import { type Exchange, type OpenExchange, tail } from "./synchronization/exchange.ts";
@@ -37,6 +39,8 @@ interface Tools {
   readonly dataAhead: DataAhead;
   readonly stall: StallBound;
   readonly heldOut: HeldOut;
+  /** Of an evaluation on the way. */
+  readonly asked: Asked;
   readonly shares: BatchShares;
   readonly guard: FiniteGuard;
   readonly stopping: EarlyStopping;
@@ -54,8 +58,8 @@ interface RoundTimes {
   readonly hiddenCommunicationMs: number;
   /** The held-out set was evaluated ahead of the steps. */
   readonly evaluates: boolean;
-  /** Of that: under the ROC curve, where the job goes by it. */
-  readonly area: number | undefined;
+  /** Of that: what is no sum of a few numbers. */
+  readonly figures: Figures | undefined;
 }
 
 /** A round as far as the sum over all ranks: what this one brings to it, and how long neighbours may take. */
@@ -97,7 +101,7 @@ export class RankRound {
       synchronization.contribute(state, values);
     } else values.fill(0);
     if (!takesPart && !catchUp) totals[tail.stopVotes] = 1;
-    if (evaluated?.totals) totals.set(evaluated.totals, tail.heldOutLossSum);
+    if (evaluated?.totals) totals.set(evaluated.totals, tail.heldOut);
 
     const communicationStartedAtMs = nowMs();
     // A first round of local steps may take longer than any first step, and a neighbour several times as long as we did.
@@ -111,7 +115,7 @@ export class RankRound {
     });
     const communicationMs = nowMs() - communicationStartedAtMs;
     const hiddenCommunicationMs = Math.max(0, ring.busyMs - busyBeforeMs - communicationMs);
-    return { communicationMs, hiddenCommunicationMs, evaluates, area: evaluated?.area };
+    return { communicationMs, hiddenCommunicationMs, evaluates, figures: evaluated?.figures };
   }
 
   /**
@@ -123,18 +127,17 @@ export class RankRound {
   async #evaluate(
     of: { readonly ring: RingPort; readonly place: Place; readonly takesPart: boolean },
     signal: AbortSignal,
-  ): Promise<{ readonly totals: Float32Array | undefined; readonly area: number | undefined }> {
-    const { heldOut, stopping, stall, nowMs } = this.#tools;
+  ): Promise<{ readonly totals: Float32Array | undefined; readonly figures: Figures | undefined }> {
+    const { heldOut, asked, stall, nowMs } = this.#tools;
     const { ring, place, takesPart } = of;
     const startedAtMs = nowMs();
     const watch = () => ring.throwIfBroken();
-    const share = takesPart ? await evaluateLocally(heldOut, { place, watch }, signal) : undefined;
-    if (!stopping.ranksExamples) return { totals: share?.totals, area: undefined };
+    const share = takesPart ? await evaluateLocally(heldOut, { place, asked, watch }, signal) : undefined;
+    if (!asked.area && !asked.plan) return { totals: share?.totals, figures: undefined };
     const ownMs = nowMs() - startedAtMs;
     ring.hopTimeoutMs = Math.max(limits.firstStepTimeoutMs, stall.boundMs, limits.stallSteps * ownMs);
-    const nothing = { scores: new Float32Array(0), labels: new Float32Array(0) };
-    const area = await areaOver(ring, share ?? nothing, heldOut.set.count, signal);
-    return { totals: share?.totals, area };
+    const figures = await gatherFigures(ring, share, { asked, exampleCount: heldOut.set.count }, signal);
+    return { totals: share?.totals, figures };
   }
 
   /** Leaves the last gradient, and the totals of all steps. */
@@ -160,8 +163,9 @@ export class RankRound {
       totals[tail.lossSum]! += slice.lossSum;
       totals[tail.correctCount]! += slice.correctCount;
       totals[tail.targetCount]! += slice.targetCount;
+      totals[tail.lossWeight]! += slice.lossWeight;
       totals[tail.exampleCount]! += slice.exampleCount;
-      const at = { targetCount: slice.targetCount, learningRate: this.#tools.learningRate(step) };
+      const at = { lossWeight: slice.lossWeight, learningRate: this.#tools.learningRate(step) };
       this.#tools.tellModel(synchronization.step(values, at));
     }
     totals[tail.lateVotes] = dataAhead.isLate(firstStep + stepCount) ? 1 : 0;

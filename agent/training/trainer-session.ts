@@ -15,6 +15,7 @@ import { adoptWeights, trainedPart } from "./fine-tuning.ts";
 import { GenerationRunner, type SessionParts, type TrainerSession } from "./generation-runner.ts";
 import { openStateThread } from "./healing/state-thread.ts";
 import { checkMemory, forecastMemory } from "./memory-forecast.ts";
+import { objectiveOn } from "./objective.ts";
 import { openRingHost } from "./ring-host/open-ring-host.ts";
 import type { StepReport } from "./trainee.ts";
 import { Trainer } from "./trainer.ts";
@@ -95,6 +96,7 @@ async function openCompute(
   const model = engine.openModel(spec.model, {
     ...data.shape,
     seed: spec.seed,
+    objective: objectiveOn(spec, data),
     accept: (description) => checkMemory(forecastMemory(spec, description), trainingMemory(setup, engine)),
   });
   const closeModel = () => {

@@ -1,5 +1,6 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
+import { checkObjective } from "../../protocol/objective.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { TrainableModel } from "../engine/port.ts";
@@ -8,12 +9,13 @@ import type { RingPort } from "../ring/port.ts";
 import { BatchShares } from "./batch-shares.ts";
 import type { Settled } from "./best-state.ts";
 import { DataAhead } from "./data-ahead.ts";
-import { checkMetric, EarlyStopping } from "./early-stopping.ts";
+import { EarlyStopping } from "./early-stopping.ts";
 import { evaluationOf } from "./evaluation.ts";
 import { FiniteGuard } from "./finite-guard.ts";
 import { type CatchUp, type CatchUpRule, catchUpRule, hasRoom, type KeptRound } from "./healing/catch-up.ts";
 import type { Entry } from "./healing/entry.ts";
 import { waitForHealing } from "./healing/final-wait.ts";
+import { askedOf } from "./metrics/asked.ts";
 import { Outcome } from "./outcome.ts";
 import { RankRound } from "./rank-round.ts";
 import { learningRate } from "./schedule.ts";
@@ -91,7 +93,7 @@ export class Trainer implements Trainee {
   private constructor(options: TrainerOptions) {
     const { spec, data, model, nowMs, nextTurn } = options;
     const parameterCount = parameterCountOf(model.layout);
-    if (spec.evaluation) checkMetric(spec.evaluation, data.shape.target);
+    checkObjective(spec, data.shape.target);
     this.#options = options;
     this.#lookUp = seldom(nextTurn, nowMs);
     this.#synchronization = createSynchronization(spec, model.layout);
@@ -113,7 +115,15 @@ export class Trainer implements Trainee {
     const heldOut = { ...workload.heldOut, nextTurn, ahead: this.#dataAhead };
     this.#outcome = new Outcome(spec, { state: this.state, model, whole: options.whole, heldOut });
     this.#rank = new RankRound({
-      ...{ workload, heldOut, shares: this.#shares, guard: this.#guard, nowMs, nextTurn },
+      ...{
+        workload,
+        heldOut,
+        asked: askedOf(spec, data.shape.target, "on the way"),
+        shares: this.#shares,
+        guard: this.#guard,
+        nowMs,
+        nextTurn,
+      },
       ...{ stopping: this.#stopping, synchronization: this.#synchronization, exchange: this.#exchange },
       ...{ dataAhead: this.#dataAhead, stall: this.stall },
       learningRate: (step) => this.#learningRate(step),
@@ -199,18 +209,16 @@ export class Trainer implements Trainee {
       this.state,
       signal,
     );
-    const { communicationMs, hiddenCommunicationMs, evaluates, area } = await sum;
+    const { communicationMs, hiddenCommunicationMs, evaluates, figures } = await sum;
     if (ring.worldSize === 1) await this.#lookUp(); // it waits for nothing, and must still hear its agent
     if (totals[tail.stopVotes]! > 0) return { stepCount: 0, pauses: false, stops: true, healedCount: 0 };
 
     const { target } = this.#options.data.shape;
-    const { examples, targetCount, loss, accuracy } = meansOf(totals, target);
+    const { examples, lossWeight, loss, accuracy } = meansOf(totals, target);
     const fault = await this.#guard.judge({ ring, values, totals, step: firstStep }, signal);
     const contributorCount = healing?.place.worldSize ?? ring.worldSize;
-    const sums = { firstStep, stepCount, sums: values, targetCount, contributorCount };
-    const evaluation = evaluates
-      ? evaluationOf(totals.subarray(tail.heldOutLossSum), target, area)
-      : undefined;
+    const sums = { firstStep, stepCount, sums: values, lossWeight, contributorCount };
+    const evaluation = evaluates ? evaluationOf(totals.subarray(tail.heldOut), target, figures) : undefined;
     const round: KeptRound = { ...sums, isSkipped: fault !== undefined, evaluation };
     const result = {
       stepCount,
@@ -242,10 +250,10 @@ export class Trainer implements Trainee {
     return result;
   }
 
-  #apply({ firstStep, stepCount, sums, targetCount, contributorCount, ...rest }: KeptRound): void {
+  #apply({ firstStep, stepCount, sums, lossWeight, contributorCount, ...rest }: KeptRound): void {
     if (rest.evaluation && this.#stopping.note(this.state, firstStep, rest.evaluation))
       this.#outcome.keepBest();
-    const round = { contributorCount, targetCount, learningRate: this.#learningRate(firstStep) };
+    const round = { contributorCount, lossWeight, learningRate: this.#learningRate(firstStep) };
     if (rest.isSkipped) this.#synchronization.begin(this.state);
     else this.#synchronization.apply(this.state, sums, round);
     this.state.step = firstStep + stepCount;

@@ -83,6 +83,7 @@ export class Workload {
       const result = await this.#addPart(await part(from), into, isLast ? onFinal : undefined);
       sums.lossSum += result.lossSum;
       sums.targetCount += result.targetCount;
+      sums.lossWeight += result.lossWeight;
       sums.correctCount += result.correctCount;
     }
     return sums;

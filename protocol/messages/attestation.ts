@@ -68,6 +68,8 @@ export const versionStatementSchema = statement(
       loss: z.number(),
       further: metricsSchema,
       testExamples: z.number().int().nonnegative(),
+      /** Of the tables, as canonical JSON, where there are some. */
+      tables: digestSchema.optional(),
     }),
   }),
 );

@@ -5,7 +5,7 @@ import { limits } from "../limits.ts";
 import type { Conversation } from "../ports.ts";
 import { windowMax } from "../segment-flow.ts";
 import { envelopeSchema } from "./attestation.ts";
-import { metricsSchema, modelDescriptionSchema } from "./model.ts";
+import { metricsSchema, modelDescriptionSchema, tablesSchema } from "./model.ts";
 
 export const jobIdSchema = z.string().regex(/^job-[0-9]{1,12}$/);
 
@@ -170,8 +170,14 @@ export const evaluationSchema = z.object({
   loss: z.number(),
   accuracy: z.number().min(0).max(1).nullable(),
   metrics: metricsSchema.default({}),
+  ...tablesSchema.shape,
 });
 export type Evaluation = z.infer<typeof evaluationSchema>;
+
+/** Tables are for a version; what is kept and listed of each evaluation is numbers. */
+export function withoutTables({ classes: _, confusion: __, ...numbers }: Evaluation): Evaluation {
+  return numbers;
+}
 
 /** Memory, in bytes, by which it is told into how many stages a model is to be cut. */
 export const stageSizesSchema = z.object({

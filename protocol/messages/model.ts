@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { featureSchema } from "../data-schema.ts";
 import { digestSchema, nameSchema } from "../ids.ts";
+import { tableClassesMax } from "../metric.ts";
 
 /** One layer of a model, with what sharding needs to know. Each comes after all that it takes. */
 export const layerSchema = z.object({
@@ -36,8 +37,21 @@ export const modelDescriptionSchema = z.object({
 });
 export type ModelDescription = z.infer<typeof modelDescriptionSchema>;
 
-/** Of the held-out examples: what the kind of target asks for, `auc`, `rmse` or `perplexity`. */
+/** Of the held-out examples: what the kind of target implies, `auc`, `rmse` or `perplexity`, and what the job asks for. */
 export const metricsSchema = z.record(z.string().max(64), z.number());
+
+const count = z.number().int().nonnegative();
+const share = z.number().min(0).max(1);
+/** Where a job asks for them: tables of the held-out targets, one entry a class. */
+export const tablesSchema = z.object({
+  classes: z
+    .array(z.object({ support: count, precision: share, recall: share, f1: share }))
+    .max(tableClassesMax)
+    .optional(),
+  /** By class, how often each class was the answer. */
+  confusion: z.array(z.array(count).max(tableClassesMax)).max(tableClassesMax).optional(),
+});
+export type Tables = z.infer<typeof tablesSchema>;
 
 /** What a version is. Its digest (of the msgpack bytes in key order) names it for ever. */
 export const versionManifestSchema = z.object({
@@ -69,6 +83,7 @@ export const versionManifestSchema = z.object({
     /** Absent in manifests of earlier releases. */
     further: metricsSchema.default({}),
     testExamples: z.number().int().nonnegative(),
+    ...tablesSchema.shape,
   }),
   createdAtMs: z.number(),
 });

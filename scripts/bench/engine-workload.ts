@@ -79,8 +79,8 @@ export async function openStepper(
   const gradient = new Float32Array(parameterCount);
   return {
     async step() {
-      const { targetCount } = await model.gradient(batch, gradient);
-      optimizer.apply(state, gradient, adam.learningRate, 1 / targetCount);
+      const { lossWeight } = await model.gradient(batch, gradient);
+      optimizer.apply(state, gradient, adam.learningRate, 1 / lossWeight);
       model.writeParameters(state.parameters);
     },
     close: () => model.close(),

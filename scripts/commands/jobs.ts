@@ -43,9 +43,16 @@ export function register(program: Command, io: CommandIo): void {
         const { connectApi } = await import("./api-client.ts");
         const { jobText } = await import("./present/job-text.ts");
         const { failureCode } = await import("./train.ts");
-        const job = await (await connectApi(context)).job(id);
+        const api = await connectApi(context);
+        const job = await api.job(id);
         if (job.state === "failed") io.exitCode.value = errorRules[failureCode(job)].exit;
-        return { json: job, text: jobText(job, Date.now()) };
+        const { tablesOf, tablesText } = await import("./present/class-tables.ts");
+        const tables = await tablesOf(job, api);
+        const evaluation = job.evaluation && { ...job.evaluation, ...tables };
+        const text = [jobText(job, Date.now()), tablesText(tables)]
+          .filter((part) => part !== "")
+          .join("\n\n");
+        return { json: { ...job, evaluation }, text };
       }),
     );
 

@@ -179,5 +179,6 @@ async function versionText(detail: VersionDetail): Promise<string> {
       formatCount(layer.parameterCount),
     ]),
   );
-  return `${facts}\n\n${layers}`;
+  const { tablesText } = await import("./present/class-tables.ts");
+  return [facts, tablesText(manifest.metrics), layers].filter((part) => part !== "").join("\n\n");
 }

@@ -17,6 +17,7 @@ import {
   peerViewSchema,
   problemSchema,
   reachabilityViewSchema,
+  versionDetailSchema,
   versionViewSchema,
 } from "../../protocol/messages/api.ts";
 import { versionManifestSchema } from "../../protocol/messages/model.ts";
@@ -24,7 +25,7 @@ import { quotaViewSchema } from "../../protocol/messages/quota.ts";
 import { sweepSummarySchema, sweepViewSchema } from "../../protocol/messages/sweep.ts";
 import { type BenchWorker, CoordinatorBench, trainThrough } from "../fixtures/coordinator-bench.ts";
 import { describedApi } from "../fixtures/described-api.ts";
-import { exampleSpec } from "../fixtures/messages.ts";
+import { digestOf, exampleSpec } from "../fixtures/messages.ts";
 import { silentLog } from "../fixtures/silent-log.ts";
 import { memoryPeerId } from "../simulation/memory-network.ts";
 
@@ -313,6 +314,40 @@ describe("changing", () => {
         code: "REQUEST_INVALID",
       });
     });
+  });
+
+  test("a loss or a metric that the data cannot have is refused with what it can, in a job and in a sweep", async () => {
+    const remedyOf = async (path: string, body: object) => {
+      const { code, remedy } = await refusal(send("POST", path, body));
+      expect(code).toBe("JOB_INVALID");
+      return remedy;
+    };
+    expect(await remedyOf("/api/jobs", { ...spec, metrics: ["auc"] })).toContain("macro-f1");
+    expect(await remedyOf("/api/jobs", { ...spec, loss: { kind: "mse" } })).toContain("cross-entropy");
+    const evaluation = { everySteps: 1, metric: "r2" };
+    expect(await remedyOf("/api/jobs", { ...spec, evaluation })).toContain("top-5-accuracy");
+    const space = { seed: { values: [1, 2] } };
+    const sweep = { ...spec, search: { method: "grid", metric: "perplexity", space } };
+    expect(await remedyOf("/api/sweeps", sweep)).toContain("accuracy");
+    expect(await read(request("/api/jobs"), itemsOf(jobViewSchema))).toEqual([]);
+  });
+
+  test("tables of classes are the version's, and not in what is listed of jobs", async () => {
+    const worker = await bench.worker(1);
+    await send("POST", "/api/jobs", { ...spec, metrics: ["confusion-matrix", "per-class"] });
+    const confusion = [[3, 1], [0, 4]]; // biome-ignore format: a class each
+    const classes = [0.75, 1].map((recall) => ({ support: 4, precision: 0.8, recall, f1: 0.8 }));
+    const evaluation = { examples: 8, loss: 0.5, accuracy: 0.875, metrics: { "macro-f1": 0.8 } };
+    const about = { jobId: "job-1", generation: 1 };
+    await worker.report("ready", { jobId: "job-1" });
+    await worker.report("finished", {
+      ...{ ...about, weights: digestOf("f"), evaluation: { ...evaluation, confusion, classes } },
+    });
+    const job = await read(request("/api/jobs/job-1"), jobViewSchema);
+    expect(job).toMatchObject({ state: "succeeded", version: "digits@1" });
+    expect(job.evaluation).toEqual(evaluation);
+    const detail = await read(request("/api/models/digits/versions/1"), versionDetailSchema);
+    expect(detail.manifest.metrics).toMatchObject({ further: { "macro-f1": 0.8 }, confusion, classes });
   });
 
   test("a job is paused, resumed, cancelled and tried again, each with a reason for the log", async () => {

@@ -1,8 +1,9 @@
 import { afterAll, describe, expect, it } from "vitest";
-import type { Batch, Engine, TrainableModel } from "../../agent/engine/port.ts";
+import type { Batch, Engine, EvaluationResult, TrainableModel } from "../../agent/engine/port.ts";
 import { createSynchronization } from "../../agent/training/synchronization/synchronization.ts";
 import { initialState } from "../../agent/training/training-state.ts";
 import { shapeAcross } from "../../protocol/layer-cut.ts";
+import type { Objective } from "../../protocol/objective.ts";
 import { type OptimizerSpec, optimizerSpecSchema } from "../../protocol/training-spec.ts";
 import { batchFor, type ModelCase, modelCases, numbers, presentEngines, relativeError } from "./engines.ts";
 
@@ -15,6 +16,15 @@ const tolerance = 1e-4;
 const pathTolerance = 1e-3;
 /** Models that are trained with every optimizer: the others share what differs between engines. */
 const withAllOptimizers = new Set(["cnn", "residual-cnn", "transformer-lm"]);
+
+/** Losses that a job may declare, on a model with such a target. */
+const declared: readonly { readonly model: string; readonly objective: Objective }[] = [
+  { model: "cnn", objective: { kind: "cross-entropy", labelSmoothing: 0.1, classWeights: [1, 0, 2.5, 0.5] } },
+  { model: "transformer-lm", objective: { kind: "cross-entropy", labelSmoothing: 0.2 } },
+  { model: "tabular", objective: { kind: "binary-cross-entropy", positiveWeight: 2.5 } },
+  { model: "two-tower", objective: { kind: "mae" } },
+  { model: "two-tower", objective: { kind: "huber", delta: 0.3 } },
+];
 
 const engines = await presentEngines();
 const cpu = engines[0]!;
@@ -58,9 +68,9 @@ async function train(
   state.parameters.set(start);
   const gradients: Float32Array[] = [];
   for (let step = 0; step < trainedSteps; step++) {
-    const { gradient, targetCount } = await gradientOf(model, { ...batchFor(shape, 6, 100 + step), step });
-    gradients.push(gradient.map((sum) => sum / targetCount));
-    const round = { contributorCount: 1, targetCount, learningRate: optimizer.learningRate };
+    const { gradient, lossWeight } = await gradientOf(model, { ...batchFor(shape, 6, 100 + step), step });
+    gradients.push(gradient.map((sum) => sum / lossWeight));
+    const round = { contributorCount: 1, lossWeight, learningRate: optimizer.learningRate };
     synchronization.apply(state, gradient, round);
     model.writeParameters(state.parameters);
   }
@@ -248,6 +258,29 @@ describe.each(engines.map((engine) => [engine.name, engine] as const))("engine %
         }
         for (const each of [model, whole]) each.close();
       });
+    },
+  );
+
+  it.each(declared)(
+    "computes the loss of $objective.kind, declared, as the reference does: %#",
+    async (given) => {
+      const { spec, shape } = modelCases.find(({ name }) => name === given.model)!;
+      const [model, reference] = [engine, cpu].map((each) =>
+        each.openModel(spec, { ...shape, seed: 3, objective: given.objective }),
+      ) as [TrainableModel, TrainableModel];
+      const batch = { ...batchFor(shape, 5, 11), step: 2 };
+      const tensorCount = engine.tensorCount();
+      const [actual, expected] = [await gradientOf(model, batch), await gradientOf(reference, batch)];
+      expect(relativeError(actual.gradient, expected.gradient)).toBeLessThan(tolerance);
+      const [told, wanted] = [await model.evaluate(batch, true), await reference.evaluate(batch, true)];
+      expect(Object.keys(told)).toEqual(Object.keys(wanted));
+      for (const [name, value] of Object.entries(wanted)) {
+        const own = told[name as keyof EvaluationResult]!;
+        const [one, other] = [own, value].map((each) => (typeof each === "number" ? [each] : each));
+        expect(relativeError(one!, other!), name).toBeLessThan(tolerance);
+      }
+      expect(engine.tensorCount()).toBe(tensorCount);
+      for (const each of [model, reference]) each.close();
     },
   );
 

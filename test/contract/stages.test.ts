@@ -116,7 +116,11 @@ async function trainStages(engine: Engine, modelCase: ModelCase, stageCount: num
         if (column.isFirst) losses.push(totals[0]! / totals[1]!);
         apply(into.gradient, totals[1]!);
       }
-      const evaluation = await evaluateMicroBatch({ ...parts, of: microBatchesOf(0)[0]! }, never);
+      const evaluation = await evaluateMicroBatch(
+        { ...parts, of: microBatchesOf(0)[0]! },
+        { details: false },
+        never,
+      );
       return { parameters: state.parameters, layout: model.layout, evaluation };
     }),
   );

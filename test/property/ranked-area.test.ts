@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { rankedArea } from "../../agent/training/ranked-area.ts";
+import { rankedArea } from "../../agent/training/metrics/ranked-area.ts";
 
 /** The definition, pair by pair. */
 function areaByPairs(scores: readonly number[], labels: readonly number[]): number | undefined {

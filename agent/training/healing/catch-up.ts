@@ -7,7 +7,7 @@ export interface KeptRound {
   readonly stepCount: number;
   /** f32 [parameterCount]. */
   readonly sums: Float32Array;
-  readonly targetCount: number;
+  readonly lossWeight: number;
   readonly contributorCount: number;
   /** All ranks left it out, as its numbers were not finite. */
   readonly isSkipped: boolean;

@@ -37,7 +37,7 @@ export async function trainMicroBatches(
 ): Promise<BatchResult> {
   const { column, nextTurn } = parts;
   const { stage, stageCount } = column;
-  const totals = { lossSum: 0, targetCount: 0, correctCount: 0 };
+  const totals = { lossSum: 0, targetCount: 0, lossWeight: 0, correctCount: 0 };
   /** What came in and is needed again on the way back; the first stage loads its examples anew. */
   const kept = new Map<number, Float32Array>();
   into.gradient.fill(0);
@@ -55,6 +55,7 @@ export async function trainMicroBatches(
       if (microBatch > 0) for (let i = 0; i < into.part.length; i++) into.gradient[i]! += into.part[i]!;
       totals.lossSum += result.lossSum;
       totals.targetCount += result.targetCount;
+      totals.lossWeight += result.lossWeight;
       totals.correctCount += result.correctCount;
     }
     await nextTurn();
@@ -92,30 +93,30 @@ async function takeBackward(
 ): Promise<BatchResult> {
   const { column, model, of } = at;
   const exampleCount = of.examples.length;
-  // The count of targets goes to the stages before as the last element of a gradient: they know no targets. Where nothing
+  // What the targets weigh goes to the stages before as the last element of a gradient: they know no targets. Where nothing
   // before learns it goes alone, as a sign that another micro-batch may come.
   const { learnsBefore, layout } = model;
   const inputGradient = inputs && new Float32Array((learnsBefore ? inputs.length : 0) + 1);
   const into = { parameters, inputs: learnsBefore ? inputGradient?.subarray(0, -1) : undefined };
-  let result = { lossSum: 0, targetCount: 0, correctCount: 0 };
-  let targetCount: number;
+  let result: BatchResult = { lossSum: 0, targetCount: 0, lossWeight: 0, correctCount: 0 };
+  let lossWeight: number;
   if (column.isLast) {
     const batch = await at.load(of, signal);
     result = await model.gradient({ ...batch, ...of, ...(inputs ? { inputs } : {}) }, into);
-    targetCount = result.targetCount;
+    lossWeight = result.lossWeight;
   } else {
     const learns = learnsBefore || layout.length > 0;
     const received = new Float32Array((learns ? exampleCount * model.outputSize : 0) + 1);
     await column.receive("after", "gradients", received, signal);
-    targetCount = received.at(-1)!;
+    lossWeight = received.at(-1)!;
     if (learns) {
       const batch = inputs ? { exampleCount, inputs } : await at.load(of, signal);
       const outputGradient = received.subarray(0, -1);
-      await model.backward({ ...batch, ...of }, { outputGradient, targetCount }, into);
+      await model.backward({ ...batch, ...of }, { outputGradient, lossWeight }, into);
     }
   }
   if (inputGradient) {
-    inputGradient[inputGradient.length - 1] = targetCount;
+    inputGradient[inputGradient.length - 1] = lossWeight;
     column.send("before", "gradients", inputGradient);
   }
   return result;
@@ -130,12 +131,13 @@ const pendingMax = 64;
  */
 export async function evaluateMicroBatch(
   at: PipelineParts & { readonly of: MicroBatch },
+  { details }: { readonly details: boolean },
   signal: AbortSignal,
 ) {
   const { column, model, of, load, nextTurn } = at;
   const inputs = await receiveInputs(at, signal);
   const received = inputs && { exampleCount: of.examples.length, inputs };
-  if (column.isLast) return model.evaluate({ ...(await load(of, signal)), ...received });
+  if (column.isLast) return model.evaluate({ ...(await load(of, signal)), ...received }, details);
   column.send(
     "after",
     "activations",

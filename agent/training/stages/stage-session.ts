@@ -1,6 +1,5 @@
 import assert from "node:assert";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { ExampleShape } from "../../../protocol/data-schema.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { stageCountOf } from "../../../protocol/job-spec.ts";
 import type { GenerationPlan } from "../../../protocol/messages/job.ts";
@@ -25,6 +24,7 @@ import {
 import { digestState } from "../healing/digest-state.ts";
 import type { DigestState } from "../healing/state-source.ts";
 import { checkMemory } from "../memory-forecast.ts";
+import { objectiveOn } from "../objective.ts";
 import type { StepReport } from "../trainee.ts";
 import type { TrainerSetup } from "../trainer-messages.ts";
 import { openData } from "../trainer-session.ts";
@@ -53,7 +53,7 @@ export async function openStageSession(
   if (spec.engine === "torch") throw new RingfoldError("JOB_INVALID", "a script does not train by stages");
   const engine = await openEngine({ prefer: spec.engine === "auto" ? setup.engine : spec.engine, log });
   try {
-    const model = openStage(setup, { engine, store }, data.shape);
+    const model = openStage(setup, { engine, store }, data);
     const plane = await openDataPlane({ ...setup, host: setup.listenHost, transport: spec.transport, log });
     const { session } = await assembleStageSession({
       ...{ setup, send, log, store, data, model, plane, digestState, clock: systemClock },
@@ -130,7 +130,7 @@ function inStages(runner: GenerationRunner, host: StageHost): TrainerSession {
 function openStage(
   setup: TrainerSetup,
   { engine, store }: { readonly engine: Engine; readonly store: Pick<ArtefactStore, "get"> },
-  shape: ExampleShape,
+  data: Dataset,
 ) {
   const { spec, stage, base } = setup;
   const stages = stageCountOf(spec);
@@ -145,5 +145,6 @@ function openStage(
   // Read anew whenever it is asked for, rarely: it is as large as the whole model.
   const begin: OpenStageOptions["begin"] =
     base === undefined ? undefined : (layouts, into) => layWeights(store.get(base), spec, layouts, into);
-  return engine.openStage(spec.model, { ...shape, seed: spec.seed, place, begin });
+  const objective = objectiveOn(spec, data);
+  return engine.openStage(spec.model, { ...data.shape, seed: spec.seed, objective, place, begin });
 }

@@ -1,5 +1,5 @@
 import type { BatchResult } from "../../engine/port.ts";
-import { type Exchange, tail } from "../synchronization/exchange.ts";
+import { divisorOf, type Exchange, tail } from "../synchronization/exchange.ts";
 import { areFinite } from "./stage-faults.ts";
 import type { StageRing } from "./stage-ring.ts";
 
@@ -12,7 +12,7 @@ export interface StageTotals extends BatchResult {
 }
 
 /** As they travel: f64, and the votes of the stages behind them. */
-const keys = ["lossSum", "correctCount", "exampleCount", "targetCount", "pauseVotes"] as const;
+const keys = ["lossSum", "correctCount", "exampleCount", "targetCount", "lossWeight", "pauseVotes"] as const;
 
 /**
  * Sums the gradient of a stage over its replicas, in place, and the totals over all ranks. A rank whose numbers are not
@@ -33,6 +33,7 @@ export async function sumOverStages(
     totals[tail.lossSum] = own.lossSum;
     totals[tail.correctCount] = own.correctCount;
     totals[tail.targetCount] = own.targetCount;
+    totals[tail.lossWeight] = own.lossWeight;
     totals[tail.exampleCount] = own.exampleCount;
   } else {
     values.fill(0);
@@ -45,13 +46,13 @@ export async function sumOverStages(
   for (const [i, key] of keys.entries()) all[i] = totals[tail[key]]!;
   all[keys.length + column.stage] = totals[tail.nonFiniteVotes]!;
   await column.sum(all, signal);
-  const [lossSum, correctCount, exampleCount, targetCount, pauseVotes] = all;
+  const [lossSum, correctCount, exampleCount, targetCount, lossWeight, pauseVotes] = all;
   return {
     lossSum: lossSum!,
     correctCount: correctCount!,
     exampleCount: exampleCount!,
-    // Targets that are all padding teach nothing, and are no division by zero.
-    targetCount: Math.max(1, targetCount!),
+    targetCount: divisorOf(targetCount!),
+    lossWeight: divisorOf(lossWeight!),
     pauseVotes: pauseVotes!,
     faultVotes: all.subarray(keys.length),
   };

@@ -2,6 +2,7 @@ import assert from "node:assert";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { limits } from "../../../protocol/limits.ts";
 import type { Evaluation, TrainingPoint } from "../../../protocol/messages/job.ts";
+import { checkObjective } from "../../../protocol/objective.ts";
 import type { Clock } from "../../../protocol/ports.ts";
 import type { Dataset } from "../../data/dataset.ts";
 import { abortError } from "../../deadline.ts";
@@ -12,7 +13,8 @@ import { withAverages } from "../averages.ts";
 import { BestState, type Settled } from "../best-state.ts";
 import { shorten, squaresOf } from "../clipping.ts";
 import { DataAhead } from "../data-ahead.ts";
-import { checkMetric, EarlyStopping } from "../early-stopping.ts";
+import { EarlyStopping } from "../early-stopping.ts";
+import { askedOf } from "../metrics/asked.ts";
 import { createOptimizer, type Optimizer, takeMean } from "../optimizer.ts";
 import { learningRate } from "../schedule.ts";
 import { StallBound } from "../stall-bound.ts";
@@ -92,7 +94,7 @@ export class StageTrainer implements Trainee {
   private constructor(options: StageTrainerOptions) {
     const { spec, data, model } = options;
     const parameterCount = parameterCountOf(model.layout);
-    if (spec.evaluation) checkMetric(spec.evaluation, data.shape.target);
+    checkObjective(spec, data.shape.target);
     this.#options = options;
     this.#batches = new StageBatches(spec, data);
     this.#exchange = new Exchange({ ...spec, overlap: "never" }, parameterCount);
@@ -184,11 +186,16 @@ export class StageTrainer implements Trainee {
 
   /** Takes the held-out set through the stages. */
   evaluate(ring: RingPort, signal: AbortSignal): Promise<Evaluation> {
+    return this.#evaluate(ring, "at the end", signal);
+  }
+
+  #evaluate(ring: RingPort, when: Parameters<typeof askedOf>[2], signal: AbortSignal): Promise<Evaluation> {
     assert(ring instanceof StageRing);
-    const { data, model, nextTurn } = this.#options;
+    const { spec, data, model, nextTurn } = this.#options;
     ring.hopTimeoutMs = limits.firstStepTimeoutMs;
-    const ahead = this.#dataAhead;
-    return evaluateStages(ring, { data, model, batches: this.#batches, nextTurn, ahead }, signal);
+    const asked = askedOf(spec, data.shape.target, when);
+    const of = { data, model, batches: this.#batches, nextTurn, ahead: this.#dataAhead, asked };
+    return evaluateStages(ring, of, signal);
   }
 
   /** Gathers the weights of all stages, so that all ranks end with the same. */
@@ -224,7 +231,9 @@ export class StageTrainer implements Trainee {
     }
     const startedAtMs = nowMs();
     const waitedMs = ring.busyMs;
-    const evaluation = this.#stopping.isDue(step) ? await this.evaluate(ring, signal) : undefined;
+    const evaluation = this.#stopping.isDue(step)
+      ? await this.#evaluate(ring, "on the way", signal)
+      : undefined;
 
     const microBatches = this.#batches.of({ step, ...place });
     const load = this.#batches.load.bind(this.#batches);
@@ -237,9 +246,9 @@ export class StageTrainer implements Trainee {
     const own = { ...sums, exampleCount: column.isLast ? exampleCount : 0, wantsPause: this.#pauseWanted };
     const totals = await sumOverStages(ring, this.#exchange, own, signal);
 
-    const { targetCount } = totals;
+    const { targetCount, lossWeight } = totals;
     const fault = this.#faults.judge(totals.faultVotes, step);
-    if (!fault) await this.#takeMean(ring, targetCount, signal);
+    if (!fault) await this.#takeMean(ring, lossWeight, signal);
     // From here on nothing is waited for: what is noted of an evaluation belongs to this step, on every rank or on none.
     if (evaluation && this.#stopping.note(this.state, step, evaluation)) this.#best.keep(this.state);
     if (!fault) this.#takeOptimizerStep();
@@ -249,7 +258,7 @@ export class StageTrainer implements Trainee {
     if (!evaluation) this.stall.observe(durationMs); // it says nothing of the steps to come
     await onStep({
       ...{ step: this.state.step, stepCount: 1, fault, durationMs },
-      loss: totals.lossSum / targetCount,
+      loss: totals.lossSum / lossWeight,
       examples: totals.exampleCount,
       accuracy: data.shape.target.kind === "number" ? null : totals.correctCount / targetCount,
       ...{ communicationMs: ring.busyMs - waitedMs, hiddenCommunicationMs: 0, sentBytes: ring.sentBytes },
@@ -259,10 +268,10 @@ export class StageTrainer implements Trainee {
   }
 
   /** The mean gradient, clipped by the length of that of the whole model. */
-  async #takeMean(ring: StageRing, targetCount: number, signal: AbortSignal): Promise<void> {
+  async #takeMean(ring: StageRing, lossWeight: number, signal: AbortSignal): Promise<void> {
     const { spec, model } = this.#options;
     const { values } = this.#exchange;
-    takeMean(values, 1 / targetCount);
+    takeMean(values, 1 / lossWeight);
     if (spec.clipNorm === undefined) return;
     const trained = model.layout
       .filter(({ isAverage }) => !isAverage)

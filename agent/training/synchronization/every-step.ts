@@ -11,7 +11,7 @@ export function everyStep(optimizer: Optimizer): Synchronization {
     begin: () => undefined,
     step: () => undefined,
     contribute: () => {},
-    apply: (state, sums, { targetCount, learningRate }) =>
-      optimizer.apply(state, sums, learningRate, 1 / targetCount),
+    apply: (state, sums, { lossWeight, learningRate }) =>
+      optimizer.apply(state, sums, learningRate, 1 / lossWeight),
   };
 }

@@ -7,6 +7,14 @@ import { type BucketRule, bucketsOf } from "./buckets.ts";
 import { addSparse, encodeSparse, sparseBytes } from "./sparse.ts";
 import { entryCount, takeLargest } from "./top-k.ts";
 
+/** Sums over held-out examples, as they travel: f32, exact for counts below 2^24. */
+export const heldOutSums = {
+  ...{ lossSum: 0, correctCount: 1, targetCount: 2, exampleCount: 3 },
+  /** As in `BatchResult` and `EvaluationResult`. */
+  ...{ lossWeight: 4, plainLossSum: 5 },
+  length: 6,
+} as const;
+
 /** What rides at the end of the vector, as f32 whatever the wire. */
 export const tail = {
   ...{ lossSum: 0, correctCount: 1, exampleCount: 2, pauseVotes: 3 },
@@ -14,26 +22,31 @@ export const tail = {
   healedCount: 4,
   /** Ranks whose own numbers were not finite. */
   nonFiniteVotes: 5,
-  /** What the gradient is divided by: examples, or tokens that are no padding. */
+  /** Examples, or tokens that are no padding. */
   targetCount: 6,
   /** Ranks whose state says that the training has stopped early. */
   stopVotes: 7,
-  /** Over the held-out set with the state before this round; zeros where it is not evaluated. */
-  ...{ heldOutLossSum: 8, heldOutCorrectCount: 9, heldOutTargetCount: 10, heldOutExampleCount: 11 },
   /** Ranks that have not yet the data of their next step. */
-  lateVotes: 12,
-  length: 13,
+  lateVotes: 8,
+  /** What the gradient is divided by: the targets that count, or the sum of their weights. */
+  lossWeight: 9,
+  /** Of the held-out set with the state before this round, as `heldOutSums` has them; zeros where it is not evaluated. */
+  heldOut: 10,
+  length: 10 + heldOutSums.length,
 } as const;
 
 /** @param totals f32 [tail.length], summed over the ranks */
 export function meansOf(totals: Float32Array, target: Target) {
-  // Targets that are all padding teach nothing, and are no division by zero.
-  const targetCount = Math.max(1, totals[tail.targetCount]!);
+  const lossWeight = divisorOf(totals[tail.lossWeight]!);
   return {
-    ...{ examples: totals[tail.exampleCount]!, targetCount, loss: totals[tail.lossSum]! / targetCount },
-    accuracy: target.kind === "number" ? null : totals[tail.correctCount]! / targetCount,
+    ...{ examples: totals[tail.exampleCount]!, lossWeight, loss: totals[tail.lossSum]! / lossWeight },
+    accuracy:
+      target.kind === "number" ? null : totals[tail.correctCount]! / divisorOf(totals[tail.targetCount]!),
   };
 }
+
+/** Targets that are all padding, or weigh nothing, teach nothing, and are no division by zero. */
+export const divisorOf = (weight: number): number => (weight > 0 ? weight : 1);
 
 /** One exchange under way. */
 export interface OpenExchange {

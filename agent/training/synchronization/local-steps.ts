@@ -33,9 +33,9 @@ export function localSteps({
       Object.assign(local.scalars, inner.scalars);
       return local.parameters;
     },
-    step: (gradient, { targetCount, learningRate }) => {
-      if (targetCount === 0) return undefined;
-      for (let i = 0; i < gradient.length; i++) gradient[i]! /= targetCount;
+    step: (gradient, { lossWeight, learningRate }) => {
+      if (lossWeight === 0) return undefined;
+      for (let i = 0; i < gradient.length; i++) gradient[i]! /= lossWeight;
       inner.apply(local, gradient, learningRate);
       return local.parameters;
     },

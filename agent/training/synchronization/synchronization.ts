@@ -35,8 +35,8 @@ export interface Synchronization {
 }
 
 export interface StepOfRank {
-  /** Of this rank's slice of the global batch; 0 where there are more ranks than examples. */
-  readonly targetCount: number;
+  /** Of this rank's slice of the global batch: what its sums are divided by; 0 where there are more ranks than examples. */
+  readonly lossWeight: number;
   readonly learningRate: number;
 }
 
@@ -45,7 +45,7 @@ export interface Round {
   /** Ranks that took these steps; those that heal do not. */
   readonly contributorCount: number;
   /** Over all ranks and steps. */
-  readonly targetCount: number;
+  readonly lossWeight: number;
   /** Of the first of these steps. */
   readonly learningRate: number;
 }

@@ -191,5 +191,5 @@ function crossEntropy(scores: Float32Array, { exampleCount, targets }: Batch) {
     for (let c = 0; c < classCount; c++)
       gradient[example * classCount + c] = powers[c]! / total - (c === label ? 1 : 0);
   }
-  return { result: { lossSum, correctCount, targetCount: exampleCount }, gradient };
+  return { result: { lossSum, correctCount, targetCount: exampleCount, lossWeight: exampleCount }, gradient };
 }

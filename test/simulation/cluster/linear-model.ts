@@ -106,5 +106,5 @@ function forward(parameters: Float32Array, batch: Batch, gradient?: Float32Array
       gradient[featureCount * classCount + c]! += error;
     }
   }
-  return { lossSum, targetCount: batch.exampleCount, correctCount };
+  return { lossSum, targetCount: batch.exampleCount, lossWeight: batch.exampleCount, correctCount };
 }

@@ -138,7 +138,7 @@ describe("docs/job-file.md", () => {
         await writeFile(join(folder, "job.yaml"), JSON.stringify({ ...base, ...(parse(part) as object) }));
         await expect(readJobFile(join(folder, "job.yaml"))).resolves.toHaveProperty("name", "digits");
       }
-      expect(parts).toHaveLength(5);
+      expect(parts).toHaveLength(6);
     } finally {
       await rm(folder, { recursive: true });
     }

@@ -1,6 +1,10 @@
 import { PassThrough } from "node:stream";
 import { describe, expect, test } from "vitest";
+import { RingfoldError } from "../../../protocol/errors.ts";
+import type { JobView } from "../../../protocol/messages/api.ts";
+import type { ApiClient } from "../../../scripts/commands/api-client.ts";
 import { createJobProgress } from "../../../scripts/commands/follow/job-progress.ts";
+import { tablesOf, tablesText } from "../../../scripts/commands/present/class-tables.ts";
 import { formatCount, formatDuration, formatPercent } from "../../../scripts/commands/present/quantity.ts";
 import { generation, jobView, progress } from "./views.ts";
 
@@ -83,3 +87,35 @@ test.each([
 ])("%d ms read %s", (durationMs, text) => expect(formatDuration(durationMs)).toBe(text));
 
 test("a share reads as per cent", () => expect(formatPercent(0.98214, 2)).toBe("98.21%"));
+
+describe("tables of classes", () => {
+  const metrics = { accuracy: 0.875, loss: 0.5, further: {}, testExamples: 8 };
+  const tables = {
+    confusion: [[3, 1], [0, 4]], // biome-ignore format: a class each
+    classes: [0.75, 1].map((recall) => ({ support: 4, precision: 0.8, recall, f1: 0.8 })),
+  };
+  const ask = (view: JobView, answer: () => Promise<object>) =>
+    tablesOf(view, { version: answer as unknown as ApiClient["version"] });
+  const asking = jobView({
+    version: "digits@2",
+    spec: { ...jobView().spec, metrics: ["per-class", "confusion-matrix"] },
+  });
+
+  test("come from the version of a job that has asked for them", async () => {
+    const answer = async () => ({ manifest: { metrics: { ...metrics, ...tables } } });
+    expect(await ask(asking, answer)).toEqual(tables);
+    const never = () => Promise.reject(new Error("nobody asks"));
+    expect(await ask(jobView({ version: "digits@2" }), never)).toEqual({});
+    expect(await ask({ ...asking, version: null }, never)).toEqual({});
+    const gone = () => Promise.reject(new RingfoldError("NOT_FOUND", "there is no digits@2"));
+    expect(await ask(asking, gone)).toEqual({});
+    await expect(ask(asking, never)).rejects.toThrow("nobody asks");
+  });
+
+  test("are read by row: the class, then what was answered", () => {
+    const text = tablesText(tables);
+    expect(text).toMatch(/0\s+4\s+80\.00%\s+75\.00%\s+80\.00%/);
+    expect(text).toMatch(/0\s+3\s+1\s*\n1\s+0\s+4/);
+    expect(tablesText({})).toBe("");
+  });
+});

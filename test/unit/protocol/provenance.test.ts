@@ -48,6 +48,21 @@ test("whatever of it was altered is named", async () => {
     );
 });
 
+test("tables of classes are signed with the rest, and a version without them is signed as it was", async () => {
+  const { metrics } = manifest;
+  expect(versionStatement(manifest, asked).predicate.metrics).not.toHaveProperty("tables");
+  const confusion = [[3, 1], [0, 4]]; // biome-ignore format: a class each
+  const classes = [0.75, 1].map((recall) => ({ support: 4, precision: 0.8, recall, f1: 0.8 }));
+  const full = { ...manifest, metrics: { ...metrics, confusion, classes } };
+  const signed = await attest(versionStatement(full, asked), signer);
+  await expect(verifyVersion(full, signed)).resolves.toBeDefined();
+  const { confusion: _, ...rest } = full.metrics;
+  for (const altered of [metrics, rest, { ...full.metrics, confusion: [[4, 0], [0, 4]] }]) // biome-ignore format: a class each
+    await expect(verifyVersion({ ...full, metrics: altered }, signed)).rejects.toThrowError(
+      expect.objectContaining({ data: { differing: ["metrics"] } }),
+    );
+});
+
 test("the good signature of a peer that was no rank of the job is none", async () => {
   const stranger = await identity(2);
   const signed = await attest(versionStatement(manifest, asked), stranger);

@@ -4,6 +4,7 @@ import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine } from "../../../agent/engine/port.ts";
 import { DataAhead } from "../../../agent/training/data-ahead.ts";
 import { evaluateLocally } from "../../../agent/training/evaluation.ts";
+import { nothingAsked } from "../../../agent/training/metrics/asked.ts";
 import { Sampler } from "../../../agent/training/sampler.ts";
 import { StallBound } from "../../../agent/training/stall-bound.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
@@ -162,13 +163,17 @@ describe("held-out chunks", () => {
     };
     const model = {
       evaluate: async ({ exampleCount }: { readonly exampleCount: number }) => ({
-        ...{ lossSum: exampleCount, targetCount: exampleCount, correctCount: 0 },
+        ...{ lossSum: exampleCount, targetCount: exampleCount, lossWeight: exampleCount, correctCount: 0 },
       }),
     };
     const { test: set, shape } = data;
     const parts = { model, set, target: shape.target, batch: new BatchBuffer(shape, 8), batchSize: 8 };
     const of = { ...parts, ahead, nextTurn: async () => {} };
-    const evaluated = evaluateLocally(of, { place: { rank: 1, worldSize: 2 }, watch }, never);
+    const evaluated = evaluateLocally(
+      of,
+      { asked: nothingAsked, place: { rank: 1, worldSize: 2 }, watch },
+      never,
+    );
     return { evaluated, clock, told, holder, ring, fetched };
   }
 
@@ -179,7 +184,7 @@ describe("held-out chunks", () => {
     holder.isBack = true;
     await clock.advance(10_000);
     const { totals } = await evaluated;
-    expect([...totals]).toEqual([16, 0, 16, 16]);
+    expect([...totals]).toEqual([16, 0, 16, 16, 16, 16]);
     expect(told.at(-1)).toBe(1);
     expect(clock.pendingTimers).toBe(0);
   });
