@@ -1,7 +1,14 @@
 import { z } from "zod";
 import type { Target } from "./data-schema.ts";
 import { RingfoldError } from "./errors.ts";
-import { type AskedMetric, metricsOfTarget, tableClassesMax, targetsOf, topKOf } from "./metric.ts";
+import {
+  type AskedMetric,
+  metricSchema,
+  metricsOfTarget,
+  tableClassesMax,
+  targetsOf,
+  topKOf,
+} from "./metric.ts";
 
 /** What a job minimises, and what it is judged by: `loss`, `metrics` and `evaluation.metric` of a job file. */
 
@@ -190,7 +197,11 @@ export function checkMetric(key: string, metric: AskedMetric, target: KnownTarge
   const kinds = targetsOf(metric);
   if (!kinds.includes(target.kind)) {
     const message = `${metric} is of targets of the kind ${kinds.join(" or ")}, and those of this data are ${target.kind}`;
-    throw unfit(key, message, `Take one of ${metricsOfTarget(target.kind).join(", ")}.`);
+    // Tables are asked for, and nothing is compared by them.
+    const all = metricsOfTarget(target.kind).filter(
+      (name) => key === "metrics" || metricSchema.safeParse(name).success,
+    );
+    throw unfit(key, message, `Take one of ${all.join(", ")}.`);
   }
   const classCount = "classCount" in target ? target.classCount : undefined;
   if (classCount === undefined) return;
