@@ -13,7 +13,9 @@ const topKSchema = z
   .refine((name) => (topKOf(name) ?? 0) >= 2 && topKOf(name)! <= topKMax, `k is from 2 to ${topKMax}`);
 
 /** One number: what states of a job, and trials of a sweep, are compared by. */
-export const metricSchema = z.union([z.enum(named), topKSchema]);
+export const metricSchema = z.union([z.enum(named), topKSchema], {
+  error: () => `must be one of ${[...named, "top-5-accuracy"].join(", ")}`,
+});
 export type Metric = z.infer<typeof metricSchema>;
 
 /** More than a number; told at the end of a job alone. */
@@ -22,7 +24,9 @@ const tableSchema = z.enum(["per-class", "confusion-matrix"]);
 export const tableClassesMax = 100;
 
 /** What a job may ask for beside what it is told anyway. */
-export const askedMetricSchema = z.union([metricSchema, tableSchema]);
+export const askedMetricSchema = z.union([metricSchema, tableSchema], {
+  error: () => `must be one of ${[...named.slice(1), "top-5-accuracy", ...tableSchema.options].join(", ")}`,
+});
 export type AskedMetric = z.infer<typeof askedMetricSchema>;
 
 const ofClasses = ["class", "tokens"] as const;

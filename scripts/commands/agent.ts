@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { Labels } from "../../protocol/needs.ts";
-import { type Endpoint, hostAndPort, label, positiveInteger } from "./arguments.ts";
+import { type Endpoint, endpointOption, label, positiveInteger } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface AgentOptions {
@@ -27,14 +27,16 @@ export function register(program: Command, io: CommandIo): void {
     .option("--join <token>", "from `ringfold token`; needed once (env RINGFOLD_JOIN)")
     .option("--data <folder>", "where its identity and artefacts live; ~/.ringfold/agent unless told")
     .option("--name <name>", "what people see; the host name unless told")
-    .option("--listen <host:port>", "where other members reach it; port 0 takes a free one", hostAndPort, {
-      host: "0.0.0.0",
-      port: 0,
-    })
-    .option("--gateway <host:port>", "HTTP predictions; port 0 takes a free one", hostAndPort, {
-      host: "127.0.0.1",
-      port: 7080,
-    })
+    .addOption(
+      endpointOption(
+        "--listen <host:port>",
+        "where other members reach it; port 0 takes a free one",
+        "0.0.0.0:0",
+      ),
+    )
+    .addOption(
+      endpointOption("--gateway <host:port>", "HTTP predictions; port 0 takes a free one", "127.0.0.1:7080"),
+    )
     .option("--engine <engine>", "auto, tensorflow, webgpu, wasm or cpu", "auto")
     .option(
       "--allow-torch",

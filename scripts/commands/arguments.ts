@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { limits } from "../../protocol/limits.ts";
 import { type JobNeeds, type Labels, labelsSchema, needsSchema } from "../../protocol/needs.ts";
 
@@ -144,12 +144,16 @@ export interface Endpoint {
 }
 
 /** `127.0.0.1:7070`, or `:7070` for every address of this machine. */
-export function hostAndPort(value: string): Endpoint {
+function hostAndPort(value: string): Endpoint {
   const match = /^([0-9.]*):([0-9]{1,5})$/.exec(value);
   const port = Number(match?.[2]);
   if (!match || port > 65_535) throw new InvalidArgumentError("give HOST:PORT, for example 0.0.0.0:7071.");
   return { host: match[1] || "0.0.0.0", port };
 }
+
+/** @param otherwise the address unless told, as `hostAndPort` takes it */
+export const endpointOption = (flags: string, description: string, otherwise: string): Option =>
+  new Option(flags, description).argParser(hostAndPort).default(hostAndPort(otherwise), otherwise);
 
 /** `15m` ago, or `2026-11-23T19:30:00Z`. @returns milliseconds since 1970 */
 export function pointInTime(text: string): number {

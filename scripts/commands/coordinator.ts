@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { RunningCoordinator } from "../run/run-coordinator.ts";
-import { type Endpoint, hostAndPort, positiveInteger, replicas } from "./arguments.ts";
+import { type Endpoint, endpointOption, positiveInteger, replicas } from "./arguments.ts";
 import { type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 import { addEtcdOptions, type EtcdOptions, locateEtcd } from "./etcd-options.ts";
 
@@ -20,8 +20,8 @@ export function register(program: Command, io: CommandIo): void {
     .description("run the coordinator of a cluster, with its HTTP API and dashboard")
     .option("--data <folder>", "where its state lives; ~/.ringfold/coordinator unless told")
     .option("--name <name>", "name of the cluster, when it is made", "ringfold")
-    .option("--listen <host:port>", "where agents reach it", hostAndPort, { host: "0.0.0.0", port: 7071 })
-    .option("--http <host:port>", "API and dashboard", hostAndPort, { host: "127.0.0.1", port: 7070 })
+    .addOption(endpointOption("--listen <host:port>", "where agents reach it", "0.0.0.0:7071"))
+    .addOption(endpointOption("--http <host:port>", "API and dashboard", "127.0.0.1:7070"))
     .option("--keep-decisions <count>", "decisions that the log keeps; 10,000 unless told", positiveInteger)
     .option(
       "--replicas <count>",

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import type { NamedFinding } from "../doctor/finding.ts";
-import { type Endpoint, hostAndPort, positiveInteger } from "./arguments.ts";
+import { type Endpoint, endpointOption, positiveInteger } from "./arguments.ts";
 import { type CommandContext, type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 
 interface DoctorOptions {
@@ -30,14 +30,8 @@ export function register(program: Command, io: CommandIo): void {
     .command("doctor")
     .description("look at what this machine needs to be a member, and say what is missing")
     .option("--data <folder>", "the agent's folder; ~/.ringfold/agent unless told")
-    .option("--listen <host:port>", "where its agent is to be reached", hostAndPort, {
-      host: "0.0.0.0",
-      port: 0,
-    })
-    .option("--gateway <host:port>", "where it is to answer predictions", hostAndPort, {
-      host: "127.0.0.1",
-      port: 7080,
-    })
+    .addOption(endpointOption("--listen <host:port>", "where its agent is to be reached", "0.0.0.0:0"))
+    .addOption(endpointOption("--gateway <host:port>", "where it is to answer predictions", "127.0.0.1:7080"))
     .option("--python <path>", "the Python to run scripts with; the agent's own unless told")
     .option("--deadline <seconds>", "how long one check may take", positiveInteger, 60)
     .option(

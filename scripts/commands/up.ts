@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { toRingfoldError } from "../../protocol/errors.ts";
 import type { Labels } from "../../protocol/needs.ts";
 import { systemClock } from "../../protocol/ports.ts";
-import { type Endpoint, hostAndPort, label } from "./arguments.ts";
+import { type Endpoint, endpointOption, label } from "./arguments.ts";
 import { type CommandContext, type CommandIo, ringfoldHome, runCommand } from "./command.ts";
 import { formatDuration } from "./present/quantity.ts";
 
@@ -23,12 +23,11 @@ export function register(program: Command, io: CommandIo): void {
     .command("up")
     .description("run a coordinator, an agent and the dashboard on this machine")
     .option("--data <folder>", "where everything is kept; ~/.ringfold unless told")
-    .option("--http <host:port>", "API and dashboard", hostAndPort, { host: "127.0.0.1", port: 7070 })
-    .option("--listen <host:port>", "where more agents reach the coordinator", hostAndPort, {
-      host: "0.0.0.0",
-      port: 7071,
-    })
-    .option("--gateway <host:port>", "HTTP predictions", hostAndPort, { host: "127.0.0.1", port: 7080 })
+    .addOption(endpointOption("--http <host:port>", "API and dashboard", "127.0.0.1:7070"))
+    .addOption(
+      endpointOption("--listen <host:port>", "where more agents reach the coordinator", "0.0.0.0:7071"),
+    )
+    .addOption(endpointOption("--gateway <host:port>", "HTTP predictions", "127.0.0.1:7080"))
     .option("--engine <engine>", "auto, tensorflow, webgpu, wasm or cpu", "auto")
     .option(
       "--allow-torch",

@@ -13,7 +13,7 @@ export const rolloutTable = (rollouts: readonly RolloutView[]): string =>
       `@${rollout.fromVersion}`,
       rollout.state,
       stepOf(rollout),
-      `${rollout.weight}%`,
+      rollout.weight > 0 ? `${rollout.weight}%` : "-",
       ...(rollout.evidence ? sideCells(rollout.evidence.candidate) : ["-", "-", "-"]),
       rollout.reason,
     ]),
@@ -26,7 +26,8 @@ export function rolloutText(rollout: RolloutView): string {
     ["rollout", `${name}@${version}, from ${name}@${fromVersion}`],
     ["state", state],
     ["reason", reason],
-    ["weight", `${rollout.weight}%, step ${stepOf(rollout)} of ${steps.join(", ")}%`],
+    ["steps", `${stepOf(rollout)} of ${steps.join(", ")}%`],
+    ...(rollout.weight > 0 ? [["weight", `${rollout.weight}%`] as const] : []),
     ["hold", formatDuration(1_000 * holdSeconds)],
     [
       "allowed",

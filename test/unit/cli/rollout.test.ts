@@ -90,7 +90,7 @@ test("show has the state, the reason and both sides", async () => {
   server.routes.set("GET /api/rollouts/digits", () => ({ body: rollout() }));
   const { stdout } = await run("rollout", "show", "digits");
   expect(stdout).toMatch(/^state +progressing$/m);
-  expect(stdout).toMatch(/^weight +25%, step 2\/4 of 5, 25, 50, 100%$/m);
+  expect(stdout).toMatch(/^steps +2\/4 of 5, 25, 50, 100%\nweight +25%$/m);
   expect(stdout).toMatch(/^digits@2 +120 +2 +12 ms +NOT_FINITE 2$/m);
   expect(stdout).toMatch(/^digits@1 +360 +0 +11 ms$/m);
 });
