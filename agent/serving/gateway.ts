@@ -1,3 +1,4 @@
+import { getConnInfo } from "@hono/node-server/conninfo";
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
@@ -30,6 +31,7 @@ export interface GatewayOptions {
  * The HTTP face of an agent: predictions by the Open Inference Protocol v2, and health. Any agent answers for any model.
  *
  *   GET  /healthz /readyz
+ *   GET  /observed
  *   GET  /v2 /v2/health/live /v2/health/ready
  *   GET  /v2/models/:name[/versions/:version][/ready]
  *   POST /v2/models/:name[/versions/:version]/infer
@@ -44,8 +46,17 @@ export function createGateway(options: GatewayOptions, modules: GatewayModules):
     context.json({ error: `no route ${context.req.method} ${context.req.path}` }, 404),
   );
   addHealth(app, options, modules.table);
+  addObserved(app);
   addModels(app, modules, failures);
   return app;
+}
+
+/** Whoever asks, as this agent sees it: `ringfold doctor` compares what several say of one port of its machine. */
+function addObserved(app: Hono): void {
+  app.get("/observed", (context) => {
+    const { address = "", port = 0 } = getConnInfo(context).remote;
+    return context.json({ address: address.replace(/^::ffff:/, ""), port });
+  });
 }
 
 function addHealth(app: Hono, { release }: GatewayOptions, table: PlacementTable): void {

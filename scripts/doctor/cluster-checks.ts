@@ -1,21 +1,18 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { get } from "node:http";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { hostname, networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { loadPeerId } from "../../agent/network/identity.ts";
 import { release } from "../../agent/release.ts";
-import { routeUrl } from "../../protocol/api/client.ts";
-import { RingfoldError } from "../../protocol/errors.ts";
-import { parseJson } from "../../protocol/http.ts";
 import { limits } from "../../protocol/limits.ts";
-import { type Observed, observedSchema, type PeerView } from "../../protocol/messages/api.ts";
+import type { PeerView } from "../../protocol/messages/api.ts";
 import type { ApiClient } from "../commands/api-client.ts";
 import type { Endpoint } from "../commands/arguments.ts";
 import { formatDuration } from "../commands/present/quantity.ts";
 import { type Check, type Finding, fail, info, ok, warn } from "./finding.ts";
+import { lookAtNat } from "./nat-check.ts";
 
 /** Certificates and tokens carry times; so far apart two clocks may be before one of them refuses the other's. */
 const skewWarnMs = 2_000;
@@ -73,23 +70,6 @@ export function judgeIdentity(
   );
 }
 
-/** A connection as both of its ends see it. */
-interface Translation {
-  readonly local: Endpoint;
-  readonly observed: Endpoint;
-}
-
-export function judgeNat({ local, observed }: Translation): Finding {
-  if (local.host === observed.host && local.port === observed.port) {
-    return ok(`none: the coordinator sees ${observed.host}, which is this machine's own address`);
-  }
-  const kind = local.port === observed.port ? "keeps ports" : "changes ports";
-  return warn(
-    `an address translation that ${kind}: ${local.host} is seen as ${observed.host}`,
-    "Forward the port that --listen names, or let another machine be the one that is dialled.",
-  );
-}
-
 /** What only the coordinator can tell. All but the first are left out when nobody answers. */
 export function clusterChecks(options: ClusterCheckOptions): Check[] {
   const { api, dataPath, listen } = options;
@@ -121,7 +101,7 @@ export function clusterChecks(options: ClusterCheckOptions): Check[] {
         return judgeIdentity(self, await api.peers());
       },
     },
-    { name: "nat", look: async () => judgeNat(await measure(options)) },
+    { name: "nat", look: (signal) => lookAtNat(api, signal) },
     { name: "reachable", look: (signal) => lookAtReachability(options, listen, signal) },
     { name: "relay", look: async (signal) => lookAtRelay((await measure(options)).addresses, signal) },
   ];
@@ -139,43 +119,13 @@ const ownHosts = (): string[] => [
   ...Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address)),
 ];
 
-/** One question to the coordinator on a connection of its own, as fetch does not tell which port it used. */
-async function measure({ api, signal }: ClusterCheckOptions) {
-  await api.observed().catch(() => {}); // of several, from here on the one that leads is asked
+/** One question to the coordinator that leads, and when it was asked. */
+async function measure({ api }: ClusterCheckOptions) {
+  await api.observed(); // so that neither the search for it nor a handshake is measured
   const startedAtMs = Date.now();
-  const { local, body } = await new Promise<{ local: Endpoint; body: string }>((resolve, reject) => {
-    const request = get(routeUrl(api.baseUrl, "observed", {}), {
-      agent: false,
-      signal,
-      timeout: limits.requestTimeoutMs,
-    });
-    request.on("timeout", () => request.destroy(new Error("no answer in time")));
-    request.on("error", reject);
-    request.on("response", (response) => {
-      const { localAddress = "", localPort = 0 } = response.socket;
-      let body = "";
-      response.setEncoding("utf8").on("data", (text: string) => {
-        body += text;
-        if (body.length > limits.controlMessageBytes) request.destroy(new Error("the answer is too long"));
-      });
-      response.on("end", () => resolve({ local: { host: localAddress, port: localPort }, body }));
-      response.on("error", reject);
-    });
-  }).catch((cause: Error) => {
-    const message = `no coordinator answers at ${api.baseUrl} (${(cause as NodeJS.ErrnoException).code ?? cause.message})`;
-    throw new RingfoldError("COORDINATOR_UNREACHABLE", message, { address: api.baseUrl }, { cause });
-  });
+  const { nowMs, addresses } = await api.observed();
   const roundTripMs = Date.now() - startedAtMs;
-  const parsed = observedSchema.safeParse(parseJson(body));
-  if (!parsed.success) {
-    throw new RingfoldError(
-      "MESSAGE_INVALID",
-      `${api.baseUrl} does not answer as a coordinator of this release does`,
-    );
-  }
-  const { address, port, nowMs, addresses }: Observed = parsed.data;
-  const skewMs = startedAtMs + roundTripMs / 2 - nowMs;
-  return { roundTripMs, skewMs, local, observed: { host: address, port }, addresses };
+  return { roundTripMs, skewMs: startedAtMs + roundTripMs / 2 - nowMs, addresses };
 }
 
 /** The coordinator dials a port that is opened for it, where an agent would listen. */

@@ -40,6 +40,24 @@ async function startCoordinator(machine: VirtualMachine) {
   return { ...coordinator.ready, url: `http://${machine.address}:7070` };
 }
 
+/** @returns its data folder */
+async function startAgent(
+  name: string,
+  { wrapper }: VirtualMachine,
+  { joinToken }: { readonly joinToken: string },
+  ...options: readonly string[]
+): Promise<string> {
+  const data = join(bench.folder, name);
+  await mkdir(data);
+  const agent = await startAgentProcess({
+    parameters: ["--data", data, "--name", name, "--join", joinToken, "--engine", "wasm", ...options],
+    logPath: join(bench.folder, `${name}.log`),
+    ...{ env: environment(), wrapper, signal: bench.signal },
+  });
+  bench.processes.push(agent);
+  return data;
+}
+
 interface Visit {
   readonly coordinator: { readonly url: string; readonly operatorToken: string };
   readonly data?: string;
@@ -107,18 +125,29 @@ test.skipIf(obstacle)(
   testTimeoutMs,
 );
 
-test.skipIf(obstacle)(
-  "a machine behind an address translation learns that, and that nobody reaches it",
-  async () => {
-    const [[home], [guest]] = (await bench.openNetwork([1, 1], { routed: true })) as [
-      [VirtualMachine],
+test.skipIf(obstacle).each([
+  ["endpoint-independent", "endpoint-independent mapping (a cone)", "hole punching"],
+  ["dependent", "(symmetric)", "Hole punching does not work"],
+] as const)(
+  "a machine behind a translation whose mapping is %s learns that, and that nobody reaches it",
+  async (mapping, kind, remedy) => {
+    const [[home, other], [guest]] = (await bench.openNetwork([2, 1], { routed: true })) as [
+      [VirtualMachine, VirtualMachine],
       [VirtualMachine],
     ];
     const coordinator = await startCoordinator(home);
     expect((await doctor(guest, { coordinator })).nat).toMatchObject({ verdict: "ok" });
-    await bench.network.masquerade(1);
+    await bench.network.masquerade(1, mapping);
+    expect((await doctor(guest, { coordinator })).nat).toMatchObject({
+      ...{ verdict: "warn", detail: expect.stringContaining(`${guest.address} is seen as `) },
+      remedy: expect.stringContaining("Its kind is told once an agent elsewhere runs"),
+    });
+    await startAgent("bert", other, coordinator, "--gateway", "0.0.0.0:7080");
     expect(await doctor(guest, { coordinator })).toMatchObject({
-      nat: { verdict: "warn", detail: expect.stringContaining(`${guest.address} is seen as `) },
+      nat: {
+        ...{ verdict: "warn", detail: expect.stringContaining(kind) },
+        remedy: expect.stringContaining(remedy),
+      },
       reachable: { verdict: "fail" },
       relay: { verdict: "ok" },
     });
@@ -131,16 +160,7 @@ test.skipIf(obstacle)(
   async () => {
     const [lan] = await bench.openNetwork([3], { routed: false });
     const coordinator = await startCoordinator(lan![0]!);
-    const data = join(bench.folder, "anna");
-    await mkdir(data);
-    const agent = await startAgentProcess({
-      parameters: ["--data", data, "--name", "anna", "--join", coordinator.joinToken, "--engine", "wasm"],
-      logPath: join(bench.folder, "anna.log"),
-      env: environment(),
-      wrapper: lan![1]!.wrapper,
-      signal: bench.signal,
-    });
-    bench.processes.push(agent);
+    const data = await startAgent("anna", lan![1]!, coordinator);
     expect((await doctor(lan![1]!, { coordinator, data })).identity).toMatchObject({ verdict: "ok" });
     const copy = join(bench.folder, "copy");
     await cp(data, copy, { recursive: true });

@@ -11,12 +11,12 @@ import {
   clusterChecks,
   judgeClock,
   judgeIdentity,
-  judgeNat,
   judgeReleases,
 } from "../../../scripts/doctor/cluster-checks.ts";
 import { computeChecks } from "../../../scripts/doctor/compute-checks.ts";
 import { type Check, ok, runChecks } from "../../../scripts/doctor/finding.ts";
 import { judgeDisk, judgeMemory, judgeNode, machineChecks } from "../../../scripts/doctor/machine-checks.ts";
+import { judgeNat } from "../../../scripts/doctor/nat-check.ts";
 import { judgeAddresses, networkChecks } from "../../../scripts/doctor/network-checks.ts";
 import { temporaryFolder } from "../../fixtures/temporary-folder.ts";
 import { type CoordinatorServer, startCoordinatorServer } from "../cli/coordinator-server.ts";
@@ -163,11 +163,19 @@ describe("what is judged of the cluster", () => {
 
   test("an address translation is seen by what it changes", () => {
     const local = { host: "10.0.0.7", port: 40_000 };
-    expect(judgeNat({ local, observed: local }).verdict).toBe("ok");
-    expect(judgeNat({ local, observed: { host: "11.0.0.1", port: 40_000 } }).detail).toContain("keeps ports");
-    expect(judgeNat({ local, observed: { host: "11.0.0.1", port: 1_025 } }).detail).toContain(
-      "changes ports",
-    );
+    const by = (port: number, host = "11.0.0.1") => ({ by: `somebody at ${port}`, seen: { host, port } });
+    const here = { by: "the coordinator", seen: local };
+    expect(judgeNat(local, [here, here]).verdict).toBe("ok");
+    expect(judgeNat(local, [by(40_000)]).detail).toContain("keeps ports");
+    expect(judgeNat(local, [by(1_025)]).detail).toContain("changes ports");
+    expect(judgeNat(local, [by(1_025), by(1_025)]).detail).toContain("endpoint-independent mapping (a cone)");
+    const symmetric = judgeNat(local, [by(1_025), by(1_025), by(1_026)]);
+    expect(symmetric).toMatchObject({
+      verdict: "warn",
+      remedy: expect.stringContaining("Hole punching does not"),
+    });
+    expect(symmetric.detail).toContain("(symmetric)");
+    expect(judgeNat(local, [by(1_025), by(1_025, "11.0.0.2")]).detail).toContain("(symmetric)");
   });
 });
 
@@ -237,14 +245,14 @@ describe("asking the coordinator", () => {
   });
 
   test("no coordinator, and something else at its address", async () => {
-    const api = createApiClient({ baseUrl: "http://127.0.0.1:1", signal: never });
+    const api = createApiClient({ baseUrl: "http://127.0.0.1:2", signal: never });
     const checks = clusterChecks({ api, signal: never, dataPath: "/nonexistent", listen: anywhere });
     expect(await look(checks, "coordinator")).toMatchObject({
       verdict: "fail",
       detail: expect.stringContaining("ECONNREFUSED"),
     });
     const strange = await checksAgainst({ nowMs: "noon" });
-    expect((await look(strange, "coordinator")).detail).toContain("does not answer as a coordinator");
+    expect((await look(strange, "coordinator")).detail).toContain("does not answer as this release expects");
   });
 });
 
