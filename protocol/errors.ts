@@ -118,6 +118,12 @@ export const errorRules = {
     71,
     "Look where it stands: the end of the log that the message names has all its threads. The job goes on from its checkpoint.",
   ),
+  SHARED_MEMORY_FULL: rule(
+    "self",
+    503,
+    69,
+    "Give the agent more shared memory: `docker run --shm-size=2g`, or in Kubernetes a volume of medium Memory at /dev/shm.",
+  ),
   SCRIPT_REFUSED: rule("self", 503, 77, "Start agents that may run scripts: ringfold agent --allow-torch."),
   INSUFFICIENT_WORKERS: rule("self", 503, 75, "Start more agents, or lower workers.min.", true),
   ARTEFACT_MISSING: rule("peer", 404, 69, "No reachable agent holds it; start one that does."),

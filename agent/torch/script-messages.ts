@@ -76,7 +76,13 @@ export const fromScriptSchema = z.discriminatedUnion("kind", [
   }),
   /** Answers load: the state is of another model. */
   z.object({ kind: z.literal("refused"), message: z.string().max(1_000) }),
-  z.object({ kind: z.literal("failed"), reason: z.string().max(1_000), torchMissing: z.boolean() }),
+  z.object({
+    kind: z.literal("failed"),
+    reason: z.string().max(1_000),
+    torchMissing: z.boolean(),
+    /** There is no room for what is to cross; the reason says where, and how much is free. */
+    sharedMemoryFull: z.boolean(),
+  }),
 ]);
 export type FromScript = z.infer<typeof fromScriptSchema>;
 

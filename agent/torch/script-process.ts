@@ -20,6 +20,8 @@ export interface ScriptOptions {
   readonly seed: number;
   /** Where scripts and their logs are kept. */
   readonly folder: string;
+  /** Where memory is shared; this system's own place unless told. */
+  readonly sharedFolder?: string;
   readonly clock: Clock;
   readonly log: Log;
   /** When it counts as hung while it computes; those of `script-silence.ts` unless told. */
@@ -50,7 +52,7 @@ export class ScriptProcess {
 
   /** Starts the script and shakes hands. @throws RingfoldError ENGINE_UNAVAILABLE | SCRIPT_FAILED | SCRIPT_SILENT */
   static async start(options: ScriptOptions): Promise<ScriptProcess> {
-    const sharedPath = mkdtempSync(join(sharedMemoryFolder(), "ringfold-"));
+    const sharedPath = mkdtempSync(join(options.sharedFolder ?? sharedMemoryFolder(), "ringfold-"));
     let script: ScriptProcess | undefined;
     try {
       const channel = await ScriptChannel.listen(join(sharedPath, "socket"));
@@ -244,6 +246,7 @@ export class ScriptProcess {
       const message = `${python} has no torch: apt-get install python3-torch, or name another Python`;
       return new RingfoldError("ENGINE_UNAVAILABLE", message, { remedy: torchRemedy });
     }
+    if (this.#failed?.sharedMemoryFull) return new RingfoldError("SHARED_MEMORY_FULL", this.#failed.reason);
     if (this.#failed) return this.#failure(this.#failed.reason);
     if (this.#mayEnd) return undefined;
     if (this.#overdue) return this.#overdue;

@@ -1,6 +1,6 @@
-import { unlinkSync, writeFileSync } from "node:fs";
+import { rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
 import { limits } from "../../protocol/limits.ts";
@@ -103,7 +103,7 @@ export class TorchTrainer implements Trainee {
 
   async restoreState(state: Uint8Array): Promise<void> {
     const { script } = this.#options;
-    writeFileSync(join(script.sharedPath, "state"), state, { mode: 0o600 });
+    writeShared(join(script.sharedPath, "state"), state);
     script.send({ kind: "load" });
     const answer = await script.answer("load a state", this.#answerMs(state.byteLength));
     if (answer.kind === "refused") throw new RingfoldError("ARTEFACT_CORRUPT", answer.message);
@@ -274,6 +274,18 @@ export class TorchTrainer implements Trainee {
     if (answer.kind !== "state") throw outOfTurn(answer);
     this.#point = { step: answer.step, hash: answer.hash };
     this.#stateBytes = Math.max(this.#stateBytes, answer.bytes);
+  }
+}
+
+/** @throws RingfoldError SHARED_MEMORY_FULL */
+function writeShared(path: string, bytes: Uint8Array): void {
+  try {
+    writeFileSync(path, bytes, { mode: 0o600 });
+  } catch (cause) {
+    rmSync(path, { force: true }); // what was written of it takes room, too
+    if ((cause as NodeJS.ErrnoException).code !== "ENOSPC") throw cause;
+    const message = `${dirname(dirname(path))} has no room for the state, which takes ${(bytes.length / 1e6).toFixed(1)} MB`;
+    throw new RingfoldError("SHARED_MEMORY_FULL", message, {}, { cause });
   }
 }
 

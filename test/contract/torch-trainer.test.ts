@@ -1,10 +1,11 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { readScriptLog } from "../../agent/torch/script-log.ts";
-import { ScriptProcess } from "../../agent/torch/script-process.ts";
+import { type ScriptOptions, ScriptProcess } from "../../agent/torch/script-process.ts";
 import { TorchTrainer } from "../../agent/torch/torch-trainer.ts";
 import { CatchUp } from "../../agent/training/healing/catch-up.ts";
 import type { Entry } from "../../agent/training/healing/entry.ts";
@@ -30,9 +31,26 @@ const script = (...args: string[]) => ({
 });
 const never = new AbortController().signal;
 
-type ScriptOptions = Partial<Pick<Parameters<typeof ScriptProcess.start>[0], "python" | "silence">>;
+const mount = (folder: string, size: string): boolean =>
+  spawnSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "ringfold-test", folder]).status === 0;
+const unmount = (folder: string) => void spawnSync("umount", ["--lazy", folder]);
+/** Root may, unless its container may not. */
+const mayMount = (() => {
+  const folder = mkdtempSync(join(tmpdir(), "ringfold-mount-"));
+  const may = mount(folder, "64k");
+  if (may) unmount(folder);
+  rmSync(folder, { recursive: true });
+  return may;
+})();
+/** A memory of its own and of this size. */
+function memoryOf(size: string): string {
+  const folder = temporaryFolder();
+  if (mount(folder, size)) onTestFinished(() => unmount(folder));
+  return folder;
+}
 
-async function openScript(args: string[], options: ScriptOptions = {}) {
+type ScriptChanges = Partial<Pick<ScriptOptions, "python" | "sharedFolder" | "silence">>;
+async function openScript(args: string[], options: ScriptChanges = {}) {
   const folder = temporaryFolder();
   const process = await ScriptProcess.start({
     ...{
@@ -61,10 +79,11 @@ interface RankOptions {
 async function openRank(
   args: string[],
   { nonFinite = "stop", bucketRule, everySteps = 100, silence }: RankOptions = {},
+  changes: ScriptChanges = {},
 ) {
   const reports: StepReport[] = [];
   const rank = { reports, onStep: async (_report: StepReport): Promise<void> => {} };
-  const process = await openScript(args, silence ? { silence } : {});
+  const process = await openScript(args, silence ? { ...changes, silence } : changes);
   const trainer = await TorchTrainer.open({
     spec: exampleSpec({ nonFinite }),
     script: process,
@@ -423,6 +442,22 @@ describe.skipIf(!hasPython)("a script beside a trainer (skipped without python3)
     const { text } = readScriptLog(folder, { after: -400, bytesMax: 400, isOver: true });
     expect(text).toMatch(/ValueError: after the flood\n$/);
   }, 60_000);
+
+  test.skipIf(!mayMount)("memory that is too small is named before anything is written to it", async () => {
+    // The gradients take 280 KB, and the state as much again.
+    const small = openScript(["3"], { sharedFolder: memoryOf("128k") });
+    const message = /^\S+ has no room for gradients, which takes 0\.3 MB: 0\.[01] MB are free$/;
+    await expect((await small).expect("ready", 10_000)).rejects.toMatchObject({
+      ...{ code: "SHARED_MEMORY_FULL", message, remedy: expect.stringContaining("--shm-size") },
+    });
+    const tight = { sharedFolder: memoryOf("400k") };
+    const { trainer } = await openRank(["3"], {}, tight);
+    await expect(trainer.encodeState()).rejects.toMatchObject({ code: "SHARED_MEMORY_FULL" });
+    const { trainer: other } = await openRank(["3"], {}, { sharedFolder: memoryOf("400k") });
+    await expect(other.restoreState(new Uint8Array(280_064))).rejects.toMatchObject({
+      ...{ code: "SHARED_MEMORY_FULL", message: expect.stringContaining("no room for the state") },
+    });
+  });
 
   test("no Python, and a Python that does not know torch", async () => {
     await expect(openScript(["3"], { python: join(temporaryFolder(), "python") })).rejects.toMatchObject({

@@ -154,7 +154,8 @@ describe("what is counted of numbers", () => {
           const middle = mean([...targets]);
           const deviations = [...targets].reduce((sum, target) => sum + (target - middle) ** 2, 0);
           const r2 = 1 - errors.reduce((sum, error) => sum + error ** 2, 0) / deviations;
-          if (deviations < 1e-6) return;
+          // Nearer to each other than this, what is expected here has lost its own digits.
+          if (deviations < 1e-6 + 1e-11 * offset ** 2) return;
           expect(Math.abs(metrics.r2! - r2)).toBeLessThan(1e-9 * Math.max(1, Math.abs(r2)));
         },
       ),

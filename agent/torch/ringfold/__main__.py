@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 
-from . import channel
+from . import channel, session
 
 
 def main() -> int:
@@ -39,12 +39,13 @@ def _run(script: str, link: channel.Channel) -> int:
     except BaseException as error:  # noqa: B902  KeyboardInterrupt ends a script like any other
         traceback.print_exc()
         missing = isinstance(error, ModuleNotFoundError) and error.name == "torch"
-        reason = "torch is missing" if missing else _last_line(error)
-        link.send("failed", reason=reason[:1_000], torchMissing=missing)
+        full = isinstance(error, session.SharedMemoryFull)
+        reason = "torch is missing" if missing else str(error) if full else _last_line(error)
+        link.send("failed", reason=reason[:1_000], torchMissing=missing, sharedMemoryFull=full)
         return 1
     else:
         return 0
-    link.send("failed", reason=reason[:1_000], torchMissing=False)
+    link.send("failed", reason=reason[:1_000], torchMissing=False, sharedMemoryFull=False)
     return 1
 
 

@@ -7,11 +7,13 @@ which tells of several steps at once. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import mmap
 import os
 import time
-from typing import Any, Iterable, Protocol, Sequence
+from typing import Any, Iterable, Iterator, Protocol, Sequence
 
 from .channel import Channel
 
@@ -28,6 +30,10 @@ class Reformed(BaseException):
 
     No Exception, as a script that catches those must not catch it.
     """
+
+
+class SharedMemoryFull(OSError):
+    """The memory that the agent sees too has no room for what is to cross. Docker gives a container 64 MB of it."""
 
 
 class Holder(Protocol):
@@ -90,8 +96,8 @@ class Session:
         """Tells the agent what is trained, and makes room for the gradients. `layout`: (name, shape, count) of each part."""
         count = sum(part[2] for part in layout)
         path = os.path.join(self._channel.folder, "gradients")
-        with open(path, "xb+") as file:
-            file.truncate(max(4 * count, 4))
+        with open(path, "xb+") as file, self._room_for("gradients", 4 * count):
+            _reserve(file.fileno(), max(4 * count, 4))
             self.gradients = mmap.mmap(file.fileno(), 0)
         digest = hashlib.sha256()
         for chunk in self._holder.chunks():
@@ -210,7 +216,7 @@ class Session:
         if kind == "point":
             self._tell(self._holder.chunks(), None)
         elif kind in ("save", "weights"):
-            with open(path, "xb") as file:
+            with self._room_for("the state", 0), open(path, "xb") as file:
                 self._tell(self._holder.chunks() if kind == "save" else self._holder.weights(), file)
         elif kind == "load":
             with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as state:
@@ -224,6 +230,20 @@ class Session:
         else:
             raise ConnectionError(f"the agent asks for {kind}, which this release does not know")
 
+    @contextlib.contextmanager
+    def _room_for(self, what: str, count: int) -> Iterator[None]:
+        """@param count bytes that are needed, where that is known"""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            folder = os.path.dirname(self._channel.folder)
+            room = os.statvfs(folder)
+            needed = f", which takes {count / 1e6:.1f} MB" if count else ""
+            free = f"{room.f_bavail * room.f_frsize / 1e6:.1f} MB are free"
+            raise SharedMemoryFull(f"{folder} has no room for {what}{needed}: {free}") from error
+
     def _tell(self, chunks: Iterable[bytes | memoryview], file: Any) -> None:
         digest = hashlib.sha256()
         count = 0
@@ -235,3 +255,11 @@ class Session:
         if file:
             file.flush()
         self._channel.send("state", step=self._holder.step, hash=digest.hexdigest(), bytes=count)
+
+
+def _reserve(descriptor: int, length: int) -> None:
+    """Room that is there. A file that is only made longer has none: where memory ends, the first write ends the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, length)
+    else:
+        os.ftruncate(descriptor, length)
