@@ -1,6 +1,7 @@
 import { toRingfoldError } from "../protocol/errors.ts";
 import { Holders } from "../protocol/holdings.ts";
 import { limits } from "../protocol/limits.ts";
+import { eventsShown } from "../protocol/messages/cluster-change.ts";
 import { askRegistered } from "../protocol/messages/dataset.ts";
 import { reportJob } from "../protocol/messages/job.ts";
 import { join, leave, type Presence, presenceTopic } from "../protocol/messages/membership.ts";
@@ -228,6 +229,10 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     }),
   );
 
+  const now = () => ({
+    nowMs: clock.nowMs(),
+    events: context.decisions.news().slice(-eventsShown),
+  });
   const operations = createOperations({
     ...{ context, queue, requests, lookAround, membership, jobs, quotas, sweeps },
     ...{ deployments, rollouts, datasets, documents, versions, retention, logs, tokens, mayGo },
@@ -237,9 +242,10 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
     ...{ release, term, closed: closed.signal },
     peers: () => membership.views(),
     ...operations,
+    now,
     view: () => ({
       name: credentials.authority.clusterName,
-      nowMs: clock.nowMs(),
+      ...now(),
       release,
       coordinator: { peerId: network.peerId, term, startedAtMs: time.startedAtMs },
       peers: membership.views(),
@@ -248,7 +254,6 @@ export async function openCoordinator(modules: CoordinatorModules): Promise<Coor
       deployments: deployments.views(),
       sweeps: sweeps.summaries(),
       rollouts: rollouts.views(),
-      events: context.decisions.news().slice(-100),
     }),
     onChange: (listener) => {
       listeners.add(listener);

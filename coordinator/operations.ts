@@ -49,6 +49,7 @@ type Own =
   | "closed"
   | "peers"
   | "view"
+  | "now"
   | "onChange"
   | "writeTrouble"
   | "close";

@@ -52,6 +52,8 @@ export interface Coordinator {
   /** Aborted when it closes. */
   readonly closed: AbortSignal;
   view(): ClusterView;
+  /** Of the view, what is in none of its lists. */
+  now(): Pick<ClusterView, "nowMs" | "events">;
   peers(): PeerView[];
   /** Takes a machine out of service, or puts it back. Whether nothing depends on it any more. */
   drainPeer(peerId: string, drained: boolean, reason: string, key?: RequestKey): Promise<DrainAnswer>;

@@ -3,10 +3,11 @@ import { Coordinators } from "../protocol/api/coordinators.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import { parseJson } from "../protocol/http.ts";
 import { type Readiness, readinessSchema } from "../protocol/messages/api.ts";
+import { applyClusterChange } from "../protocol/messages/cluster-change.ts";
 import { systemClock } from "../protocol/ports.ts";
 import { type Connection, followStream, type OpenStream } from "./connection.ts";
 import { Elsewhere } from "./elsewhere.ts";
-import { type Cluster, type CurvePoint, clusterSchema, curveSchema } from "./views.ts";
+import { type Cluster, type CurvePoint, clusterChangeSchema, clusterSchema, curveSchema } from "./views.ts";
 
 /** The page's only way to the coordinator. It only reads, which needs no token. */
 export interface Client {
@@ -25,9 +26,10 @@ export interface Client {
  */
 export function createClient(baseUrl: string, go: (url: string) => void): Client {
   const elsewhere = new Elsewhere(baseUrl, { readiness: () => readReadiness(baseUrl), reaches, go });
-  const open: OpenStream = ({ onData, onFailure }) => {
+  const open: OpenStream<ClusterEvent> = ({ onData, onFailure }) => {
     const source = new EventSource(routeUrl(baseUrl, "clusterEvents", {}));
-    source.addEventListener("cluster", (event) => onData(event.data));
+    for (const kind of ["cluster", "change"] as const)
+      source.addEventListener(kind, ({ data }) => onData({ kind, data }));
     source.addEventListener("error", () => {
       onFailure();
       void elsewhere.look();
@@ -39,7 +41,7 @@ export function createClient(baseUrl: string, go: (url: string) => void): Client
   return {
     follow: ({ onView, onConnection }) =>
       followStream({
-        ...{ open, clock: systemClock, read: readCluster, onView },
+        ...{ open, clock: systemClock, read: clusterReader(), onView },
         onConnection: (connection) => {
           if (connection.phase === "live") void elsewhere.remember();
           onConnection(connection);
@@ -53,7 +55,24 @@ export function createClient(baseUrl: string, go: (url: string) => void): Client
   };
 }
 
-const readCluster = (text: string): Cluster | undefined => clusterSchema.safeParse(parseJson(text)).data;
+/** Everything, or what has changed since the event before. */
+interface ClusterEvent {
+  readonly kind: "cluster" | "change";
+  readonly data: string;
+}
+
+/** Each stream begins with everything. What cannot be understood is not gone on from. */
+export function clusterReader(): (told: ClusterEvent) => Cluster | undefined {
+  let view: Cluster | undefined;
+  return ({ kind, data }) => {
+    if (kind === "cluster") view = clusterSchema.safeParse(parseJson(data)).data;
+    else if (view) {
+      const change = clusterChangeSchema.safeParse(parseJson(data)).data;
+      view = change && applyClusterChange(view, change);
+    }
+    return view;
+  };
+}
 
 const probeTimeoutMs = 2_000;
 

@@ -28,13 +28,13 @@ export interface Connection {
 }
 
 /** Opens one stream; returns what closes it. After `onFailure` nothing more is called. */
-export type OpenStream = (handlers: { onData(text: string): void; onFailure(): void }) => () => void;
+export type OpenStream<Told> = (handlers: { onData(told: Told): void; onFailure(): void }) => () => void;
 
-interface FollowOptions<View> {
-  readonly open: OpenStream;
+interface FollowOptions<Told, View> {
+  readonly open: OpenStream<Told>;
   readonly clock: Clock;
-  /** Undefined: the data is not what this page understands. */
-  readonly read: (text: string) => View | undefined;
+  /** Undefined: what was told is not what this page understands. */
+  readonly read: (told: Told) => View | undefined;
   readonly onView: (view: View) => void;
   readonly onConnection: (connection: Connection) => void;
 }
@@ -42,13 +42,13 @@ interface FollowOptions<View> {
 /**
  * Follows the stream until the returned function is called. One stream and at most two timers are open at any time.
  */
-export function followStream<View>({
+export function followStream<Told, View>({
   open,
   clock,
   read,
   onView,
   onConnection,
-}: FollowOptions<View>): () => void {
+}: FollowOptions<Told, View>): () => void {
   let connection: Connection = { phase: "connecting", sinceMs: clock.nowMs() };
   let heardMs = connection.sinceMs;
   let failures = 0;
@@ -84,13 +84,13 @@ export function followStream<View>({
     cancelNext = clock.after(delayMs, connect);
   };
 
-  const receive = (text: string) => {
+  const receive = (told: Told) => {
     failures = 0;
     heardMs = clock.nowMs();
     cancelLost();
     cancelNext();
     cancelNext = clock.after(connectionTiming.silentAfterMs, connect);
-    const view = read(text);
+    const view = read(told);
     if (view === undefined) return enter("incompatible", heardMs);
     enter("live", heardMs);
     onView(view);

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { clusterViewSchema, jobViewSchema } from "../protocol/messages/api.ts";
+import { changesOf, clusterChangeSchema as clusterChanges } from "../protocol/messages/cluster-change.ts";
 import { evaluationSchema, progressSchema } from "../protocol/messages/job.ts";
 
 /**
@@ -26,6 +27,11 @@ const versionSchema = clusterViewSchema.shape.versions.element.extend({ accuracy
 export const clusterSchema = clusterViewSchema.extend({
   jobs: z.array(jobSchema),
   versions: z.array(versionSchema),
+});
+
+export const clusterChangeSchema = clusterChanges.extend({
+  jobs: changesOf(jobSchema).optional(),
+  versions: changesOf(versionSchema).optional(),
 });
 
 export const curveSchema = z.array(z.object({ step: z.number(), loss: measured, accuracy: measured }));

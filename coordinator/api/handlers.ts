@@ -59,9 +59,17 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
     ({ parameters, body, ifMatch, key }: RolloutOrderRequest) =>
       coordinator.orderRollout(parameters.name, order, { ...body, ...(ifMatch && { ifMatch }) }, key);
   const streams = new EventStreams(coordinator, log);
+  const watching = <Item extends object>(list: List<Item>) => new WatchedList(list, coordinator, streams);
+  const shown = {
+    peers: watching(lists.peers),
+    jobs: watching(lists.jobs),
+    versions: watching(lists.models),
+    deployments: watching(lists.deployments),
+    sweeps: watching(lists.sweeps),
+    rollouts: watching(lists.rollouts),
+  };
   /** A page, or what is watched from now on. */
-  const list = <Item extends object>(list: List<Item>) => {
-    const watched = new WatchedList(list, coordinator, streams);
+  const list = <Item extends object>(list: List<Item>, watched = watching(list)) => {
     return ({ query }: { readonly query: ListQuery }, c: Context) => {
       return acceptsEvents(c)
         ? streams.open(c, watched.watch(wantedOf(query), c.req.header("last-event-id")))
@@ -80,19 +88,19 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
     },
     openapi: () => document,
     cluster: () => coordinator.view(),
-    clusterEvents: (_, c) => streams.open(c, wholeCluster(coordinator)),
+    clusterEvents: (_, c) => streams.open(c, wholeCluster(coordinator, shown)),
     audit: ({ query }, c) =>
       acceptsEvents(c)
         ? streams.open(c, decisions(coordinator, wantedOf(query), c.req.header("last-event-id")))
         : pageOfDecisions(coordinator, query),
-    peers: list(lists.peers),
+    peers: list(lists.peers, shown.peers),
     drainPeer: ({ parameters: { id }, body: { drained, reason }, key }) =>
       coordinator.drainPeer(id, drained, reason, key),
     removePeer: async ({ parameters: { id }, body: { reason }, key }) => {
       await coordinator.removePeer(id, reason, key);
       return {};
     },
-    jobs: list(lists.jobs),
+    jobs: list(lists.jobs, shown.jobs),
     job: ({ parameters: { id } }) => new Revised(coordinator.job(id), coordinator.jobRevision(id)),
     jobLogs: ({ parameters: { id }, query }) => coordinator.jobLogs(id, query),
     curve: ({ parameters }) => coordinator.curve(parameters.id),
@@ -111,12 +119,12 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
       await coordinator.removeQuota(project, ifMatch);
       return {};
     },
-    sweeps: list(lists.sweeps),
+    sweeps: list(lists.sweeps, shown.sweeps),
     sweep: ({ parameters: { id } }) => new Revised(coordinator.sweep(id), coordinator.sweepRevision(id)),
     submitSweep: ({ body, key, query: { config } }) => coordinator.submitSweep(body, { key, config }),
     cancelSweep: ({ parameters: { id }, body: { reason }, ifMatch, key }) =>
       coordinator.cancelSweep(id, { reason, ifMatch }, key),
-    models: list(lists.models),
+    models: list(lists.models, shown.versions),
     model: ({ parameters: { name, selector } }) => coordinator.version(name, selector),
     versionDiff: ({ parameters: { name, selector }, query }) => ({
       differences: coordinator.versionDiff(name, selector, query.with),
@@ -142,7 +150,7 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
       await coordinator.removeAlias(name, alias, from);
       return {};
     },
-    deployments: list(lists.deployments),
+    deployments: list(lists.deployments, shown.deployments),
     deployment: ({ parameters: { name } }) =>
       new Revised(coordinator.deployment(name), coordinator.deploymentRevision(name)!),
     deploy: ({ parameters, body, ifMatch }) => coordinator.deploy(parameters.name, body, { ifMatch }),
@@ -150,7 +158,7 @@ export function createHandlers({ coordinator, addresses, coordinatorUrls, log }:
       await coordinator.removeDeployment(parameters.name, { ifMatch });
       return {};
     },
-    rollouts: list(lists.rollouts),
+    rollouts: list(lists.rollouts, shown.rollouts),
     rollout: ({ parameters: { name } }) =>
       new Revised(coordinator.rollout(name), coordinator.rolloutRevision(name)),
     startRollout: ({ body, key }) => coordinator.startRollout(body, key),

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { RingfoldError } from "../../protocol/errors.ts";
 import type { DeploymentView, JobView, PeerView, VersionView } from "../../protocol/messages/api.ts";
+import { clusterKeys } from "../../protocol/messages/cluster-change.ts";
 import type { DatasetView } from "../../protocol/messages/dataset.ts";
 import type { DocumentView } from "../../protocol/messages/document.ts";
 import type { QuotaView } from "../../protocol/messages/quota.ts";
@@ -26,28 +27,28 @@ export interface List<Item extends object> {
 
 const peers: List<PeerView> = {
   all: (coordinator) => coordinator.peers(),
-  key: ({ peerId }) => peerId,
+  key: clusterKeys.peers,
   place: ({ name, peerId }) => [name, peerId],
   facts: ({ state }) => ({ state }),
 };
 
 const jobs: List<JobView> = {
   all: (coordinator) => coordinator.jobs(),
-  key: ({ id }) => id,
+  key: clusterKeys.jobs,
   place: ({ id }) => [Number(/\d+$/.exec(id)![0])],
   facts: ({ id, state, spec: { name, project } }) => ({ id, state, name, project }),
 };
 
 const models: List<VersionView> = {
   all: (coordinator) => coordinator.versions(),
-  key: ({ name, version }) => `${name}@${version}`,
+  key: clusterKeys.versions,
   place: ({ name, version }) => [name, version],
   facts: ({ name, jobId }) => ({ name, jobId }),
 };
 
 const deployments: List<DeploymentView> = {
   all: (coordinator) => coordinator.deployments(),
-  key: ({ deployment }) => String(deployment),
+  key: clusterKeys.deployments,
   place: ({ deployment }) => [deployment],
   facts: ({ name, state }) => ({ name, state }),
 };
@@ -68,7 +69,7 @@ const documents: List<DocumentView> = {
 
 const sweeps: List<SweepSummary> = {
   all: (coordinator) => coordinator.sweeps(),
-  key: ({ id }) => id,
+  key: clusterKeys.sweeps,
   place: ({ id }) => [Number(/\d+$/.exec(id)![0])],
   facts: ({ state, name }) => ({ state, name }),
 };

@@ -111,7 +111,7 @@ export const routes = {
   }),
   openapi: get("/openapi.json", "This document", { answer: z.record(z.string(), z.unknown()) }),
   cluster: get("/api/cluster", "Everything at once", { answer: clusterViewSchema }),
-  clusterEvents: get("/api/events", "Everything at once, now and after changes, at most 4 times a second", {
+  clusterEvents: get("/api/events", "Everything at once, then what changes, at most 4 times a second", {
     answer: clusterViewSchema,
     events: "always",
   }),

@@ -6,12 +6,13 @@ import { newJob } from "../../coordinator/decide/job-record.ts";
 import type { VersionRecord } from "../../coordinator/decide/version.ts";
 import { collections, padded } from "../../coordinator/state.ts";
 import { openLmdbStore } from "../../coordinator/store/lmdb-store.ts";
-import { callList } from "../../protocol/api/client.ts";
+import { callList, callRoute, openEvents } from "../../protocol/api/client.ts";
 import { Coordinators } from "../../protocol/api/coordinators.ts";
 import { jobSpecSchema } from "../../protocol/job-spec.ts";
 import type { LayerDescription } from "../../protocol/messages/model.ts";
 import type { StoreWrite } from "../../protocol/ports.ts";
-import { runCoordinator } from "../run/run-coordinator.ts";
+import { readEventStream } from "../commands/follow/event-stream.ts";
+import { type RunningCoordinator, runCoordinator } from "../run/run-coordinator.ts";
 import { parseBenchOptions, runBench } from "./bench-program.ts";
 
 /**
@@ -73,14 +74,17 @@ async function run(options: Options & { readonly json: boolean }): Promise<void>
         await measure(coordinator.httpUrl, "models", options.rounds),
         await measure(coordinator.httpUrl, "jobs", options.rounds),
       ];
-      const cluster = await measureCluster(coordinator.httpUrl, options.rounds);
+      const cluster = await measureCluster(coordinator, options.rounds);
       const residentMB = Math.round(process.memoryUsage.rss() / 1e6);
       if (options.json)
         process.stdout.write(`${JSON.stringify({ ...options, residentMB, rows, cluster })}\n`);
       else {
         for (const row of rows) process.stdout.write(`${lineOf(row)}\n`);
-        const { bytes, ms } = cluster;
+        const { bytes, ms, changeBytes, changeMs, changeCpuMs } = cluster;
         process.stdout.write(`everything at once: ${(bytes / 1e6).toFixed(1)} MB in ${ms.toFixed(0)} ms\n`);
+        process.stdout.write(
+          `an event after a change: ${changeBytes} bytes in ${changeMs.toFixed(0)} ms (processor: ${changeCpuMs.toFixed(0)} ms)\n`,
+        );
       }
     } finally {
       await coordinator.close();
@@ -126,10 +130,24 @@ async function measure(baseUrl: string, list: Row["list"], rounds: number): Prom
   };
 }
 
-/** What an event of `/api/events` costs, which the dashboard gets after each change. */
-async function measureCluster(baseUrl: string, rounds: number): Promise<{ bytes: number; ms: number }> {
-  const view = async () => (await (await fetch(`${baseUrl}/api/cluster`)).text()).length;
-  return { bytes: await view(), ms: await median(rounds, view) };
+/** What `/api/events` costs a page that is open: everything once, and a change of one version. From the request to the whole event. */
+async function measureCluster(coordinator: RunningCoordinator, rounds: number) {
+  const { httpUrl: baseUrl, operatorToken } = coordinator;
+  const closed = new AbortController();
+  const connection = { coordinators: new Coordinators(baseUrl), operatorToken, signal: closed.signal };
+  const whole = async () => (await (await fetch(`${baseUrl}/api/cluster`)).text()).length;
+  const events = readEventStream(await openEvents(connection, "clusterEvents", {}));
+  const bytes = (await events.next()).value!.data.length;
+  const changeBytes: number[] = [];
+  const change = async () => {
+    const version = 1 + (changeBytes.length % 2);
+    await callRoute(connection, "moveAlias", { name: "model-0", alias: "champion", body: { version } });
+    changeBytes.push((await events.next()).value!.data.length);
+  };
+  const [wholeMs, changeMs] = [await median(rounds, whole), await median(rounds, change)];
+  const changeCpuMs = await median(rounds, change, cpuMs);
+  closed.abort();
+  return { bytes, ms: wholeMs, changeBytes: Math.max(...changeBytes.slice(1)), changeMs, changeCpuMs };
 }
 
 async function median(rounds: number, work: () => Promise<unknown>, nowMs = wallMs): Promise<number> {

@@ -34,6 +34,7 @@ import {
   type VersionView,
 } from "../../protocol/messages/api.ts";
 import type { AuditEntry } from "../../protocol/messages/audit.ts";
+import { applyClusterChange, clusterChangeSchema } from "../../protocol/messages/cluster-change.ts";
 import type {
   DatasetDetail,
   DatasetRequest,
@@ -281,6 +282,11 @@ export function createApiClient({
 }
 
 async function* streamClusterViews(options: ApiConnection, signal: AbortSignal): AsyncGenerator<ClusterView> {
-  for await (const { event, data } of streamEvents(options, "clusterEvents", {}, { signal }))
-    if (event === "cluster") yield readEventData(options, clusterViewSchema, data);
+  let view: ClusterView | undefined;
+  for await (const { event, data } of streamEvents(options, "clusterEvents", {}, { signal })) {
+    if (event === "cluster") view = readEventData(options, clusterViewSchema, data);
+    else if (event === "change" && view)
+      view = applyClusterChange(view, readEventData(options, clusterChangeSchema, data));
+    if (view) yield view;
+  }
 }

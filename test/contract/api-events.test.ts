@@ -1,12 +1,20 @@
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { createApi } from "../../coordinator/api/app.ts";
 import type { Coordinator } from "../../coordinator/port.ts";
-import { clusterViewSchema } from "../../protocol/messages/api.ts";
-import { CoordinatorBench } from "../fixtures/coordinator-bench.ts";
+import { type ClusterView, clusterViewSchema } from "../../protocol/messages/api.ts";
+import {
+  applyClusterChange,
+  type ClusterChange,
+  clusterChangeSchema,
+  clusterKeys,
+} from "../../protocol/messages/cluster-change.ts";
+import { sweepSpecSchema } from "../../protocol/sweep-spec.ts";
+import { CoordinatorBench, trainThrough } from "../fixtures/coordinator-bench.ts";
 import { exampleSpec } from "../fixtures/messages.ts";
 import { silentLog } from "../fixtures/silent-log.ts";
 
 const spec = exampleSpec();
+const grid = { method: "grid", space: { seed: { values: [1, 2] } } };
 let bench: CoordinatorBench;
 let coordinator: Coordinator;
 
@@ -42,22 +50,36 @@ async function openStream(): Promise<Response> {
   return response;
 }
 
-async function nextView() {
+/** Of the events so far; and of the last one its kind and size. */
+let view: ClusterView;
+let last: { readonly kind: string; readonly bytes: number; readonly change: ClusterChange | undefined };
+
+async function nextView(): Promise<ClusterView> {
   const { value } = await reader.read();
-  const [, event, data] = /^event: (\w+)\ndata: (.*)\n\n$/.exec(new TextDecoder().decode(value))!;
-  expect(event).toBe("cluster");
-  return clusterViewSchema.parse(JSON.parse(data!));
+  const [, kind, data] = /^event: (\w+)\ndata: (.*)\n\n$/.exec(new TextDecoder().decode(value))!;
+  const change = kind === "change" ? clusterChangeSchema.parse(JSON.parse(data!)) : undefined;
+  view = change ? applyClusterChange(view, change) : clusterViewSchema.parse(JSON.parse(data!));
+  last = { kind: kind!, bytes: data!.length, change };
+  return view;
 }
 
-test("begins with the whole cluster, and brings it again after changes", async () => {
+test("begins with the whole cluster, and then brings what has changed", async () => {
   const response = await openStream();
   expect(response.headers.get("content-type")).toMatch(/^text\/event-stream/);
   expect((await nextView()).jobs).toEqual([]);
+  expect(last.kind).toBe("cluster");
   await coordinator.submitJob(spec);
   await coordinator.submitJob(spec);
-  const next = nextView();
+  let next = nextView();
   await bench.clock.advance(250);
   expect((await next).jobs.map(({ id }) => id)).toEqual(["job-1", "job-2"]);
+  expect(last.kind).toBe("change");
+  await coordinator.steerJob("job-2", "cancel");
+  next = nextView();
+  await bench.clock.advance(250);
+  expect((await next).jobs[1]).toMatchObject({ id: "job-2", state: "cancelled" });
+  expect(last.change!.jobs!.put.map(({ id }) => id)).toEqual(["job-2"]);
+  expect(last.change!.peers).toBeUndefined();
   await reader.cancel();
 });
 
@@ -72,6 +94,56 @@ test("a reader that is slow finds one view, the newest, and not a queue of old o
   while (seen.at(-1) !== 5) seen.push((await nextView()).jobs.length);
   expect(seen.length).toBeLessThanOrEqual(3);
   await reader.cancel();
+});
+
+test("whatever happens, who has followed the changes sees what somebody sees who comes now", async () => {
+  const worker = await bench.worker(1);
+  const alone = { ...spec, workers: { min: 1, max: 1, spares: 0 } };
+  await openStream();
+  await nextView();
+  const steps: (() => Promise<unknown>)[] = [
+    () => coordinator.submitJob(alone),
+    () => trainThrough(worker, "job-1"),
+    () => coordinator.moveAlias("digits", "champion", { version: 1 }),
+    () => bench.worker(2),
+    () => coordinator.deploy("digits", { version: 1, shards: 1, replicas: 1 }),
+    () => worker.loadShards(),
+    () => coordinator.submitSweep(sweepSpecSchema.parse({ ...spec, search: grid })),
+    () => coordinator.removeDeployment("digits"),
+    () => coordinator.removeAlias("digits", "champion"),
+    () => coordinator.removeVersion("digits", 1),
+    async () => worker.crash(),
+  ];
+  for (const step of steps) {
+    const next = nextView();
+    await step();
+    await bench.clock.advance(250);
+    await next;
+    const now = clusterViewSchema.parse(JSON.parse(JSON.stringify(coordinator.view())));
+    for (const list of Object.keys(clusterKeys) as (keyof typeof clusterKeys)[])
+      expect(new Set<unknown>(view[list]), list).toEqual(new Set<unknown>(now[list]));
+    expect(view.events).toEqual(now.events);
+  }
+  await reader.cancel();
+});
+
+test("when nothing happens it says so in some bytes, however much there is", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    for (let i = 0; i < 50; i++) await coordinator.submitJob(spec);
+    await bench.clock.advance(1_000);
+    await openStream();
+    await nextView();
+    expect(last.bytes).toBeGreaterThan(10_000);
+    const next = nextView();
+    await vi.advanceTimersByTimeAsync(5_000);
+    await next;
+    expect(last).toMatchObject({ kind: "change", change: { events: [] } });
+    expect(last.bytes).toBeLessThan(100);
+    await reader.cancel();
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test("a reader that goes away leaves nothing behind", async () => {
