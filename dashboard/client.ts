@@ -3,11 +3,11 @@ import { Coordinators } from "../protocol/api/coordinators.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import { parseJson } from "../protocol/http.ts";
 import { type Readiness, readinessSchema } from "../protocol/messages/api.ts";
-import { applyClusterChange } from "../protocol/messages/cluster-change.ts";
 import { systemClock } from "../protocol/ports.ts";
+import { type ClusterEvent, clusterReader } from "./cluster-reader.ts";
 import { type Connection, followStream, type OpenStream } from "./connection.ts";
 import { Elsewhere } from "./elsewhere.ts";
-import { type Cluster, type CurvePoint, clusterChangeSchema, clusterSchema, curveSchema } from "./views.ts";
+import { type Cluster, type CurvePoint, curveSchema } from "./views.ts";
 
 /** The page's only way to the coordinator. It only reads, which needs no token. */
 export interface Client {
@@ -29,7 +29,7 @@ export function createClient(baseUrl: string, go: (url: string) => void): Client
   const open: OpenStream<ClusterEvent> = ({ onData, onFailure }) => {
     const source = new EventSource(routeUrl(baseUrl, "clusterEvents", {}));
     for (const kind of ["cluster", "change"] as const)
-      source.addEventListener(kind, ({ data }) => onData({ kind, data }));
+      source.addEventListener(kind, ({ data }: MessageEvent<string>) => onData({ kind, data }));
     source.addEventListener("error", () => {
       onFailure();
       void elsewhere.look();
@@ -52,25 +52,6 @@ export function createClient(baseUrl: string, go: (url: string) => void): Client
       if (points.success) return points.data;
       throw new RingfoldError("MESSAGE_INVALID", `the curve of ${jobId} is not one`, { jobId });
     },
-  };
-}
-
-/** Everything, or what has changed since the event before. */
-interface ClusterEvent {
-  readonly kind: "cluster" | "change";
-  readonly data: string;
-}
-
-/** Each stream begins with everything. What cannot be understood is not gone on from. */
-export function clusterReader(): (told: ClusterEvent) => Cluster | undefined {
-  let view: Cluster | undefined;
-  return ({ kind, data }) => {
-    if (kind === "cluster") view = clusterSchema.safeParse(parseJson(data)).data;
-    else if (view) {
-      const change = clusterChangeSchema.safeParse(parseJson(data)).data;
-      view = change && applyClusterChange(view, change);
-    }
-    return view;
   };
 }
 

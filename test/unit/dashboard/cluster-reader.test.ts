@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { clusterReader } from "../../../dashboard/client.ts";
+import { clusterReader } from "../../../dashboard/cluster-reader.ts";
 import type { ClusterView } from "../../../protocol/messages/api.ts";
 import { clusterView, jobView, peerView, progress, versionView } from "../cli/views.ts";
 
