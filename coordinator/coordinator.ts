@@ -3,7 +3,7 @@ import { Holders } from "../protocol/holdings.ts";
 import { limits } from "../protocol/limits.ts";
 import { eventsShown } from "../protocol/messages/cluster-change.ts";
 import { askRegistered } from "../protocol/messages/dataset.ts";
-import { reportJob } from "../protocol/messages/job.ts";
+import { reportJob } from "../protocol/messages/job-report.ts";
 import { join, leave, type Presence, presenceTopic } from "../protocol/messages/membership.ts";
 import { reportShard } from "../protocol/messages/serving.ts";
 import type { Clock, ClusterNetwork, Log, Store } from "../protocol/ports.ts";

@@ -3,7 +3,7 @@ import { shortPeer } from "../protocol/ids.ts";
 import type { JobSpec } from "../protocol/job-spec.ts";
 import { limits } from "../protocol/limits.ts";
 import type { JobView, SteerAction } from "../protocol/messages/api.ts";
-import type { JobReport, LossPoint } from "../protocol/messages/job.ts";
+import type { JobReport, LossPoint } from "../protocol/messages/job-report.ts";
 import type { StoreWrite } from "../protocol/ports.ts";
 import { CommandOutbox } from "./command-outbox.ts";
 import type { CoordinatorContext } from "./context.ts";

@@ -1,6 +1,6 @@
 import { limits } from "../protocol/limits.ts";
 import type { JobView } from "../protocol/messages/api.ts";
-import type { JobReport, LossPoint } from "../protocol/messages/job.ts";
+import type { JobReport, LossPoint } from "../protocol/messages/job-report.ts";
 
 /** What runs ahead of the store: lost with the coordinator, and told again by the next report. */
 export class JobProgress {

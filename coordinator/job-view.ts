@@ -1,5 +1,5 @@
 import type { JobView } from "../protocol/messages/api.ts";
-import { withoutTables } from "../protocol/messages/job.ts";
+import { withoutTables } from "../protocol/messages/job-report.ts";
 import { generationCount, type JobRecord } from "./decide/job-record.ts";
 import type { Wait } from "./decide/queue.ts";
 

@@ -1,4 +1,4 @@
-import type { ReportOrigin } from "../protocol/messages/job.ts";
+import type { ReportOrigin } from "../protocol/messages/job-report.ts";
 import type { PeerTable } from "./peers.ts";
 
 /**

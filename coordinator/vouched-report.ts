@@ -1,7 +1,7 @@
 import { openEnvelope } from "../protocol/attestation.ts";
 import { RingfoldError } from "../protocol/errors.ts";
 import { versionStatementSchema } from "../protocol/messages/attestation.ts";
-import type { JobReport } from "../protocol/messages/job.ts";
+import type { JobReport } from "../protocol/messages/job-report.ts";
 import { assertSays, madeIn, type TrainedJob } from "../protocol/provenance.ts";
 import type { CoordinatorContext } from "./context.ts";
 import type { JobRecord } from "./decide/job-record.ts";

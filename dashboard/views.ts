@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { clusterViewSchema, jobViewSchema } from "../protocol/messages/api.ts";
 import { changesOf, clusterChangeSchema as clusterChanges } from "../protocol/messages/cluster-change.ts";
-import { evaluationSchema, progressSchema } from "../protocol/messages/job.ts";
+import { evaluationSchema, progressSchema } from "../protocol/messages/job-report.ts";
 
 /**
  * What the page reads, in the coordinator's own schemas but for one thing: JSON has no NaN and no Infinity, they arrive

@@ -13,7 +13,7 @@ import {
   versionStatementSchema,
 } from "./messages/attestation.ts";
 import type { DatasetManifest } from "./messages/dataset.ts";
-import type { JobReport } from "./messages/job.ts";
+import type { JobReport } from "./messages/job-report.ts";
 import type { ModelDescription, VersionManifest } from "./messages/model.ts";
 
 /** What a version and a data set come from, in the words that agents sign, and whether a manifest is what was signed. */

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { RingfoldError } from "../../protocol/errors.ts";
 import { limits } from "../../protocol/limits.ts";
-import type { JobReport } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import { type Log, systemClock } from "../../protocol/ports.ts";
 import { openArtefactStore } from "../artefact/store.ts";
 import type { AgentFetch } from "../training/agent-fetch.ts";

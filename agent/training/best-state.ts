@@ -1,5 +1,6 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
+import type { TrainingPoint } from "../../protocol/messages/job.ts";
+import type { Evaluation } from "../../protocol/messages/job-report.ts";
 import { goalOf, type Metric, metricOf } from "../../protocol/metric.ts";
 import { type TrainingState, trainingPoint } from "./training-state.ts";
 

@@ -1,4 +1,4 @@
-import type { Evaluation } from "../../protocol/messages/job.ts";
+import type { Evaluation } from "../../protocol/messages/job-report.ts";
 import { goalOf, metricOf } from "../../protocol/metric.ts";
 import type { EvaluationSpec } from "../../protocol/training-spec.ts";
 import type { TrainingState } from "./training-state.ts";

@@ -1,6 +1,6 @@
 import { type Target, targetLength } from "../../protocol/data-schema.ts";
 import { limits } from "../../protocol/limits.ts";
-import type { Evaluation } from "../../protocol/messages/job.ts";
+import type { Evaluation } from "../../protocol/messages/job-report.ts";
 import { perplexityOf } from "../../protocol/metric.ts";
 import type { BatchBuffer, ExampleSet } from "../data/dataset.ts";
 import { abortError } from "../deadline.ts";

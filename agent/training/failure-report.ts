@@ -1,5 +1,6 @@
 import type { RingfoldError } from "../../protocol/errors.ts";
-import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
+import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import type { Trainee } from "./trainee.ts";
 
 /** What the coordinator hears of a generation that has failed: whether another ring may do better, and who is to blame. */

@@ -1,10 +1,6 @@
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import {
-  type Evaluation,
-  type GenerationPlan,
-  type JobReport,
-  withoutTables,
-} from "../../protocol/messages/job.ts";
+import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import { type Evaluation, type JobReport, withoutTables } from "../../protocol/messages/job-report.ts";
 import type { Clock, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
 import type { Dataset } from "../data/dataset.ts";

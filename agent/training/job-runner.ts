@@ -1,12 +1,6 @@
 import type { Signer } from "../../protocol/attestation.ts";
-import {
-  type JobReport,
-  prepareJob,
-  quiesceJob,
-  reportJob,
-  startGeneration,
-  stopJob,
-} from "../../protocol/messages/job.ts";
+import { prepareJob, quiesceJob, startGeneration, stopJob } from "../../protocol/messages/job.ts";
+import { type JobReport, reportJob } from "../../protocol/messages/job-report.ts";
 import type { Clock, ClusterNetwork, Log } from "../../protocol/ports.ts";
 import type { ArtefactStore } from "../artefact/store.ts";
 import type { ChildProgram } from "../child-program.ts";

@@ -1,5 +1,5 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import type { Evaluation } from "../../protocol/messages/job.ts";
+import type { Evaluation } from "../../protocol/messages/job-report.ts";
 import type { TrainableModel } from "../engine/port.ts";
 import type { RingPort } from "../ring/port.ts";
 import { BestState, type Settled } from "./best-state.ts";

@@ -1,4 +1,4 @@
-import type { LossPoint, Progress } from "../../protocol/messages/job.ts";
+import type { LossPoint, Progress } from "../../protocol/messages/job-report.ts";
 import type { StepReport, Trainee } from "./trainee.ts";
 
 /** Four times a second is live to a person and nothing to the network. */

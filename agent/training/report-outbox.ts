@@ -1,4 +1,4 @@
-import type { JobReport } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import type { Clock, Log } from "../../protocol/ports.ts";
 
 /**

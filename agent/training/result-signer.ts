@@ -1,6 +1,6 @@
 import { attest, type Signer } from "../../protocol/attestation.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import type { JobReport } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import { modelDescriptionSchema } from "../../protocol/messages/model.ts";
 import { configurationDigest, madeIn, versionStatement } from "../../protocol/provenance.ts";
 

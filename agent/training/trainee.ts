@@ -1,5 +1,6 @@
 import type { RingfoldError } from "../../protocol/errors.ts";
-import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
+import type { TrainingPoint } from "../../protocol/messages/job.ts";
+import type { Evaluation } from "../../protocol/messages/job-report.ts";
 import type { RingMemory } from "../ring/memory.ts";
 import type { RingPort } from "../ring/port.ts";
 import type { Fault } from "./finite-guard.ts";

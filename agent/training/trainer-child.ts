@@ -1,6 +1,7 @@
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
+import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import { type ChildProgram, endProgram, forkProgram } from "../child-program.ts";
 import type { FetchAnswer, FetchRequest, FromTrainer, ToTrainer, TrainerSetup } from "./trainer-messages.ts";

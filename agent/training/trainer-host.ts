@@ -1,5 +1,5 @@
 import { RingfoldError, toRingfoldError } from "../../protocol/errors.ts";
-import type { JobReport } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import type { Log } from "../../protocol/ports.ts";
 import type { TrainerSession } from "./generation-runner.ts";
 import type { ToTrainer, TrainerSetup } from "./trainer-messages.ts";

@@ -1,6 +1,7 @@
 import type { EngineName, JobSpec } from "../../protocol/job-spec.ts";
 import type { JobFailure } from "../../protocol/messages/api.ts";
-import type { GenerationPlan, JobReport } from "../../protocol/messages/job.ts";
+import type { GenerationPlan } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 
 /** Between an agent and its trainer process, over Node's IPC channel. Both are this release, so nothing is versioned. */
 

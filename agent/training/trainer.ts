@@ -1,5 +1,6 @@
 import type { JobSpec } from "../../protocol/job-spec.ts";
-import type { Evaluation, TrainingPoint } from "../../protocol/messages/job.ts";
+import type { TrainingPoint } from "../../protocol/messages/job.ts";
+import type { Evaluation } from "../../protocol/messages/job-report.ts";
 import { checkObjective } from "../../protocol/objective.ts";
 import type { Clock } from "../../protocol/ports.ts";
 import type { Dataset } from "../data/dataset.ts";

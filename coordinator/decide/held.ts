@@ -1,4 +1,4 @@
-import type { HeldCheckpoint } from "../../protocol/messages/job.ts";
+import type { HeldCheckpoint } from "../../protocol/messages/job-report.ts";
 import type { CheckpointRecord, HeldRecord, JobRecord } from "./job-record.ts";
 
 /**

@@ -9,14 +9,16 @@ import {
 } from "../../protocol/messages/api.ts";
 import { envelopeSchema } from "../../protocol/messages/attestation.ts";
 import {
-  evaluationSchema,
   generationPlanSchema,
-  heldCheckpointSchema,
   jobIdSchema,
   rankSchema,
-  stageSizesSchema,
   trainingPointSchema,
 } from "../../protocol/messages/job.ts";
+import {
+  evaluationSchema,
+  heldCheckpointSchema,
+  stageSizesSchema,
+} from "../../protocol/messages/job-report.ts";
 import { modelDescriptionSchema } from "../../protocol/messages/model.ts";
 import { sweepIdSchema } from "../../protocol/messages/sweep.ts";
 import { failuresSchema } from "./job-failures.ts";

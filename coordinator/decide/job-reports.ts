@@ -1,4 +1,4 @@
-import type { JobReport } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import { compareCheckpoint, compareResult } from "./divergence.ts";
 import type { JobDraft } from "./job-draft.ts";
 import { noteFailure, noteTooSmall } from "./job-failures.ts";

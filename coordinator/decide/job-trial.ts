@@ -1,4 +1,5 @@
-import type { JobReport, PrepareState } from "../../protocol/messages/job.ts";
+import type { PrepareState } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import type { JobDraft } from "./job-draft.ts";
 import type { JobRecord } from "./job-record.ts";
 import { newestCheckpoint } from "./job-steering.ts";

@@ -1,5 +1,5 @@
 import type { SteerAction } from "../../protocol/messages/api.ts";
-import type { JobReport } from "../../protocol/messages/job.ts";
+import type { JobReport } from "../../protocol/messages/job-report.ts";
 import { noteHeld } from "./held.ts";
 import { JobDraft, type JobEffect, type JobWorld } from "./job-draft.ts";
 import { forgive } from "./job-failures.ts";

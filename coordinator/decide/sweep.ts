@@ -1,5 +1,5 @@
 import { RingfoldError } from "../../protocol/errors.ts";
-import type { Evaluation } from "../../protocol/messages/job.ts";
+import type { Evaluation } from "../../protocol/messages/job-report.ts";
 import { metricOf } from "../../protocol/metric.ts";
 import { rungsOf } from "../../protocol/search.ts";
 import {

@@ -41,8 +41,8 @@ import {
   documentViewSchema,
   keyDifferenceSchema,
 } from "../messages/document.ts";
-import { lossPointSchema } from "../messages/job.ts";
 import { jobLogsQuerySchema, jobLogsSchema } from "../messages/job-log.ts";
+import { lossPointSchema } from "../messages/job-report.ts";
 import { lineageSchema } from "../messages/lineage.ts";
 import { quotaRequestSchema, quotaViewSchema } from "../messages/quota.ts";
 import { retentionDetailSchema, retentionRequestSchema, retentionViewSchema } from "../messages/retention.ts";

@@ -4,7 +4,7 @@ import { algorithmSchema, jobSpecSchema, normalPriority, prioritySchema } from "
 import { limits } from "../limits.ts";
 import { envelopeSchema } from "./attestation.ts";
 import { keyDifferenceSchema } from "./document.ts";
-import { evaluationSchema, type LossPoint, progressSchema } from "./job.ts";
+import { evaluationSchema, type LossPoint, progressSchema } from "./job-report.ts";
 import { linkSchema } from "./link.ts";
 import { capabilitiesSchema } from "./membership.ts";
 import { metricsSchema, versionManifestSchema } from "./model.ts";

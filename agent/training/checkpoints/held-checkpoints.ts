@@ -1,5 +1,5 @@
 import { limits } from "../../../protocol/limits.ts";
-import type { HeldCheckpoint } from "../../../protocol/messages/job.ts";
+import type { HeldCheckpoint } from "../../../protocol/messages/job-report.ts";
 import type { ArtefactStore } from "../../artefact/store.ts";
 
 type Store = Pick<ArtefactStore, "names" | "stat">;

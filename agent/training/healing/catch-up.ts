@@ -1,5 +1,5 @@
 import { limits } from "../../../protocol/limits.ts";
-import type { Evaluation } from "../../../protocol/messages/job.ts";
+import type { Evaluation } from "../../../protocol/messages/job-report.ts";
 
 /** What the ring has summed in one round, kept until this rank can apply it. */
 export interface KeptRound {

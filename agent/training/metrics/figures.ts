@@ -1,4 +1,4 @@
-import type { Evaluation } from "../../../protocol/messages/job.ts";
+import type { Evaluation } from "../../../protocol/messages/job-report.ts";
 import type { Asked, TallyPlan } from "./asked.ts";
 import { numbers } from "./tally.ts";
 

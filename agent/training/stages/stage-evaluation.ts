@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { decode, encode } from "../../../protocol/codec.ts";
 import { limits } from "../../../protocol/limits.ts";
-import { type Evaluation, evaluationSchema } from "../../../protocol/messages/job.ts";
+import { type Evaluation, evaluationSchema } from "../../../protocol/messages/job-report.ts";
 import type { Dataset } from "../../data/dataset.ts";
 import type { EvaluationResult, StageModel } from "../../engine/port.ts";
 import { evaluateLocally, evaluateShare, type HeldOut } from "../evaluation.ts";

@@ -1,6 +1,6 @@
 import { stageCountMax } from "../../../protocol/job-spec.ts";
 import { shardCountMaxOf } from "../../../protocol/layer-cut.ts";
-import type { StageSizes } from "../../../protocol/messages/job.ts";
+import type { StageSizes } from "../../../protocol/messages/job-report.ts";
 import type { ModelDescription } from "../../../protocol/messages/model.ts";
 import { bytesNeeded, forecastMemory, type TrainingMemory } from "../memory-forecast.ts";
 import { cutIntoStages, forecastStage, type StageSpec } from "./stage-cut.ts";

@@ -1,7 +1,8 @@
 import assert from "node:assert";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
 import { limits } from "../../../protocol/limits.ts";
-import type { Evaluation, TrainingPoint } from "../../../protocol/messages/job.ts";
+import type { TrainingPoint } from "../../../protocol/messages/job.ts";
+import type { Evaluation } from "../../../protocol/messages/job-report.ts";
 import { checkObjective } from "../../../protocol/objective.ts";
 import type { Clock } from "../../../protocol/ports.ts";
 import type { Dataset } from "../../data/dataset.ts";

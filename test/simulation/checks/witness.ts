@@ -5,13 +5,8 @@ import type { JobRecord } from "../../../coordinator/decide/job-record.ts";
 import type { VersionRecord } from "../../../coordinator/decide/version.ts";
 import { decode } from "../../../protocol/codec.ts";
 import { limits } from "../../../protocol/limits.ts";
-import {
-  type GenerationPlan,
-  type HeldCheckpoint,
-  type JobReport,
-  startGeneration,
-  type TrainingPoint,
-} from "../../../protocol/messages/job.ts";
+import { type GenerationPlan, startGeneration, type TrainingPoint } from "../../../protocol/messages/job.ts";
+import type { HeldCheckpoint, JobReport } from "../../../protocol/messages/job-report.ts";
 import type { StoreWrite } from "../../../protocol/ports.ts";
 import type { SimulatedNode } from "../world/node.ts";
 import type { Life } from "../world/scheduler.ts";

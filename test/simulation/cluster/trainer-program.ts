@@ -21,7 +21,7 @@ import type {
 import { assembleSession } from "../../../agent/training/trainer-session.ts";
 import { encodeState } from "../../../agent/training/training-state.ts";
 import { stageCountOf } from "../../../protocol/job-spec.ts";
-import type { JobReport } from "../../../protocol/messages/job.ts";
+import type { JobReport } from "../../../protocol/messages/job-report.ts";
 import type { TrainerWitness } from "../checks/witness.ts";
 import type { Life } from "../world/scheduler.ts";
 import { LayeredStage } from "./layered-model.ts";

@@ -1,14 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { limits } from "../../../protocol/limits.ts";
 import { holdArtefacts, listArtefacts } from "../../../protocol/messages/artefact.ts";
-import {
-  type JobReport,
-  prepareJob,
-  quiesceJob,
-  reportJob,
-  startGeneration,
-  stopJob,
-} from "../../../protocol/messages/job.ts";
+import { prepareJob, quiesceJob, startGeneration, stopJob } from "../../../protocol/messages/job.ts";
+import { type JobReport, reportJob } from "../../../protocol/messages/job-report.ts";
 import { join, presenceTopic } from "../../../protocol/messages/membership.ts";
 import { placeShards } from "../../../protocol/messages/serving.ts";
 import { exampleHello, exampleReports } from "../../fixtures/messages.ts";

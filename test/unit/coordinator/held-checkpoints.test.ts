@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { HeldCheckpoint } from "../../../protocol/messages/job.ts";
+import type { HeldCheckpoint } from "../../../protocol/messages/job-report.ts";
 import { JobBench, pointAt } from "../../fixtures/job-bench.ts";
 import { digestOf } from "../../fixtures/messages.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";

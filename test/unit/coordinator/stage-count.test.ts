@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { StageSizes } from "../../../protocol/messages/job.ts";
+import type { StageSizes } from "../../../protocol/messages/job-report.ts";
 import { effectsOf, JobBench } from "../../fixtures/job-bench.ts";
 import { memoryPeerId } from "../../simulation/memory-network.ts";
 

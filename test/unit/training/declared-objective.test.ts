@@ -4,7 +4,7 @@ import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine } from "../../../agent/engine/port.ts";
 import { evaluationOf } from "../../../agent/training/evaluation.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
-import { type Evaluation, evaluationSchema } from "../../../protocol/messages/job.ts";
+import { type Evaluation, evaluationSchema } from "../../../protocol/messages/job-report.ts";
 import type { LossSpec } from "../../../protocol/objective.ts";
 import { relativeError } from "../../contract/engines.ts";
 import { exampleSpec } from "../../fixtures/messages.ts";

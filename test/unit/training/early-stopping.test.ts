@@ -5,7 +5,7 @@ import type { Engine, TrainableModel } from "../../../agent/engine/port.ts";
 import { EarlyStopping } from "../../../agent/training/early-stopping.ts";
 import { initialState, trainingPoint } from "../../../agent/training/training-state.ts";
 import type { JobSpec } from "../../../protocol/job-spec.ts";
-import type { Evaluation } from "../../../protocol/messages/job.ts";
+import type { Evaluation } from "../../../protocol/messages/job-report.ts";
 import type { EvaluationSpec } from "../../../protocol/training-spec.ts";
 import {
   binaryData,

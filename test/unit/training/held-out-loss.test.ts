@@ -9,7 +9,7 @@ import type { EvaluationResult } from "../../../agent/engine/port.ts";
 import { digestState } from "../../../agent/training/healing/digest-state.ts";
 import { LocalRingHost } from "../../../agent/training/ring-host/local-ring-host.ts";
 import { assembleSession } from "../../../agent/training/trainer-session.ts";
-import { type JobReport, jobReportSchema } from "../../../protocol/messages/job.ts";
+import { type JobReport, jobReportSchema } from "../../../protocol/messages/job-report.ts";
 import { systemClock } from "../../../protocol/ports.ts";
 import { openDataPeers } from "../../fixtures/data-planes.ts";
 import { examplePlan, exampleSpec } from "../../fixtures/messages.ts";

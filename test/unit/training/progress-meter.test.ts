@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { ProgressMeter } from "../../../agent/training/progress-meter.ts";
 import { StallBound } from "../../../agent/training/stall-bound.ts";
 import type { StepReport, Trainee } from "../../../agent/training/trainee.ts";
-import { progressSchema } from "../../../protocol/messages/job.ts";
+import { progressSchema } from "../../../protocol/messages/job-report.ts";
 
 const trainer = { totalSteps: 10, stepsPerEpoch: 5, skippedCount: 2, stall: new StallBound() } as Trainee;
 const step = (number: number, changes: Partial<StepReport> = {}): StepReport => ({

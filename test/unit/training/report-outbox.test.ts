@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { beforeEach, expect, test } from "vitest";
 import { ReportOutbox } from "../../../agent/training/report-outbox.ts";
-import type { JobReport } from "../../../protocol/messages/job.ts";
+import type { JobReport } from "../../../protocol/messages/job-report.ts";
 import { digestOf } from "../../fixtures/messages.ts";
 import { silentLog } from "../../fixtures/silent-log.ts";
 import { FakeClock, settle } from "../../simulation/fake-clock.ts";

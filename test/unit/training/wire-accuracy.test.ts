@@ -3,7 +3,7 @@ import { type Dataset, openDataset } from "../../../agent/data/dataset.ts";
 import { openEngine } from "../../../agent/engine/engine.ts";
 import type { Engine } from "../../../agent/engine/port.ts";
 import type { JobSpec, Wire } from "../../../protocol/job-spec.ts";
-import type { Evaluation } from "../../../protocol/messages/job.ts";
+import type { Evaluation } from "../../../protocol/messages/job-report.ts";
 import { memoryRings, openRank } from "../../fixtures/trainers.ts";
 
 const never = new AbortController().signal;
