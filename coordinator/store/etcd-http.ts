@@ -19,8 +19,10 @@ export interface EtcdAccess {
 const authenticateMs = 4 * attemptMs;
 const tokenSchema = z.object({ token: z.string() });
 const refusalSchema = z.object({ error: z.string(), code: z.number().optional() });
-/** gRPC codes that another endpoint, or the same one later, may answer otherwise: deadline, aborted, unavailable. */
-const passing: ReadonlySet<number> = new Set([4, 10, 14]);
+/** gRPC codes that another endpoint, or the same one later, may answer otherwise: cancelled, deadline, aborted, unavailable. */
+const passing: ReadonlySet<number> = new Set([1, 4, 10, 14]);
+/** The same without a code of its own: a node whose raft has no leader drops proposals, and one that ends stops. */
+const passingWords = /^raft(:| proposal dropped)/;
 
 /**
  * Asks etcd over HTTP, with a token where there is a user. A token ends with the node that gave it, or when roles change: the
@@ -118,7 +120,7 @@ function refusalOf(
   }
   return new RingfoldError("STORE_FAILED", `etcd at ${endpoint} refuses: ${message}`, {
     endpoint,
-    refused: !passing.has(refusal.data?.code ?? 14),
+    refused: !passing.has(refusal.data?.code ?? 14) && !passingWords.test(message),
     tokenIsOver: /invalid auth token|revision of auth store is old/.test(message),
   });
 }

@@ -34,7 +34,7 @@ export class DecisionLoad {
 
   /**
    * Resolves with the next acknowledgement, or when there will be none.
-   * @throws RingfoldError COORDINATOR_UNREACHABLE when nothing was acknowledged for a minute
+   * @throws RingfoldError COORDINATOR_UNREACHABLE when nothing was acknowledged for a minute; what was refused for good
    */
   async next(): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -43,7 +43,9 @@ export class DecisionLoad {
       const message = `nothing was decided within ${silenceMsMax / 1_000} s`;
       reject(new RingfoldError("COORDINATOR_UNREACHABLE", message));
     }, silenceMsMax);
-    await promise.finally(() => clearTimeout(timer));
+    // What the coordinator has refused for good is no silence.
+    const refused = this.#ended.then(() => promise);
+    await Promise.race([promise, refused]).finally(() => clearTimeout(timer));
   }
 
   /** @throws RingfoldError what the coordinator has refused for good */

@@ -84,10 +84,6 @@ class Coordinators {
     return { index, candidate: this.#candidates[index]!, machine: this.#machines[index]! };
   }
 
-  get url(): string {
-    return this.urls[this.leading]!;
-  }
-
   /** Resolves when another turn begins. */
   next(): Promise<void> {
     return this.#next.promise;
@@ -125,13 +121,8 @@ async function open(): Promise<Scene> {
   const coordinators = await Coordinators.on(coordinatorMachines, etcd, window);
   const { operatorToken } = await (await coordinators.start(0)).says("ready");
   await Promise.all([1, 2].map(async (index) => (await coordinators.start(index)).says("standby")));
-  const api = createApiClient({
-    get baseUrl() {
-      return coordinators.url;
-    },
-    operatorToken,
-    signal: bench.signal,
-  });
+  const baseUrl = coordinators.urls.join();
+  const api = createApiClient({ baseUrl, operatorToken, signal: bench.signal });
   const { token } = await api.createToken({ role: "worker", expiresInSeconds: 600, addresses: true });
   const agents = await Promise.all(
     agentNames.map(async (name, index) => {
