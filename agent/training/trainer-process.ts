@@ -15,10 +15,11 @@ import { openTrainerSession } from "./trainer-session.ts";
  * of the other reaches the agent. It ends when told to, and when its agent is gone.
  */
 
-const send = (report: FromTrainer["report"]): void => {
-  const message: FromTrainer = { kind: "report", report };
-  if (process.connected) process.send?.(message);
+/** An agent that dies meanwhile is heard of by `disconnect`; without a callback the failure would be an uncaught one. */
+const tell = (message: object): void => {
+  if (process.connected) process.send?.(message, undefined, undefined, () => {});
 };
+const send = (report: FromTrainer["report"]): void => tell({ kind: "report", report } satisfies FromTrainer);
 const logFor = (setup: TrainerSetup): Log =>
   pino({ name: "trainer", level: setup.logLevel }, pino.destination(2));
 
@@ -28,9 +29,7 @@ function openerOf({ spec, stage }: TrainerSetup) {
   return stage === undefined ? openTrainerSession : openStageSession;
 }
 
-const agent = new AgentFetch((message) => {
-  if (process.connected) process.send?.(message);
-});
+const agent = new AgentFetch(tell);
 const host = new TrainerHost({
   send,
   logFor,
