@@ -7,8 +7,11 @@ import { holdingsSchema } from "./artefact.ts";
 import { linkSchema } from "./link.ts";
 import { servedSchema } from "./served.ts";
 
-/** Peers speak with each other when their ranges overlap. Raised when a message changes its meaning. */
-export const protocolRange = { min: 1, max: 1 } as const;
+/**
+ * Peers speak with each other when their ranges overlap. Raised when a message changes its meaning. 2: what ranks sum at each step is
+ * three numbers longer, and a model may be cut where several tensors cross.
+ */
+export const protocolRange = { min: 2, max: 2 } as const;
 
 const gpuSchema = z.object({
   name: z.string().max(255),
