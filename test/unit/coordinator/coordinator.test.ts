@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { createAuthority, issueToken } from "../../../protocol/credentials.ts";
 import { RingfoldError } from "../../../protocol/errors.ts";
 import { limits } from "../../../protocol/limits.ts";
-import { type Hello, join, leave } from "../../../protocol/messages/membership.ts";
+import { type Hello, join, leave, protocolRange } from "../../../protocol/messages/membership.ts";
 import type { Store } from "../../../protocol/ports.ts";
 import { CoordinatorBench, coordinatorId, trainThrough } from "../../fixtures/coordinator-bench.ts";
 import { digestOf, exampleHello, exampleSpec } from "../../fixtures/messages.ts";
@@ -73,7 +73,7 @@ describe("joining", () => {
     const hello = { ...exampleHello(1), protocolMin: 7, protocolMax: 9 };
     await expect(ask(hello, token)).rejects.toMatchObject({
       code: "PROTOCOL_RANGE",
-      data: { theirs: "7-9", ours: "1-1" },
+      data: { theirs: "7-9", ours: `${protocolRange.min}-${protocolRange.max}` },
     });
   });
 
