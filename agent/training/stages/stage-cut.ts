@@ -21,7 +21,7 @@ export function cutIntoStages(
   const { layers } = model;
   const stagesMax = shardCountMaxOf(model);
   if (spec.stages > stagesMax) {
-    const message = `stages: ${spec.stages}, and this model can be cut into ${stagesMax} at most, of a layer each`;
+    const message = `stages: ${spec.stages}, and this model has ${stagesMax} layers`;
     throw new RingfoldError("JOB_INVALID", message, { stages: spec.stages, stagesMax });
   }
   const examples = examplesOf(spec);
